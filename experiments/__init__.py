@@ -1,0 +1,1 @@
+"""Runs and studies: the code that puts data, models, samplers, scores and tracking together."""

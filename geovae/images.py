@@ -1,0 +1,38 @@
+"""Image tensors: (n, c, h, w), either uint8 in 0..255 (stored) or floating point in [0, 1] (computed with)."""
+
+import torch
+from torch import Tensor
+
+
+def check_images(images: Tensor, name: str = "images") -> Tensor:
+    """Return `images` if they are a non-empty (n, c, h, w) tensor, uint8 or finite floats in [0, 1].
+
+    Raises:
+        ValueError: for another type, shape, an empty set, a value that is not finite or lies outside [0, 1].
+    """
+    if not isinstance(images, Tensor) or images.ndim != 4:
+        got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
+        raise ValueError(f"`{name}` must be a tensor of shape (n, c, h, w), got {got}")
+    if images.numel() == 0:
+        raise ValueError(f"`{name}` is empty: its shape is {tuple(images.shape)}")
+    if images.dtype == torch.uint8:
+        return images
+    if not images.is_floating_point():
+        raise ValueError(f"`{name}` must be uint8 (0 to 255) or floating point (0 to 1), got {images.dtype}")
+    low, high = (float(v) for v in images.aminmax())
+    if not (low >= 0.0 and high <= 1.0):  # written so that NaN fails too
+        raise ValueError(
+            f"`{name}` as floating point must lie in [0, 1], got values from {low:g} to {high:g}; "
+            "divide by 255 or pass uint8"
+        )
+    return images
+
+
+def to_float(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return `images` as floating point in [0, 1]; uint8 is divided by 255."""
+    return images.to(dtype).div_(255) if images.dtype == torch.uint8 else images.to(dtype)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Return `images` as uint8 in 0..255, rounded to the nearest level; values outside [0, 1] are clipped."""
+    return images if images.dtype == torch.uint8 else images.clamp(0, 1).mul(255).round_().to(torch.uint8)

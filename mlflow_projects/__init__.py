@@ -1,0 +1,1 @@
+"""What `mlflow run` calls: one thin file an entry point."""
