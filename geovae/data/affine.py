@@ -1,0 +1,63 @@
+"""Small affine distortions: parameters are drawn first, then a deterministic transform applies them.
+
+An output pixel at p (from the centre, in pixels) takes the value of the image at M^-1 (p - t), with
+M = scale * rotation(angle) * [[1, shear], [0, 1]] and t the shift; bilinear, zero outside.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
+
+from geovae.images import to_float, to_uint8
+
+
+class AffineParameters(NamedTuple):
+    """One distortion for each of `n` images: radians, pixels to the right and down, factor, slope."""
+
+    angle: Tensor  # (n,)
+    shift: Tensor  # (n, 2)
+    scale: Tensor  # (n,)
+    shear: Tensor  # (n,)
+
+
+def draw_affine(
+    n: int,
+    generator: torch.Generator,
+    *,
+    degrees: float = 12.0,
+    pixels: float = 2.0,
+    scale: float = 0.1,
+    shear: float = 0.15,
+) -> AffineParameters:
+    """Draw `n` distortions, each parameter uniform within plus or minus the bound given."""
+    angle, right, down, log_scale, slope = torch.rand(5, n, generator=generator).mul(2).sub(1)
+    bound = degrees * torch.pi / 180
+    return AffineParameters(angle * bound, torch.stack([right, down], 1) * pixels, 1 + log_scale * scale, slope * shear)
+
+
+def apply_affine(images: Tensor, parameters: AffineParameters, *, batch_size: int = 4096) -> Tensor:
+    """Distort `images`, uint8 (n, c, h, w), each by its own parameters; shape and type stay."""
+    n, _, h, w = images.shape
+    if parameters.angle.shape != (n,):
+        raise ValueError(f"{n} images need {n} distortions, got {len(parameters.angle)}")
+    theta = _sampling_matrices(parameters, h, w)
+    done = [
+        to_uint8(grid_sample(to_float(x), affine_grid(m, list(x.shape), align_corners=False), align_corners=False))
+        for x, m in zip(images.split(batch_size), theta.split(batch_size), strict=True)
+    ]
+    return torch.cat(done)
+
+
+def _sampling_matrices(parameters: AffineParameters, h: int, w: int) -> Tensor:
+    """Return (n, 2, 3): where each output pixel looks, in the coordinates of `affine_grid` (-1 to 1)."""
+    angle, shift, scale, shear = parameters
+    cos, sin = angle.cos(), angle.sin()
+    rotation = torch.stack([cos, -sin, sin, cos], 1).reshape(-1, 2, 2)
+    slant = torch.eye(2).repeat(len(angle), 1, 1)
+    slant[:, 0, 1] = shear
+    inverse = torch.linalg.inv(scale[:, None, None] * rotation @ slant)
+    offset = -(inverse @ shift[:, :, None])
+    half = torch.tensor([w / 2, h / 2])  # pixels in one unit of the grid
+    return torch.cat([inverse * half / half[:, None], offset / half[:, None]], 2)
