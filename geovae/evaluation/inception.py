@@ -1,0 +1,99 @@
+"""FID's Inception network through pytorch-fid, with its published weights, hash-checked and never downloaded.
+
+Heusel et al. 2017 (arXiv 1706.08500) in pytorch-fid's port. Only these features give numbers called `fid` and `kid`.
+"""
+
+import hashlib
+import threading
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+
+WEIGHTS_NAME = "pt_inception-2015-12-05-6726825d.pth"
+WEIGHTS_SHA256 = "6726825d"  # the first digits, as the file's name gives them
+WEIGHTS_URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{WEIGHTS_NAME}"
+
+_building = threading.Lock()
+_declared: list[torch.library.Library] = []  # kept alive: dropping a library withdraws its operators
+
+
+class Inception(nn.Module):
+    """Features (b, 2048) of images (b, c, h, w) in [0, 1], resized to 299 x 299; one channel is repeated to three."""
+
+    name = "inception"
+    id = f"inception-fid-{WEIGHTS_SHA256}"
+
+    def __init__(self, *, weights: str | Path | None = None) -> None:
+        """Load `weights`, or the file that `inception_weights_path` finds."""
+        super().__init__()
+        path = Path(weights) if weights is not None else inception_weights_path()
+        if path is None or not path.is_file():
+            raise FileNotFoundError(_instructions(path or _hub_folder() / WEIGHTS_NAME))
+        self.network = _build(_checked_state(path))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the 2048 features of the final average pooling."""
+        if x.shape[1] not in (1, 3):
+            raise ValueError(f"inception takes images with 1 or 3 channels, got {x.shape[1]}")
+        return self.network(x.expand(-1, 3, -1, -1))[0].flatten(1)
+
+
+def inception_weights_path() -> Path | None:
+    """Return the weights file in torch hub's cache ($TORCH_HOME/hub/checkpoints), None where it is not; no network."""
+    path = _hub_folder() / WEIGHTS_NAME
+    return path if path.is_file() else None
+
+
+def _hub_folder() -> Path:
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def _instructions(path: Path) -> str:
+    return (
+        f"no Inception weights at {path}: download {WEIGHTS_URL} once and put it there, or name the file with "
+        "`weights` (--inception-weights); without it use the extractor 'random-conv-v1', whose numbers are not FIDs"
+    )
+
+
+def _checked_state(path: Path) -> dict[str, Any]:
+    """Load the tensors of `path`, nothing else, once its hash is the published one."""
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not digest.startswith(WEIGHTS_SHA256):
+        raise ValueError(
+            f"{path} is not FID's Inception file: its sha256 starts with {digest[:8]}, not {WEIGHTS_SHA256}; "
+            f"download it again from {WEIGHTS_URL}"
+        )
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _build(state: dict[str, Any]) -> nn.Module:
+    """Build pytorch-fid's network; its constructor asks for a download, and is handed `state` in its place."""
+    module = _import_network()
+    with _building, mock.patch.object(module, "load_state_dict_from_url", return_value=state):
+        return module.InceptionV3([module.InceptionV3.BLOCK_INDEX_BY_DIM[2048]]).eval()
+
+
+def _import_network() -> Any:
+    """Import pytorch_fid.inception, declaring torchvision's compiled operators first where they are missing.
+
+    A CPU torch with the registry's CUDA torchvision has none (pytorch/vision#9077); only plain layers are used.
+    """
+    try:
+        import pytorch_fid.inception as module
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+        _declare_operators()
+        import pytorch_fid.inception as module
+    return module
+
+
+def _declare_operators() -> None:
+    library = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _declared.append(library)
