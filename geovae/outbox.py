@@ -1,0 +1,143 @@
+"""A durable queue: records are appended to a file first, then delivered by one background thread.
+
+The sender never waits for the receiver. While the receiver is away the records stay on disk; `Outbox.deliver_all`
+delivers later what a dead process has left. Delivery of a record may be repeated, never skipped.
+"""
+
+import json
+import shutil
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+Deliver = Callable[[list[Record]], int]
+
+
+class Outbox:
+    """Records on their way to a receiver.
+
+    Args:
+        folder: holds `records.jsonl`, `sent` (how many of them arrived) and `files/`; removed once all arrived.
+        deliver: takes the waiting records and returns how many of the first ones it delivered (at least one);
+            raises when the receiver cannot be reached.
+        batch: deliver as soon as this many records wait,
+        interval: or this many seconds after the first of them.
+        remedy: the sentence that tells the user how to deliver what could not be.
+    """
+
+    def __init__(
+        self, folder: Path, deliver: Deliver, *, batch: int = 50, interval: float = 5.0, remedy: str = ""
+    ) -> None:
+        self.folder = folder
+        self.files = folder / "files"
+        self.files.mkdir(parents=True, exist_ok=True)
+        self.failures = 0
+        self._deliver = deliver
+        self._batch, self._interval, self._remedy = batch, interval, remedy
+        self._sent, self._waiting = _read(folder)
+        self._changed = threading.Condition()
+        self._closing = False
+        self._log = (folder / "records.jsonl").open("a")
+        self._thread = threading.Thread(target=self._work, name=f"outbox {folder}", daemon=True)
+        self._thread.start()
+
+    def put(self, record: Record) -> None:
+        """Append a JSON-able record; returns at once."""
+        with self._changed:
+            self._log.write(json.dumps(record) + "\n")
+            self._log.flush()
+            self._waiting.append(record)
+            self._changed.notify_all()
+
+    def close(self, timeout: float) -> bool:
+        """Deliver what waits, for at most `timeout` seconds; return whether everything arrived."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join(timeout)
+        with self._changed:
+            self._log.close()
+            if self._waiting:
+                warnings.warn(f"{len(self._waiting)} tracking records are kept in {self.folder}. {self._remedy}")
+                return False
+        if not self._thread.is_alive():
+            shutil.rmtree(self.folder, ignore_errors=True)
+        return True
+
+    def _work(self) -> None:
+        while self._wait_for_work():
+            with self._changed:
+                waiting = list(self._waiting)
+            try:
+                delivered = self._deliver(waiting)
+            except Exception as error:  # whatever the receiver throws must not end the run that is recorded
+                self._failed(error)
+                continue
+            self.failures = 0
+            with self._changed:
+                del self._waiting[:delivered]
+                self._sent += delivered
+                _write_sent(self.folder, self._sent)
+
+    def _wait_for_work(self) -> bool:
+        """Return True when there is something to deliver now, False when closing with nothing left."""
+        with self._changed:
+            while not self._closing and not self._waiting:
+                self._changed.wait()
+            due = time.monotonic() + self._interval
+            while not self._closing and len(self._waiting) < self._batch:
+                if not self._changed.wait(due - time.monotonic()):
+                    break
+            return bool(self._waiting)
+
+    def _failed(self, error: Exception) -> None:
+        self.failures += 1
+        if self.failures == 1:
+            warnings.warn(
+                f"tracking is not reachable ({_short(error)}); the run goes on, its records are kept in "
+                f"{self.folder} and sent when it comes back"
+            )
+        with self._changed:  # when closing, keep trying until `close` loses its patience
+            self._changed.wait(1.0 if self._closing else min(30.0, 2.0**self.failures))
+
+
+def deliver_all(folder: Path, deliver: Deliver) -> int:
+    """Deliver, now and in this thread, what an outbox left behind; return how many records that were.
+
+    Raises:
+        FileNotFoundError: if `folder` holds no outbox.
+        Exception: whatever `deliver` raises; what was delivered before stays marked as such.
+    """
+    if not (folder / "records.jsonl").is_file():
+        raise FileNotFoundError(f"no tracking records in {folder}: expected {folder / 'records.jsonl'}")
+    sent, waiting = _read(folder)
+    count = len(waiting)
+    while waiting:
+        delivered = deliver(waiting)
+        del waiting[:delivered]
+        sent += delivered
+        _write_sent(folder, sent)
+    shutil.rmtree(folder)
+    return count
+
+
+def _read(folder: Path) -> tuple[int, list[Record]]:
+    sent_file, log = folder / "sent", folder / "records.jsonl"
+    sent = int(sent_file.read_text()) if sent_file.exists() else 0
+    lines = log.read_text().splitlines(keepends=True) if log.exists() else []
+    complete = [line for line in lines if line.endswith("\n")]  # a kill can leave half a line at the end
+    return sent, [json.loads(line) for line in complete[sent:]]
+
+
+def _write_sent(folder: Path, sent: int) -> None:
+    temporary = folder / ".sent"
+    temporary.write_text(str(sent))
+    temporary.replace(folder / "sent")
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
