@@ -1,0 +1,146 @@
+"""Which codes carry the metric of Eq. 7: all of them, or k chosen by k-means, at random, in order, or by k-medoids.
+
+Every choice returns indices into the codes without duplicates, so that each centroid has its own posterior variance.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from geovae.codes import Codes
+
+# Beyond exp(+-30) a float32 posterior variance is no information about data but a collapsed or broken encoder.
+LARGEST_LOG_VAR = 30.0
+
+
+def check_codes(codes: Codes, *, need_log_var: bool = False) -> Codes:
+    """Return `codes` if they are finite (n, d) floats with matching, sane log variances.
+
+    Raises:
+        ValueError: naming what is wrong: type, shape, NaN, an absurd log variance, or a missing one.
+    """
+    mu, log_var = codes
+    if mu.ndim != 2 or 0 in mu.shape or not mu.is_floating_point():
+        raise ValueError(f"`codes.mu` must be non-empty (n, d) floats, got {tuple(mu.shape)} {mu.dtype}")
+    if not torch.isfinite(mu).all():
+        raise ValueError("`codes.mu` must be finite, got NaN or infinity: did the training diverge?")
+    if log_var is None:
+        if need_log_var:
+            raise ValueError(
+                "`codes.log_var` is needed and is None: the codes come from a deterministic encoder; "
+                "use a sampler that needs means only, such as `mixture`"
+            )
+        return codes
+    if log_var.shape != mu.shape:
+        raise ValueError(f"`codes.log_var` must have shape {tuple(mu.shape)}, got {tuple(log_var.shape)}")
+    largest = float(log_var.abs().max())
+    if not largest <= LARGEST_LOG_VAR:  # written so that NaN fails too
+        raise ValueError(
+            f"`codes.log_var` must lie in [-{LARGEST_LOG_VAR:g}, {LARGEST_LOG_VAR:g}], "
+            f"got a magnitude of {largest:g}: a variance of 0 or infinity has no metric"
+        )
+    return codes
+
+
+def choose_centroids(codes: Codes, method: str = "kmeans", n_centroids: int = 100, *, seed: int = 0) -> Tensor:
+    """Return the indices (k,) of the codes that become centroids, sorted, without duplicates.
+
+    Args:
+        codes: mu (n, d).
+        method: one of `CENTROIDS`: "all", "kmeans", "random", "first" or "published" (k-medoids).
+        n_centroids: k; "all" ignores it.
+        seed: for "kmeans" and "random".
+    """
+    if method not in CENTROIDS:
+        raise ValueError(f"`method` must be one of {', '.join(CENTROIDS)}, got {method!r}")
+    mu, n = codes.mu, len(codes.mu)
+    if method != "all" and not 1 <= n_centroids <= n:
+        raise ValueError(
+            f"`n_centroids` must lie in 1..{n} (there are {n} codes), got {n_centroids}; "
+            'choose fewer, or the method "all"'
+        )
+    return CENTROIDS[method](mu, n_centroids, seed).sort().values.to(mu.device)
+
+
+def take(codes: Codes, indices: Tensor) -> Codes:
+    """Return the codes at `indices`."""
+    return Codes(codes.mu[indices], None if codes.log_var is None else codes.log_var[indices])
+
+
+def _all(mu: Tensor, k: int, seed: int) -> Tensor:
+    return torch.arange(len(mu))
+
+
+def _first(mu: Tensor, k: int, seed: int) -> Tensor:
+    return torch.arange(k)
+
+
+def _random(mu: Tensor, k: int, seed: int) -> Tensor:
+    return torch.randperm(len(mu), generator=torch.Generator().manual_seed(seed))[:k]
+
+
+def _kmeans(mu: Tensor, k: int, seed: int) -> Tensor:
+    """k-means, then each centre becomes its nearest code that no other centre has taken."""
+    from sklearn.cluster import KMeans
+
+    points = mu.detach().double().cpu()
+    distinct = len(torch.unique(points, dim=0))
+    if distinct < k:
+        raise ValueError(f"`n_centroids` = {k} needs as many distinct codes, got {distinct} among {len(mu)}")
+    if k == len(mu):
+        return torch.arange(k)
+    centres = torch.from_numpy(KMeans(k, n_init=1, random_state=seed).fit(points.numpy()).cluster_centers_)
+    return snap(centres, points)
+
+
+def snap(centres: Tensor, points: Tensor) -> Tensor:
+    """Return for each centre (k, d) the index of a nearby point (n, d), each point at most once."""
+    chosen = torch.cat([torch.cdist(c, points).argmin(1) for c in centres.split(64)])
+    seen: set[int] = set()
+    for i, index in enumerate(chosen.tolist()):
+        if index in seen:
+            order = torch.cdist(centres[i : i + 1], points)[0].argsort().tolist()
+            index = next(j for j in order if j not in seen)
+            chosen[i] = index
+        seen.add(index)
+    return chosen
+
+
+def _published(mu: Tensor, k: int, seed: int) -> Tensor:
+    """k-medoids as the published code runs it: the k most central codes to start, alternating until nothing moves."""
+    points = mu.detach().double().cpu()
+    medoids = torch.cat([rows.sum(1) for rows in _distance_rows(points, points)]).topk(k, largest=False).indices
+    for _ in range(300):
+        labels = torch.cat([rows.argmin(1) for rows in _distance_rows(points, points[medoids])])
+        moved = torch.stack([_best_medoid(points, labels, i, m) for i, m in enumerate(medoids)])
+        if torch.equal(moved, medoids):
+            break
+        medoids = moved
+    return medoids
+
+
+def _best_medoid(points: Tensor, labels: Tensor, cluster: int, medoid: Tensor) -> Tensor:
+    """Return the member with the smallest summed distance to its cluster; the old medoid wins a tie."""
+    members = torch.nonzero(labels == cluster).squeeze(1)
+    if len(members) == 0:
+        return medoid
+    inside = points[members]
+    costs = torch.cat([rows.sum(1) for rows in _distance_rows(inside, inside)])
+    old = costs[members == medoid]
+    best = costs.argmin()
+    return members[best] if len(old) == 0 or costs[best] < old[0] else medoid
+
+
+def _distance_rows(a: Tensor, b: Tensor, elements: int = 2**22) -> Iterator[Tensor]:
+    """Yield the distance matrix of a (n, d) and b (m, d) in blocks of rows."""
+    return (torch.cdist(rows, b) for rows in a.split(max(elements // len(b), 1)))
+
+
+CENTROIDS: dict[str, Callable[[Tensor, int, int], Tensor]] = {
+    "all": _all,
+    "kmeans": _kmeans,
+    "random": _random,
+    "first": _first,
+    "published": _published,
+}

@@ -1,0 +1,168 @@
+"""The halves of a latent tensor field `sum_i V_i w_i(z) + f(z) I`: the weights' exponents, the values' algebra.
+
+Every exponent is linear in a few features of z, `log w_i(z) = M_i . phi(z) + m_i`, so that the exponents of n points
+and k centroids are one matrix product and never an (n, k, d) array:
+Mahalanobis, diagonal: phi = (z^2, z); Mahalanobis, full: phi = (vec z z^T, z); Euclidean: phi = (|z|^2, z).
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Features(Protocol):
+    """A feature map phi and the linear forms on it that give log w_i."""
+
+    def coefficients(self, centroids: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return M (k, f) and m (k,) with `-M phi(z) - m` the squared distances of z to the centroids."""
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Return phi(z): (n, d) -> (n, f)."""
+
+    def pull(self, z: Tensor, forms: Tensor) -> Tensor:
+        """Return the gradient in z of `forms . phi(z)`: (n, d), (n, f) -> (n, d)."""
+
+
+class DiagonalFeatures:
+    """`(z - c)^T diag(v) (z - c)` through phi = (z^2, z)."""
+
+    def coefficients(self, centroids: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Features`; values (k, d)."""
+        vc = values * centroids
+        return torch.cat([-values, 2 * vc], dim=1), -(vc * centroids).sum(1)
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """See `Features`."""
+        return torch.cat([z * z, z], dim=1)
+
+    def pull(self, z: Tensor, forms: Tensor) -> Tensor:
+        """See `Features`."""
+        square, linear = forms.chunk(2, dim=1)
+        return torch.addcmul(linear, z, square, value=2)
+
+
+class FullFeatures:
+    """`(z - c)^T V (z - c)` through phi = (vec z z^T, z)."""
+
+    def coefficients(self, centroids: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Features`; values (k, d, d)."""
+        vc = (values @ centroids.unsqueeze(2)).squeeze(2)
+        return torch.cat([-values.flatten(1), 2 * vc], dim=1), -(vc * centroids).sum(1)
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """See `Features`."""
+        return torch.cat([(z.unsqueeze(2) * z.unsqueeze(1)).flatten(1), z], dim=1)
+
+    def pull(self, z: Tensor, forms: Tensor) -> Tensor:
+        """See `Features`."""
+        n, d = z.shape
+        square = forms[:, : d * d].view(n, d, d)
+        return ((square + square.mT) @ z.unsqueeze(2)).squeeze(2) + forms[:, d * d :]
+
+
+class EuclideanFeatures:
+    """`|z - c|^2` through phi = (|z|^2, z)."""
+
+    def coefficients(self, centroids: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Features`; the values play no part."""
+        return torch.cat([-torch.ones_like(centroids[:, :1]), 2 * centroids], 1), -(centroids**2).sum(1)
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """See `Features`."""
+        return torch.cat([(z * z).sum(1, keepdim=True), z], dim=1)
+
+    def pull(self, z: Tensor, forms: Tensor) -> Tensor:
+        """See `Features`."""
+        return torch.addcmul(forms[:, 1:], z, forms[:, :1], value=2)
+
+
+class Algebra(Protocol):
+    """What differs between diagonal (n, d) and full (n, d * d) tensors, both kept flat."""
+
+    def log_det(self, summed: Tensor, floor: Tensor, log_floor: Tensor) -> Tensor:
+        """Return `log det(S + f I)` (n,) of S (n, m), f (n, 1) and log f (n, 1), also where f underflows."""
+
+    def inverse(self, summed: Tensor, floor: Tensor) -> Tensor:
+        """Return `(S + f I)^-1`, flat (n, m)."""
+
+    def trace(self, flat: Tensor) -> Tensor:
+        """Return the trace (n, 1)."""
+
+    def matrix(self, flat: Tensor) -> Tensor:
+        """Return (n, d, d)."""
+
+    def plus_floor(self, summed: Tensor, floor: Tensor) -> Tensor:
+        """Return `S + f I`, flat (n, m)."""
+
+    def apply(self, flat: Tensor, v: Tensor) -> Tensor:
+        """Return the tensors times the vectors v (n, d)."""
+
+
+class DiagonalAlgebra:
+    """Diagonal tensors, (n, d)."""
+
+    def log_det(self, summed: Tensor, floor: Tensor, log_floor: Tensor) -> Tensor:
+        """See `Algebra`: a sum of logarithms, exact down to a floor of exp(-1e30)."""
+        covered = summed > 0
+        inside = torch.where(covered, summed, 1.0) + floor
+        return torch.where(covered, inside.log(), log_floor).sum(1)
+
+    def inverse(self, summed: Tensor, floor: Tensor) -> Tensor:
+        """See `Algebra`."""
+        return (summed + floor).reciprocal_()
+
+    def trace(self, flat: Tensor) -> Tensor:
+        """See `Algebra`."""
+        return flat.sum(1, keepdim=True)
+
+    def matrix(self, flat: Tensor) -> Tensor:
+        """See `Algebra`."""
+        return torch.diag_embed(flat)
+
+    def plus_floor(self, summed: Tensor, floor: Tensor) -> Tensor:
+        """See `Algebra`."""
+        return summed + floor
+
+    def apply(self, flat: Tensor, v: Tensor) -> Tensor:
+        """See `Algebra`."""
+        return flat * v
+
+
+class FullAlgebra:
+    """Symmetric positive definite tensors, (n, d * d)."""
+
+    def __init__(self, d: int) -> None:
+        """Remember the dimension `d`."""
+        self.d = d
+
+    def _cholesky(self, summed: Tensor, floor: Tensor) -> Tensor:
+        return torch.linalg.cholesky_ex(self.matrix(self.plus_floor(summed, floor)))[0]
+
+    def log_det(self, summed: Tensor, floor: Tensor, log_floor: Tensor) -> Tensor:
+        """See `Algebra`: Cholesky; on the bare floor, d times its logarithm."""
+        covered = (summed != 0).any(1)
+        safe = torch.where(covered.unsqueeze(1), floor, 1.0)
+        diagonal = self._cholesky(summed, safe).diagonal(dim1=1, dim2=2)
+        return torch.where(covered, 2 * diagonal.log().sum(1), self.d * log_floor.squeeze(1))
+
+    def inverse(self, summed: Tensor, floor: Tensor) -> Tensor:
+        """See `Algebra`."""
+        return torch.cholesky_inverse(self._cholesky(summed, floor)).flatten(1)
+
+    def trace(self, flat: Tensor) -> Tensor:
+        """See `Algebra`."""
+        return self.matrix(flat).diagonal(dim1=1, dim2=2).sum(1, keepdim=True)
+
+    def matrix(self, flat: Tensor) -> Tensor:
+        """See `Algebra`."""
+        return flat.unflatten(1, (self.d, self.d))
+
+    def plus_floor(self, summed: Tensor, floor: Tensor) -> Tensor:
+        """See `Algebra`."""
+        identity = torch.eye(self.d, dtype=summed.dtype, device=summed.device).flatten()
+        return summed + floor * identity
+
+    def apply(self, flat: Tensor, v: Tensor) -> Tensor:
+        """See `Algebra`."""
+        return (self.matrix(flat) @ v.unsqueeze(2)).squeeze(2)

@@ -1,0 +1,131 @@
+"""The temperature rho of Eq. 7: the published rule, and rules that use the distances which enter the weights.
+
+The published rule is Euclidean, `rho = max_i min_{j != i} |c_i - c_j|`. Sharp posteriors make the Mahalanobis distances
+`D_i(z)^2 = (z - c_i)^T V_i (z - c_i)` tens of times larger, and almost every code is left on the flat floor.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from geovae.geometry.fields import DiagonalFeatures
+from geovae.geometry.metric import LatentMetric
+
+BLOCK = 2**22  # numbers in one (n, k) block
+
+
+def published_temperature(centroids: Tensor) -> float:
+    """Return `max_i min_{j != i} |c_i - c_j|` of centroids (k, d), k > 1."""
+    k = len(centroids)
+    if k < 2:
+        raise ValueError("the published temperature needs 2 centroids or more, got 1; give `temperature` a number")
+    ones = torch.ones_like(centroids)
+    return _positive(float(nearest_distances(centroids, centroids, ones, own=torch.arange(k)).max()))
+
+
+def coverage_temperature(
+    z: Tensor, centroids: Tensor, values: Tensor, *, coverage: float, own: Tensor | None = None
+) -> float:
+    """Return the `coverage` quantile of the codes' Mahalanobis distance to their nearest centroid.
+
+    At this rho that share of the codes has a centroid of weight exp(-1) or more.
+
+    Args:
+        z: codes (n, d).
+        centroids: (k, d).
+        values: inverse variances (k, d).
+        coverage: in (0, 1].
+        own: (n,) the index of the centroid that a code itself is, or -1; that centroid is left out.
+    """
+    if not 0 < coverage <= 1:
+        raise ValueError(f"`coverage` must lie in (0, 1], got {coverage}")
+    distances = nearest_distances(z, centroids, values, own=own)
+    distances = distances[torch.isfinite(distances)]
+    if len(distances) == 0:
+        raise ValueError("a coverage temperature needs 2 codes or more, got 1; give `temperature` a number")
+    return _positive(float(torch.quantile(distances[:100_000], coverage)))
+
+
+def likelihood_temperature(
+    z: Tensor, centroids: Tensor, values: Tensor, *, sharpness: float = 1.0, own: Tensor | None = None
+) -> float:
+    """Return the rho whose bumps, as a mixture of `N(c_i, rho^2 / (d sharpness) Sigma_i)`, make the codes likeliest.
+
+    Arguments as in `coverage_temperature`. With held-out codes, or with `own`, this is a bandwidth chosen by
+    validation: the likelihood falls both for bumps that miss the codes and for bumps wider than the data.
+    """
+    d = z.shape[1]
+    start = coverage_temperature(z, centroids, values, coverage=0.5, own=own) / math.sqrt(d)
+    scales = [start * 2 ** (e / 4) for e in range(-16, 9)]
+    scores = _mixture_log_likelihoods(z, centroids, values, scales, own)
+    best = max(range(len(scales)), key=scores.__getitem__)
+    return scales[best] * math.sqrt(d * sharpness)
+
+
+def _mixture_log_likelihoods(
+    z: Tensor, centroids: Tensor, values: Tensor, scales: list[float], own: Tensor | None
+) -> list[float]:
+    """Return the mean log likelihood of z for each scale s of the components N(c_i, s^2 Sigma_i), up to a constant."""
+    d = z.shape[1]
+    heights = 0.5 * values.double().log().sum(1)
+    totals = [0.0] * len(scales)
+    for squared in _squared_distances(z, centroids, values, own):
+        for i, s in enumerate(scales):
+            densities = torch.logsumexp(heights - squared / (2 * s * s), dim=1) - d * math.log(s)
+            totals[i] += float(densities.sum())
+    return totals
+
+
+def nearest_distances(z: Tensor, centroids: Tensor, values: Tensor, *, own: Tensor | None = None) -> Tensor:
+    """Return `min_i D_i(z)` (n,), float64, of points z (n, d); arguments as in `coverage_temperature`."""
+    blocks = [squared.min(1).values for squared in _squared_distances(z, centroids, values, own)]
+    return torch.cat(blocks).sqrt()
+
+
+def _squared_distances(z: Tensor, centroids: Tensor, values: Tensor, own: Tensor | None) -> Iterator[Tensor]:
+    """Yield D_i(z)^2 in blocks of rows (m, k), infinite where centroid i is the code itself."""
+    z, centroids, values = z.double(), centroids.double(), values.double()
+    origin = centroids.mean(0)
+    forms, shift = DiagonalFeatures().coefficients(centroids - origin, values)
+    rows = max(BLOCK // len(centroids), 1)
+    for start in range(0, len(z), rows):
+        x = z[start : start + rows] - origin
+        squared = -torch.addmm(shift, DiagonalFeatures()(x), forms.T)
+        if own is not None:
+            exclude_own(squared, own[start : start + rows], math.inf)
+        yield squared.clamp_min_(0)
+
+
+def exclude_own(table: Tensor, own: Tensor, value: float) -> None:
+    """Set `table[r, own[r]] = value` in place for every row r (n, k) whose `own` (n,) is not -1."""
+    rows = torch.nonzero(own >= 0).squeeze(1).to(table.device)
+    table[rows, own.to(table.device)[rows]] = value
+
+
+def fraction_above_floor(metric: LatentMetric, z: Tensor, *, own: Tensor | None = None) -> float:
+    """Return the share of the codes z (n, d) where the centroids outweigh the floor, `tr sum_i V_i w_i > d f`.
+
+    On the floor the force is zero and a sampler is blind. `own` as in `coverage_temperature`.
+    """
+    flat = metric.values if metric.values.ndim == 2 else metric.values.diagonal(dim1=1, dim2=2)
+    traces, above = flat.sum(1), 0
+    floor = (2 / metric.d * metric.floor_log_volume(z) * (1 if metric.tensor == "metric" else -1)).exp()
+    rows = max(BLOCK // metric.k, 1)
+    for start in range(0, len(z), rows):
+        part = slice(start, start + rows)
+        weights = metric.centroid_weights(z[part])
+        if own is not None:
+            exclude_own(weights, own[part], 0.0)
+        above += int((weights @ traces > metric.d * floor[part]).sum())
+    return above / len(z)
+
+
+def _positive(temperature: float) -> float:
+    if not temperature > 0:
+        raise ValueError(
+            "the temperature rule gives 0 because centroids or codes coincide; "
+            "give `temperature` a number or remove the duplicates"
+        )
+    return temperature

@@ -1,0 +1,13 @@
+"""Samplers of the latent space: each is fitted on codes and draws latents, and knows neither images nor networks."""
+
+from geovae.samplers.mixture import MixtureSampler
+from geovae.samplers.prior import PriorSampler
+from geovae.samplers.riemannian import RiemannianSampler
+
+SAMPLERS = {
+    "prior": PriorSampler,
+    "mixture": MixtureSampler,
+    "riemannian": RiemannianSampler,
+}
+
+__all__ = ["SAMPLERS", "MixtureSampler", "PriorSampler", "RiemannianSampler"]

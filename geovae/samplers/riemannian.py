@@ -1,0 +1,210 @@
+"""The Riemannian sampler: HMC on `sqrt(det G(z))^sharpness` for the metric of Eq. 7 built from posterior variances.
+
+Chadebec & Allassonnière (2022), Section 4.5. Chains start at codes; a short chain explores around them.
+"""
+
+from typing import Any, Literal, Self, overload
+
+import torch
+from torch import Tensor
+
+from geovae.codes import Codes
+from geovae.geometry.centroids import check_codes, choose_centroids, take
+from geovae.geometry.metric import LatentMetric
+from geovae.geometry.temperature import (
+    coverage_temperature,
+    fraction_above_floor,
+    likelihood_temperature,
+    published_temperature,
+)
+from geovae.samplers.adaptation import local_inverse_mass, warm_up
+from geovae.samplers.chains import Kernel, run
+from geovae.samplers.hmc import LogDensity, Parameters
+from geovae.samplers.jumps import BumpMixture
+from geovae.samplers.novelty import Novelty
+from geovae.samplers.options import check_options, resolve_preset
+from geovae.samplers.report import SampleInfo, check_count, mixing, movement, warn_if_blind, warn_if_still
+
+MEASURED = 2000  # codes used to measure distances and coverage; a quantile needs no more
+WARM_UP_CHAINS = 200
+SUPERCHAINS, CHAINS_PER_SUPER = 16, 8
+
+
+class RiemannianSampler:
+    """Samples from the Riemannian uniform density of a VAE's codes.
+
+    Args:
+        preset: "published" (the paper's recipe) or "published-code" (with the sharper density its code really has);
+            it replaces the options that are left at their default.
+        centroids: which codes carry the metric: "kmeans", "all", "random", "first" or "published" (k-medoids).
+        n_centroids: how many; "all" ignores it, and fewer codes than that are all taken.
+        temperature: rho, a positive number or a rule: "coverage", "likelihood" or "published".
+        coverage: the share of codes within rho of a centroid, for the rule "coverage".
+        temperature_scale: multiplies the temperature.
+        floor: lambda, the metric far from every centroid.
+        decay: tau, above 0 the floor fades as exp(-tau |z|^2) and the density is proper.
+        sharpness: power of the density: 1 is the paper's, 2 / d turns it into about a mixture of bumps.
+        start: where chains start: at random "codes" or at random "centroids".
+        n_transitions: length of a chain.
+        n_leapfrog: leapfrog steps in a transition.
+        step_size: of the leapfrog; none: dual averaging when fitting.
+        target_acceptance: of the dual averaging.
+        mass: "posterior" scales each dimension by the mean posterior variance, "unit" does not.
+        n_jumps: proposals between modes before each transition.
+        seed: for the choice of centroids and the warm-up when fitting.
+    """
+
+    needs_log_var = True
+
+    def __init__(
+        self,
+        preset: Literal["published", "published-code"] | None = None,
+        centroids: Literal["kmeans", "all", "random", "first", "published"] = "kmeans",
+        n_centroids: int = 100,
+        temperature: float | Literal["coverage", "likelihood", "published"] = "coverage",
+        coverage: float = 0.9,
+        temperature_scale: float = 1.0,
+        floor: float = 0.01,
+        decay: float = 0.0,
+        sharpness: float = 1.0,
+        start: Literal["codes", "centroids"] = "codes",
+        n_transitions: int = 20,
+        n_leapfrog: int = 10,
+        step_size: float | None = None,
+        target_acceptance: float = 0.8,
+        mass: Literal["posterior", "unit"] = "posterior",
+        n_jumps: int = 0,
+        seed: int = 0,
+    ) -> None:
+        """Check the ranges and resolve the preset."""
+        given = {name: value for name, value in locals().items() if name not in ("self", "preset")}
+        self.options = check_options(resolve_preset(preset, given, type(self).__init__))
+
+    def fit(self, codes: Codes) -> Self:
+        """Build the metric from `codes`, measure its coverage, and find the step size."""
+        check_codes(codes, need_log_var=True)
+        o = self.options
+        generator = torch.Generator().manual_seed(o["seed"])
+        self._codes = codes
+        self.metric, own = build_metric(codes, o)
+        measured = _spread(len(codes.mu), MEASURED)
+        self.fraction_above_floor = fraction_above_floor(self.metric, codes.mu[measured], own=own[measured])
+        warn_if_blind(self.fraction_above_floor, self.metric)
+        self.kernel = self._kernel(generator)
+        self._novelty = Novelty(codes.mu)
+        return self
+
+    def _kernel(self, generator: torch.Generator) -> Kernel:
+        o, metric = self.options, self.metric
+        sharpness = o["sharpness"]
+
+        def log_density(z: Tensor) -> tuple[Tensor, Tensor]:
+            volume, gradient = metric.log_volume_and_grad(z)
+            return volume.mul_(sharpness), gradient.mul_(sharpness)
+
+        inverse_mass = torch.ones_like(metric.centroids[0])
+        if o["mass"] == "posterior":
+            inverse_mass = local_inverse_mass(1 / metric.values)
+        step_size = o["step_size"]
+        if step_size is None:
+            step_size = self._tuned_step(log_density, inverse_mass, generator)
+        bumps = BumpMixture(metric, sharpness) if o["n_jumps"] else None
+        return Kernel(log_density, Parameters(step_size, o["n_leapfrog"], inverse_mass), bumps, o["n_jumps"])
+
+    def _tuned_step(self, log_density: LogDensity, inverse_mass: Tensor, generator: torch.Generator) -> float:
+        mu = self._codes.mu
+        spread = float((mu.std(0, correction=0) / inverse_mass.sqrt()).max())
+        return warm_up(
+            self._starts(WARM_UP_CHAINS, generator),
+            log_density,
+            n_leapfrog=self.options["n_leapfrog"],
+            inverse_mass=inverse_mass,
+            generator=generator,
+            target=self.options["target_acceptance"],
+            largest_step=max(spread, 1e-6),
+        )[0].step_size
+
+    def _starts(self, n: int, generator: torch.Generator) -> Tensor:
+        points = self.metric.centroids if self.options["start"] == "centroids" else self._codes.mu
+        index = torch.randint(len(points), (n,), generator=generator, device=generator.device)
+        return points[index.to(points.device)]
+
+    @overload
+    def sample(self, n: int, generator: torch.Generator) -> Tensor: ...
+    @overload
+    def sample(
+        self, n: int, generator: torch.Generator, *, return_info: Literal[True]
+    ) -> tuple[Tensor, SampleInfo]: ...
+    def sample(
+        self, n: int, generator: torch.Generator, *, return_info: bool = False
+    ) -> Tensor | tuple[Tensor, SampleInfo]:
+        """Return the last states z (n, d) of n chains, and with `return_info` their diagnostics."""
+        check_count(self, n)
+        return self.sample_from(self._starts(n, generator), generator, return_info=return_info)
+
+    def sample_from(
+        self, start: Tensor, generator: torch.Generator, *, return_info: bool = False
+    ) -> Tensor | tuple[Tensor, SampleInfo]:
+        """Return the last states of chains from the given points `start` (n, d); otherwise as `sample`."""
+        check_count(self, len(start))
+        trace = run(start, self.kernel, self.options["n_transitions"], generator)
+        if not return_info:
+            return trace.position
+        numbers = {**self._settings(), **movement(start, trace, self.metric, self._novelty)}
+        numbers |= self._mixing(generator)
+        warn_if_still(numbers)
+        chains = {
+            "acceptance": trace.acceptance,
+            "diverged": trace.diverged,
+            "moved": (trace.position - start).norm(dim=1),
+            "log_density": trace.log_density,
+        }
+        return trace.position, SampleInfo(numbers, chains)
+
+    def _settings(self) -> dict[str, float]:
+        return {
+            "temperature": self.metric.temperature,
+            "n_centroids": float(self.metric.k),
+            "step_size": self.kernel.parameters.step_size,
+            "codes_above_floor": self.fraction_above_floor,
+        }
+
+    def _mixing(self, generator: torch.Generator) -> dict[str, float]:
+        """Probe with chains that start in groups at the same code: short chains need that to be judged."""
+        start = self._starts(SUPERCHAINS, generator).repeat_interleave(CHAINS_PER_SUPER, dim=0)
+        trace = run(start, self.kernel, self.options["n_transitions"], generator, keep=True)
+        return mixing(trace, SUPERCHAINS)
+
+
+def build_metric(codes: Codes, o: dict[str, Any]) -> tuple[LatentMetric, Tensor]:
+    """Return the metric of Eq. 7 under the options `o`, and which centroid each code is (n,), or -1."""
+    indices = choose_centroids(codes, o["centroids"], o["n_centroids"], seed=o["seed"])
+    own = torch.full((len(codes.mu),), -1, dtype=torch.long, device=indices.device)
+    own[indices] = torch.arange(len(indices), device=indices.device)
+    chosen = take(codes, indices)
+    assert chosen.log_var is not None
+    values = (-chosen.log_var).exp()
+    temperature = resolve_temperature(codes, chosen.mu, values, own, o)
+    metric = LatentMetric(chosen.mu, values, temperature=temperature, floor=o["floor"], decay=o["decay"])
+    return metric, own
+
+
+def resolve_temperature(codes: Codes, centroids: Tensor, values: Tensor, own: Tensor, o: dict[str, Any]) -> float:
+    """Return rho: the number given, or what the rule says, times `temperature_scale`."""
+    measured = _spread(len(codes.mu), MEASURED)
+    z, own = codes.mu[measured], own[measured]
+    rule = o["temperature"]
+    if rule == "published":
+        rho = published_temperature(centroids)
+    elif rule == "coverage":
+        rho = coverage_temperature(z, centroids, values, coverage=o["coverage"], own=own)
+    elif rule == "likelihood":
+        rho = likelihood_temperature(z, centroids, values, sharpness=o["sharpness"], own=own)
+    else:
+        rho = float(rule)
+    return rho * float(o["temperature_scale"])
+
+
+def _spread(n: int, most: int) -> Tensor:
+    """Return `most` indices at even distances in 0..n-1, or all."""
+    return torch.arange(n) if n <= most else torch.linspace(0, n - 1, most).round().long()
