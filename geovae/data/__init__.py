@@ -5,7 +5,7 @@
 
 from collections.abc import Callable
 
-from geovae.data import digits, mnist
+from geovae.data import celeba, cifar, digits, folder, mnist, oasis, patches, rings_discs, svhn
 from geovae.data.splits import Split, Splits
 
 __all__ = ["DATASETS", "IMAGE_SHAPES", "Split", "Splits"]
@@ -13,9 +13,23 @@ __all__ = ["DATASETS", "IMAGE_SHAPES", "Split", "Splits"]
 DATASETS: dict[str, Callable[..., Splits]] = {
     "digits": digits.load,
     "mnist": mnist.load,
+    "cifar": cifar.load,
+    "celeba": celeba.load,
+    "svhn": svhn.load,
+    "oasis": oasis.load,
+    "patches": patches.load,
+    "rings_discs": rings_discs.load,
+    "folder": folder.load,
 }
 
 IMAGE_SHAPES: dict[str, tuple[int, int, int] | None] = {
     "digits": digits.SHAPE,
     "mnist": mnist.SHAPE,
+    "cifar": cifar.SHAPE,
+    "celeba": celeba.SHAPE,
+    "svhn": svhn.SHAPE,
+    "oasis": oasis.SHAPE,
+    "patches": patches.SHAPE,
+    "rings_discs": rings_discs.SHAPE,
+    "folder": None,
 }

@@ -32,9 +32,9 @@ def draw_affine(
     shear: float = 0.15,
 ) -> AffineParameters:
     """Draw `n` distortions, each parameter uniform within plus or minus the bound given."""
-    angle, right, down, log_scale, slope = torch.rand(5, n, generator=generator).mul(2).sub(1)
+    angle, right, down, growth, slope = torch.rand(5, n, generator=generator).mul(2).sub(1)
     bound = degrees * torch.pi / 180
-    return AffineParameters(angle * bound, torch.stack([right, down], 1) * pixels, 1 + log_scale * scale, slope * shear)
+    return AffineParameters(angle * bound, torch.stack([right, down], 1) * pixels, 1 + growth * scale, slope * shear)
 
 
 def apply_affine(images: Tensor, parameters: AffineParameters, *, batch_size: int = 4096) -> Tensor:

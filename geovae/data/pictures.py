@@ -6,7 +6,10 @@ Files that cannot be read are named and counted: in one error, or in one warning
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +17,9 @@ from torch import Tensor
 
 from geovae.data.options import OnError
 from geovae.data.splits import Split
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 GRAY, COLOUR = {"1", "L"}, {"P", "RGB"}  # modes of Pillow that have 8 bits a channel and no transparency
@@ -44,6 +50,7 @@ def read_images(
     *,
     where: Path,
     prepare: Callable[[np.ndarray], np.ndarray] | None = None,
+    hint: str = "",
 ) -> tuple[Tensor, list[int]]:
     """Decode `files` into uint8 (n, c, h, w).
 
@@ -53,6 +60,7 @@ def read_images(
         on_error: `fail` or `skip` files that cannot be decoded or do not fit.
         where: the folder, for messages.
         prepare: turns a decoded (h, w) or (h, w, 3) array into the one that is kept.
+        hint: a remedy to name in the error.
 
     Returns:
         The images, and the positions in `files` that they come from.
@@ -76,7 +84,7 @@ def read_images(
         else:
             images[len(kept)] = result
             kept.append(position)
-    report_bad(bad, len(files), where, on_error)
+    report_bad(bad, len(files), where, on_error, hint)
     return torch.from_numpy(images[: len(kept)]), kept
 
 
@@ -117,6 +125,40 @@ def decode_image(path: Path) -> np.ndarray:
     raise ValueError(f"has mode {mode}, expected 8-bit gray or RGB")
 
 
+@dataclass(frozen=True)
+class Prepare:
+    """What makes images alike: a central square resized to `size`, and gray (1) or colour (3) `channels`."""
+
+    size: int | None = None
+    channels: int | None = None
+
+    def __call__(self, array: np.ndarray) -> np.ndarray:
+        """Return a decoded (h, w) or (h, w, 3) image as it is kept."""
+        from PIL import Image
+
+        image = Image.fromarray(array)
+        if self.channels is not None:
+            image = image.convert("L" if self.channels == 1 else "RGB")
+        if self.size is not None:
+            image = centre_square(image, min(image.size)).resize((self.size, self.size), Image.Resampling.BILINEAR)
+        return np.asarray(image)
+
+
+def centre_square(image: "Image", side: int) -> "Image":
+    """Return the square of `side` pixels in the middle of an image."""
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def common_shape(files: Sequence[Path], prepare: Prepare, where: Path) -> tuple[int, int, int]:
+    """Return the (c, h, w) of the first file that can be decoded: the others are held against it."""
+    for path in files:
+        with suppress(ValueError):
+            array = prepare(decode_image(path))
+            return (1 if array.ndim == 2 else 3), array.shape[0], array.shape[1]
+    raise ValueError(f"`{where}` holds no image that can be read ({len(files)} files looked at)")
+
+
 def fit_channels(array: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """Return a decoded image as (c, h, w); three equal channels pass for gray.
 
@@ -135,14 +177,14 @@ def fit_channels(array: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
 
 
-def report_bad(bad: Sequence[str], n: int, where: Path, on_error: OnError) -> None:
+def report_bad(bad: Sequence[str], n: int, where: Path, on_error: OnError, hint: str = "") -> None:
     """Warn of, or fail on, the bad files among `n`; the first five are named, all are counted."""
     if not bad:
         return
     more = f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
     text = f"{len(bad)} of {n} images in `{where}` cannot be used: {'; '.join(bad[:5])}{more}"
     if on_error == "fail":
-        raise ValueError(f"{text}. Repair them, or pass on_error='skip' to leave them out")
+        raise ValueError(f"{text}. {hint}Repair them, or pass on_error='skip' to leave them out")
     if len(bad) == n:
         raise ValueError(f"{text}. None is left")
     warnings.warn(f"{text}. They are left out", stacklevel=2)

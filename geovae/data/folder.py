@@ -1,0 +1,94 @@
+"""Images of your own: a folder of image files, or one `.npz` with `x_train` (n, h, w, c) in 0..255.
+
+Sub-folders of the folder are classes, numbered in the order of their names. Beside a `.npz` there may be a
+`test_folder` of PNG images.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from geovae.data import npz, pictures
+from geovae.data.options import OnError, check_common, check_count, check_fractions
+from geovae.data.splits import Split, Splits, limit_train, random_splits
+
+
+def load(
+    *,
+    root: str = "data_folders",
+    seed: int = 0,
+    train_size: int | None = None,
+    path: str = "folder",
+    size: int | None = None,
+    channels: Literal[1, 3] | None = None,
+    val_fraction: float = 0.14,
+    test_fraction: float = 0.16,
+    on_error: OnError = "fail",
+) -> Splits:
+    """Return seeded splits of the images, stratified by class where there are classes.
+
+    Args:
+        root: folder that `path` starts from.
+        seed: of the splits and of the subset that `train_size` draws.
+        train_size: keep this many training images, and a fifth as many for validation.
+        path: the folder of images, or the `.npz`, below `root` or absolute.
+        size: crop each image of a folder to its central square and resize that to `size` x `size`; by default all
+            must have one size.
+        channels: turn the images of a folder into gray (1) or colour (3); by default all must be of one kind.
+        val_fraction: share of the images for validation.
+        test_fraction: share of the images for the test; not used if there is a test folder.
+        on_error: whether a damaged image is an error (`fail`) or a warning (`skip`).
+    """
+    check_common(seed, train_size, on_error)
+    check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
+    if size is not None:
+        check_count("size", size, low=1)
+    if channels not in (None, 1, 3):
+        raise ValueError(f"`channels` must be 1 or 3, got {channels!r}")
+    source = Path(root) / path
+    if source.suffix == ".npz" and source.is_file():
+        data, test = _read_npz(source, on_error)
+    elif source.is_dir():
+        data, test = read_folder(source, size=size, channels=channels, on_error=on_error), None
+    else:
+        raise FileNotFoundError(f"`{source}` does not exist: put a folder of images or a .npz there, or pass `path`")
+    splits = random_splits(
+        data,
+        val_fraction=val_fraction,
+        test_fraction=0.0 if test else test_fraction,
+        seed=seed,
+        source=str(source),
+    )
+    return limit_train(Splits(splits.train, splits.val, test or splits.test, str(source)), train_size, seed)
+
+
+def read_folder(folder: Path, *, size: int | None, channels: Literal[1, 3] | None, on_error: OnError) -> Split:
+    """Return the images of `folder` and its sub-folders, with class numbers if there are at least two sub-folders.
+
+    Raises:
+        ValueError: if there are no images, or some are damaged, of another size, or gray among coloured ones.
+    """
+    files = pictures.list_images(folder, "**/*")
+    prepare = pictures.Prepare(size, channels)
+    images, kept = pictures.read_images(
+        files,
+        pictures.common_shape(files, prepare, folder),
+        on_error,
+        where=folder,
+        prepare=prepare,
+        hint="`size` and `channels` make images alike. ",
+    )
+    classes = [files[position].parent for position in kept]
+    names = sorted(set(classes))
+    labels = torch.tensor([names.index(c) for c in classes]) if len(names) > 1 else None
+    return Split(images, labels)
+
+
+def _read_npz(path: Path, on_error: OnError) -> tuple[Split, Split | None]:
+    """Return the images of a `.npz`, with labels if it has `y_train`, and of the test folder beside it."""
+    images = npz.read_images(path, "x_train")
+    labels = npz.read_labels(path, "y_train", len(images)) if "y_train" in npz.keys(path) else None
+    data = Split(images, labels)
+    _, c, h, w = images.shape
+    return data, pictures.read_test_folder(path.parent / "test_folder", (c, h, w), on_error)

@@ -1,0 +1,81 @@
+"""Street View House Numbers: `svhn/train_32x32.mat` as it is published, and the PNG test images beside it."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geovae.data import npz, pictures
+from geovae.data.options import OnError, check_common, check_count, how_to_build, require_file
+from geovae.data.splits import Split, Splits, hold_out_last, limit_train
+
+SHAPE = (3, 32, 32)
+
+
+def load(
+    *,
+    root: str = "data_folders",
+    seed: int = 0,
+    train_size: int | None = None,
+    val_size: int = 10_000,
+    test_images: bool = True,
+    on_error: OnError = "fail",
+) -> Splits:
+    """Return SVHN: the last `val_size` images of the file for validation, those before them for training.
+
+    Args:
+        root: folder that holds `svhn/train_32x32.mat` and `svhn/test_folder/*.png`.
+        seed: of the subset that `train_size` draws; the full splits do not depend on it.
+        train_size: keep this many training images, and a fifth as many for validation.
+        val_size: images held out at the end of the file.
+        test_images: whether to read the test folder if there is one.
+        on_error: whether a damaged test image is an error (`fail`) or a warning (`skip`).
+    """
+    check_common(seed, train_size, on_error)
+    check_count("val_size", val_size, low=1)
+    folder = Path(root) / "svhn"
+    path = require_file(folder / "train_32x32.mat", how_to_build("svhn", "train_32x32.mat and test_32x32.mat"))
+    train, val = hold_out_last(read_mat(path), val_size)
+    test = pictures.read_test_folder(folder / "test_folder", SHAPE, on_error) if test_images else None
+    return limit_train(Splits(train, val, test, str(path)), train_size, seed)
+
+
+def read_mat(path: Path) -> Split:
+    """Return the images `X` (32, 32, 3, n) and labels `y` (1 to 10) of a published file; label 10 becomes 0.
+
+    Raises:
+        ValueError: for a damaged file, a missing array, or a wrong shape, type, range or number of labels.
+    """
+    arrays = _load_arrays(path)
+    missing = [key for key in ("X", "y") if key not in arrays]
+    if missing:
+        found = ", ".join(key for key in arrays if not key.startswith("__")) or "nothing"
+        raise ValueError(f"`{path}` has no array `{missing[0]}`; it holds: {found}")
+    images = _channels_first(arrays["X"], f"`X` of `{path}`")
+    labels = npz.check_labels(arrays["y"], len(images), (1, 10), f"`y` of `{path}`")
+    return Split(images, labels % 10)
+
+
+def _load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a .mat file of version 5."""
+    from scipy.io import loadmat
+
+    try:
+        return loadmat(path)
+    except Exception as error:  # the reader raises whatever the bytes happen to break
+        raise ValueError(f"`{path}` is not a sound .mat file (truncated, or another format?): {error}") from error
+
+
+def _channels_first(x: np.ndarray, where: str) -> Tensor:
+    """Return (32, 32, 3, n) as (n, 3, 32, 32), copied a chunk at a time."""
+    if x.dtype != np.uint8:
+        raise ValueError(f"{where} must hold uint8 from 0 to 255, got {x.dtype}")
+    if x.ndim != 4 or x.shape[:3] != (32, 32, 3) or not x.shape[3]:
+        raise ValueError(f"{where} must have shape (32, 32, 3, n), got {x.shape}")
+    if x.max() <= 1:
+        raise ValueError(f"{where} must hold values from 0 to 255, but none is above {x.max()}: is it in [0, 1]?")
+    images = torch.empty((x.shape[3], *SHAPE), dtype=torch.uint8)
+    for start in range(0, len(images), 4096):
+        images[start : start + 4096] = torch.from_numpy(x[..., start : start + 4096].transpose(3, 2, 0, 1))
+    return images
