@@ -50,7 +50,8 @@ def load(
     if source.suffix == ".npz" and source.is_file():
         data, test = _read_npz(source, on_error)
     elif source.is_dir():
-        data, test = read_folder(source, size=size, channels=channels, on_error=on_error), None
+        data, _ = read_folder(source, size=size, channels=channels, on_error=on_error)
+        test = None
     else:
         raise FileNotFoundError(f"`{source}` does not exist: put a folder of images or a .npz there, or pass `path`")
     splits = random_splits(
@@ -63,8 +64,12 @@ def load(
     return limit_train(Splits(splits.train, splits.val, test or splits.test, str(source)), train_size, seed)
 
 
-def read_folder(folder: Path, *, size: int | None, channels: Literal[1, 3] | None, on_error: OnError) -> Split:
-    """Return the images of `folder` and its sub-folders, with class numbers if there are at least two sub-folders.
+def read_folder(
+    folder: Path, *, size: int | None, channels: Literal[1, 3] | None, on_error: OnError, progress: bool = False
+) -> tuple[Split, list[Path]]:
+    """Return the images of `folder` and its sub-folders, and the files that they come from.
+
+    There are labels if the images lie in at least two folders: the number of the folder, in the order of names.
 
     Raises:
         ValueError: if there are no images, or some are damaged, of another size, or gray among coloured ones.
@@ -77,12 +82,14 @@ def read_folder(folder: Path, *, size: int | None, channels: Literal[1, 3] | Non
         on_error,
         where=folder,
         prepare=prepare,
+        progress=progress,
         hint="`size` and `channels` make images alike. ",
     )
-    classes = [files[position].parent for position in kept]
+    used = [files[position] for position in kept]
+    classes = [path.parent for path in used]
     names = sorted(set(classes))
     labels = torch.tensor([names.index(c) for c in classes]) if len(names) > 1 else None
-    return Split(images, labels)
+    return Split(images, labels), used
 
 
 def _read_npz(path: Path, on_error: OnError) -> tuple[Split, Split | None]:

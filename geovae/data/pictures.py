@@ -4,23 +4,26 @@ Files that cannot be read are named and counted: in one error, or in one warning
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from geovae.data.options import OnError
+from geovae.data.progress import track
 from geovae.data.splits import Split
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+S = TypeVar("S")
+R = TypeVar("R")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 GRAY, COLOUR = {"1", "L"}, {"P", "RGB"}  # modes of Pillow that have 8 bits a channel and no transparency
 
@@ -51,6 +54,7 @@ def read_images(
     where: Path,
     prepare: Callable[[np.ndarray], np.ndarray] | None = None,
     hint: str = "",
+    progress: bool = False,
 ) -> tuple[Tensor, list[int]]:
     """Decode `files` into uint8 (n, c, h, w).
 
@@ -61,6 +65,7 @@ def read_images(
         where: the folder, for messages.
         prepare: turns a decoded (h, w) or (h, w, 3) array into the one that is kept.
         hint: a remedy to name in the error.
+        progress: whether to show a bar.
 
     Returns:
         The images, and the positions in `files` that they come from.
@@ -78,7 +83,7 @@ def read_images(
         array = decode_image(path)
         return fit_channels(array if prepare is None else prepare(array), shape)
 
-    for position, result in enumerate(in_threads(decode, files)):
+    for position, result in enumerate(track(in_threads(decode, files), len(files), "decoding", progress)):
         if isinstance(result, ValueError):
             bad.append(f"{files[position].name}: {result}")
         else:
@@ -88,21 +93,18 @@ def read_images(
     return torch.from_numpy(images[: len(kept)]), kept
 
 
-def in_threads(
-    function: Callable[[Path], np.ndarray], files: Iterable[Path], workers: int = 4
-) -> Iterator[np.ndarray | ValueError]:
-    """Yield `function(file)` in order, or the ValueError it raised; Pillow decodes without the global lock."""
+def in_threads(function: Callable[[S], R], items: Sequence[S], workers: int = 4) -> Iterator[R | ValueError]:
+    """Yield `function(item)` in order, or the ValueError it raised; Pillow decodes without the global lock."""
 
-    def attempt(path: Path) -> np.ndarray | ValueError:
+    def attempt(item: S) -> R | ValueError:
         try:
-            return function(path)
+            return function(item)
         except ValueError as error:
             return error
 
-    files = list(files)
     with ThreadPoolExecutor(workers) as pool:
-        for start in range(0, len(files), 256):  # a block at a time: results never pile up
-            yield from pool.map(attempt, files[start : start + 256])
+        for start in range(0, len(items), 256):  # a block at a time: results never pile up
+            yield from pool.map(attempt, items[start : start + 256])
 
 
 def decode_image(path: Path) -> np.ndarray:

@@ -1,0 +1,16 @@
+"""Builders: `BUILDERS[name](source, root)` turns an original distribution into the files that its loader reads."""
+
+from collections.abc import Callable
+from typing import Any
+
+from geovae.data.build import celeba, cifar, folder, mnist, svhn
+
+__all__ = ["BUILDERS"]
+
+BUILDERS: dict[str, Callable[..., dict[str, Any]]] = {
+    "mnist": mnist.build,
+    "cifar": cifar.build,
+    "celeba": celeba.build,
+    "svhn": svhn.build,
+    "folder": folder.build,
+}

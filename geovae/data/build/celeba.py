@@ -1,0 +1,167 @@
+"""CelebA from `img_align_celeba/*.jpg` and `list_eval_partition.txt`: centre crop of 140, resized to 64x64.
+
+Images are decoded into a mapped file, with one flag for each that is done, so that a build that was stopped continues
+where it was; the tensors of the layout are written from that file, a chunk at a time.
+"""
+
+import os
+from collections.abc import Callable
+from functools import partial as bind
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geovae.data.build.job import Job, checksum
+from geovae.data.celeba import SHAPE
+from geovae.data.options import OnError, check_choice, check_common, require_file
+from geovae.data.pictures import centre_square, decode_image, in_threads
+from geovae.data.progress import track
+
+STORED, CROP, SIZE = (218, 178, 3), 140, 64
+PARTS = ("train", "val", "test")  # 0, 1 and 2 in the partition file
+BLOCK = 1024  # images decoded between two notes of what is done
+HOW = "`source` must be the folder with list_eval_partition.txt and img_align_celeba/*.jpg (unpacked)"
+
+
+def build(
+    source: str | Path,
+    root: str | Path = "data_folders",
+    *,
+    dtype: Literal["float32", "uint8"] = "float32",
+    on_error: OnError = "fail",
+    overwrite: bool = False,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Write `celeba/train_data.pt`, `celeba/val_data.pt` and `celeba/test/test/*.png`, and return the report.
+
+    Args:
+        source: folder that holds the partition file and the folder of JPEG files.
+        root: folder of all data sets.
+        dtype: `float32` in [0, 1], as the layout has it (8 GB for all, and as much again while it is written),
+            or `uint8`, a quarter of that, which `load` reads as well.
+        on_error: whether a missing or damaged JPEG is an error (`fail`) or left out, named in the report (`skip`).
+        overwrite: replace the outputs of another build.
+        progress: show a progress bar.
+    """
+    check_common(0, None, on_error)
+    check_choice("dtype", dtype, ("float32", "uint8"))
+    source, folder = Path(source), Path(root) / "celeba"
+    partition = require_file(source / "list_eval_partition.txt", HOW)
+    if not (source / "img_align_celeba").is_dir():
+        raise FileNotFoundError(f"`{source / 'img_align_celeba'}` does not exist: {HOW}")
+    names = read_partition(partition)
+    # the key leaves the JPEG files out: after a damaged one is repaired, the build continues
+    job = Job(
+        "celeba",
+        folder,
+        targets=["train_data.pt", "val_data.pt", "test/test"],
+        sources=[partition],
+        options={"dtype": dtype, "on_error": on_error},
+        overwrite=overwrite,
+    )
+    if job.is_complete:
+        return job.report
+    read = bind(read_face, source / "img_align_celeba")
+    for part in ("train", "val"):
+        if job.needs(f"{part}_data.pt"):
+            images = _decode_part(job, part, names[part], read, on_error, progress)
+            _save_tensor(job, f"{part}_data.pt", images, dtype)
+    test = names["test"]
+    files = [str(Path(name).with_suffix(".png")) for name in test]
+    job.save_pngs("test/test", files, lambda i: read(test[i]), progress=progress, on_error=on_error)
+    for left in folder.glob("*.partial"):
+        left.unlink()
+    return job.finish(images=checksum(source / "img_align_celeba"))
+
+
+def read_partition(path: Path) -> dict[str, list[str]]:
+    """Return the names of the JPEG files of each part.
+
+    Raises:
+        ValueError: naming the first line that is not `<name>.jpg <0, 1 or 2>`, or the part that is empty.
+    """
+    names: dict[str, list[str]] = {part: [] for part in PARTS}
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+        fields = line.split()
+        if not fields:
+            continue
+        if len(fields) != 2 or fields[1] not in ("0", "1", "2") or Path(fields[0]).name != fields[0]:
+            raise ValueError(f"line {number} of `{path}` must be `<name>.jpg <0, 1 or 2>`, got {line[:60]!r}")
+        names[PARTS[int(fields[1])]].append(fields[0])
+    empty = [part for part in PARTS if not names[part]]
+    if empty:
+        raise ValueError(f"`{path}` names no {empty[0]} images: truncated download?")
+    return names
+
+
+def read_face(folder: Path, name: str) -> np.ndarray:
+    """Return one aligned face, cropped and resized, as uint8 (64, 64, 3).
+
+    Raises:
+        ValueError: if the file is missing, damaged, gray, or not 218x178 (h x w).
+    """
+    from PIL import Image
+
+    array = decode_image(folder / name)
+    if array.shape != STORED:
+        size = "x".join(map(str, array.shape))
+        raise ValueError(f"is {size}, expected 218x178x3 (h x w x c, the aligned and cropped images)")
+    face = centre_square(Image.fromarray(array), CROP)
+    return np.asarray(face.resize((SIZE, SIZE), Image.Resampling.BILINEAR))
+
+
+def _decode_part(
+    job: Job, part: str, names: list[str], read: Callable[[str], np.ndarray], on_error: OnError, progress: bool
+) -> np.ndarray:
+    """Return the images of a part, uint8 (n, 3, 64, 64), mapped from a file that outlives an interruption."""
+    job.begin()
+    images = _map(job.folder / f"{part}_images.partial", (len(names), *SHAPE))
+    done = _map(job.folder / f"{part}_done.partial", (len(names),))
+    todo = np.flatnonzero(done[:] == 0)
+    results = track(in_threads(lambda i: read(names[i]), todo.tolist()), len(todo), f"{part} (JPEG)", progress)
+    bad = []
+    for count, (i, result) in enumerate(zip(todo, results, strict=True), 1):
+        if isinstance(result, ValueError):
+            bad.append(f"{names[i]}: {result}")
+            continue
+        images[i] = result.transpose(2, 0, 1)
+        done[i] = 2  # decoded, but perhaps not yet on disk
+        if count % BLOCK == 0:
+            _settle(images, done)
+    _settle(images, done)
+    job.skip(bad, len(names), job.folder / part, on_error)
+    return images if not bad else images[done[:] == 1]
+
+
+def _settle(images: np.memmap, done: np.memmap) -> None:
+    """Bring the images to disk, and only then note them as done."""
+    images.flush()
+    done[done == 2] = 1
+    done.flush()
+
+
+def _map(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    """Map a file of bytes, zeros where it is new."""
+    size = int(np.prod(shape))
+    if not path.exists() or path.stat().st_size != size:
+        with path.open("wb") as file:
+            os.truncate(file.fileno(), size)
+    return np.memmap(path, np.uint8, "r+", shape=shape)
+
+
+def _save_tensor(job: Job, name: str, images: np.ndarray, dtype: str) -> None:
+    """Write images (n, 3, 64, 64) as a tensor: uint8, or floating point in [0, 1]."""
+    floats = job.folder / f"{name}.floats.partial"
+    tensor: Tensor = torch.from_numpy(images)
+    if dtype == "float32":
+        # a mapped file, because the floats of the whole set may not fit into memory
+        tensor = torch.from_file(str(floats), shared=True, size=images.size, dtype=torch.float32).view(images.shape)
+        for start in range(0, len(images), BLOCK):
+            block = torch.from_numpy(images[start : start + BLOCK])
+            torch.div(block, 255, out=tensor[start : start + BLOCK])
+    with job.output(name) as path:
+        torch.save(tensor, path)
+    floats.unlink(missing_ok=True)

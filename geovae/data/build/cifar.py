@@ -1,0 +1,155 @@
+"""CIFAR-10 from its python or binary batches, in a folder or still in the .tar.gz.
+
+The python batches are pickles. They are read by an unpickler that admits three NumPy names, which can build arrays
+and nothing else; any other name is refused before it is looked up.
+"""
+
+import io
+import pickle
+import tarfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geovae.data.build.job import Job
+from geovae.data.npz import check_labels
+
+TRAIN, TEST = tuple(f"data_batch_{i}" for i in range(1, 6)), "test_batch"
+VALUES = 3 * 32 * 32
+HOW = (
+    "`source` must be cifar-10-python.tar.gz, cifar-10-binary.tar.gz, or a folder with "
+    "data_batch_1 to data_batch_5 and test_batch (each .bin in the binary version)"
+)
+
+_rebuild = np.empty(0).__reduce__()[0]  # numpy's own function that rebuilds arrays; its module moved in NumPy 2
+ADMITTED: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): _rebuild,
+    ("numpy._core.multiarray", "_reconstruct"): _rebuild,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+}
+
+
+def build(
+    source: str | Path, root: str | Path = "data_folders", *, overwrite: bool = False, progress: bool = True
+) -> dict[str, Any]:
+    """Write `cifar/cifar_10.npz` and `cifar/test_folder/*.png` below `root`, and return the report.
+
+    Args:
+        source: the .tar.gz, or a folder that holds the batches (or holds their folder).
+        root: folder of all data sets.
+        overwrite: replace the outputs of another build.
+        progress: show a progress bar.
+    """
+    files = _find(Path(source))
+    job = Job(
+        "cifar",
+        Path(root) / "cifar",
+        targets=["cifar_10.npz", "test_folder"],
+        sources=files,
+        options={},
+        overwrite=overwrite,
+    )
+    if job.is_complete:
+        return job.report
+    batches = _read_batches(files)
+    train = [batches[name] for name in TRAIN]
+    test = batches[TEST][0]
+    job.save_npz(
+        "cifar_10.npz",
+        x_train=np.concatenate([images for images, _ in train]),
+        y_train=np.concatenate([labels for _, labels in train]),
+    )
+    job.save_pngs("test_folder", [f"{i:05d}.png" for i in range(len(test))], lambda i: test[i], progress=progress)
+    return job.finish()
+
+
+def read_batch(data: bytes, where: str, *, binary: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images, uint8 (n, 32, 32, 3), and labels, int64 (n,), of one batch.
+
+    Raises:
+        ValueError: if the batch is damaged, truncated, or not CIFAR-10.
+    """
+    pixels, labels = _parse_binary(data, where) if binary else _parse_python(data, where)
+    if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != VALUES or not len(pixels):
+        raise ValueError(f"{where} must hold uint8 images (n, {VALUES}), got {pixels.dtype} {pixels.shape}")
+    images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    return images, check_labels(labels, len(images), (0, 9), f"labels of {where}").numpy()
+
+
+def _parse_binary(data: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Split rows of one label byte and 3,072 pixel bytes."""
+    if not data or len(data) % (1 + VALUES):
+        raise ValueError(f"{where} has {len(data)} bytes, not a multiple of {1 + VALUES}: truncated, or not CIFAR-10?")
+    rows = np.frombuffer(data, np.uint8).reshape(-1, 1 + VALUES)
+    return rows[:, 1:], rows[:, 0]
+
+
+def _parse_python(data: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read a pickled dictionary of `data` and `labels`, whose keys are bytes."""
+    try:
+        batch = _ArrayUnpickler(io.BytesIO(data), encoding="bytes").load()
+    except Exception as error:  # a broken pickle raises nearly anything
+        raise ValueError(f"{where} cannot be read (truncated, or not a CIFAR-10 batch?): {error}") from error
+    if not isinstance(batch, dict) or b"data" not in batch:
+        raise ValueError(f"{where} is not a CIFAR-10 batch: it has no `data`")
+    if b"labels" not in batch:
+        kind = "it looks like CIFAR-100" if b"fine_labels" in batch else "it has no `labels`"
+        raise ValueError(f"{where} is not a CIFAR-10 batch: {kind}")
+    return np.asarray(batch[b"data"]), np.asarray(batch[b"labels"])
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """An unpickler that can make plain containers and NumPy arrays only."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return an admitted name; all others are refused."""
+        if (module, name) not in ADMITTED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not admitted")
+        return ADMITTED[module, name]
+
+
+def _find(source: Path) -> list[Path]:
+    """Return the archive alone, or the six batch files, training batches first."""
+    if source.is_file():
+        return [source]
+    folders = (source, source / "cifar-10-batches-py", source / "cifar-10-batches-bin")
+    for folder in folders:
+        for end in ("", ".bin"):
+            files = [folder / f"{name}{end}" for name in (*TRAIN, TEST)]
+            there = [path.is_file() for path in files]
+            if all(there):
+                return files
+            if any(there):
+                raise FileNotFoundError(f"`{files[there.index(False)]}` does not exist, others do: {HOW}")
+    raise FileNotFoundError(f"`{source}` holds no batches: {HOW}")
+
+
+def _read_batches(files: list[Path]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return images and labels by the name of the batch."""
+    contents = {p.name: p.read_bytes() for p in files} if len(files) > 1 else _read_archive(files[0])
+    batches = {}
+    for name, data in contents.items():
+        stem = name.removesuffix(".bin")
+        batches[stem] = read_batch(data, f"batch `{name}` of `{files[0].parent}`", binary=name.endswith(".bin"))
+    return batches
+
+
+def _read_archive(path: Path) -> dict[str, bytes]:
+    """Return the contents of the batch files of a tar archive; nothing is written to disk."""
+    wanted = {*TRAIN, TEST}
+    found = {}
+    try:
+        with tarfile.open(path) as archive:
+            for member in archive:
+                name = Path(member.name).name
+                if name.removesuffix(".bin") in wanted and (file := archive.extractfile(member)):
+                    found[name] = file.read()
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        raise ValueError(f"`{path}` is not a sound tar archive (truncated download?): {error}") from error
+    missing = wanted - {name.removesuffix(".bin") for name in found}
+    if missing:
+        raise ValueError(f"`{path}` holds no {', '.join(sorted(missing))}: wrong archive? {HOW}")
+    return found

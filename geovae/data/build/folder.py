@@ -1,0 +1,79 @@
+"""Any folder of images, sub-folders as classes, into one `.npz` and a PNG test folder for data set `folder`."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from geovae.data.build.job import Job
+from geovae.data.folder import read_folder
+from geovae.data.options import OnError, check_common, check_count, check_fractions
+from geovae.data.pictures import list_images
+from geovae.data.splits import stratified_rows
+
+
+def build(
+    source: str | Path,
+    root: str | Path = "data_folders",
+    *,
+    name: str = "folder",
+    size: int | None = None,
+    channels: Literal[1, 3] | None = None,
+    test_fraction: float = 0.16,
+    seed: int = 0,
+    on_error: OnError = "fail",
+    overwrite: bool = False,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Write `<name>/<name>.npz` and `<name>/test_folder/*.png` below `root`, and return the report.
+
+    Args:
+        source: the folder of images.
+        root: folder of all data sets.
+        name: of the new data set; load it with data set `folder` and `path` "<name>/<name>.npz".
+        size: crop each image to its central square and resize that; by default all must have one size.
+        channels: turn images into gray (1) or colour (3); by default all must be of one kind.
+        test_fraction: share of the images for the test folder, seeded and stratified by class.
+        seed: of the draw of the test images.
+        on_error: whether a damaged image is an error (`fail`) or left out, named in the report (`skip`).
+        overwrite: replace the outputs of another build.
+        progress: show a progress bar.
+    """
+    check_common(seed, None, on_error)
+    check_fractions(test_fraction=test_fraction)
+    if size is not None:
+        check_count("size", size, low=1)
+    source = Path(source)
+    if not source.is_dir():
+        raise FileNotFoundError(f"`{source}` is not a folder: `source` must be a folder of images")
+    files = list_images(source, "**/*")
+    job = Job(
+        "folder",
+        Path(root) / name,
+        targets=[f"{name}.npz", "test_folder"],
+        sources=files,
+        options={
+            "size": size,
+            "channels": channels,
+            "test_fraction": test_fraction,
+            "seed": seed,
+            "on_error": on_error,
+        },
+        overwrite=overwrite,
+    )
+    if job.is_complete:
+        return job.report
+    data, used = read_folder(source, size=size, channels=channels, on_error=on_error, progress=progress)
+    job.report["skipped"] = [str(path) for path in files if path not in set(used)]
+    images = data.images.permute(0, 2, 3, 1).numpy()
+    labels = None if data.labels is None else data.labels.numpy()
+    classes = np.zeros(len(images), np.int64) if labels is None else labels
+    rows = stratified_rows(classes, {"test": test_fraction}, seed)
+    train = rows["train"].numpy()
+    arrays = {"x_train": images[train]} | ({} if labels is None else {"y_train": labels[train]})
+    job.save_npz(f"{name}.npz", **arrays)
+    if len(rows["test"]):
+        test = images[rows["test"].numpy()]
+        test = test[..., 0] if test.shape[-1] == 1 else test
+        job.save_pngs("test_folder", [f"{i:05d}.png" for i in range(len(test))], lambda i: test[i], progress=progress)
+    return job.finish()

@@ -1,0 +1,46 @@
+"""Street View House Numbers from `train_32x32.mat` and `test_32x32.mat`: the first is kept, the second becomes PNG."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from geovae.data.build.job import Job
+from geovae.data.options import require_file
+from geovae.data.svhn import read_mat
+
+HOW = "`source` must be the folder with train_32x32.mat and test_32x32.mat (SVHN, format 2: cropped digits)"
+
+
+def build(
+    source: str | Path, root: str | Path = "data_folders", *, overwrite: bool = False, progress: bool = True
+) -> dict[str, Any]:
+    """Write `svhn/train_32x32.mat` and `svhn/test_folder/*.png` below `root`, and return the report.
+
+    Args:
+        source: folder that holds the two files; it may be the target folder itself.
+        root: folder of all data sets.
+        overwrite: replace the outputs of another build.
+        progress: show a progress bar.
+    """
+    files = [require_file(Path(source) / f"{part}_32x32.mat", HOW) for part in ("train", "test")]
+    folder = Path(root) / "svhn"
+    job = Job(
+        "svhn",
+        folder,
+        targets=["train_32x32.mat", "test_folder"],
+        sources=files,
+        options={},
+        overwrite=overwrite,
+    )
+    if job.is_complete:
+        return job.report
+    read_mat(files[0])
+    test = read_mat(files[1]).images.permute(0, 2, 3, 1).numpy()
+    if job.needs("train_32x32.mat"):
+        if files[0].resolve() == (folder / "train_32x32.mat").resolve():
+            job.note("train_32x32.mat")
+        else:
+            with job.output("train_32x32.mat") as path:
+                shutil.copyfile(files[0], path)
+    job.save_pngs("test_folder", [f"{i:05d}.png" for i in range(len(test))], lambda i: test[i], progress=progress)
+    return job.finish()
