@@ -23,36 +23,52 @@ class Nearest(NamedTuple):
 
 
 def nearest(queries: Matrix, reference: Matrix, *, leave_one_out: bool = False) -> Nearest:
-    """Return the nearest of `reference` (m, dims) to each of `queries` (n, dims).
+    """Return the nearest of `reference` (m, dims) to each of `queries` (n, dims); uint8 counts as value / 255.
 
-    The nearest point is found by a matrix product; its distance is then taken directly, in float64, so that a copy has
-    distance 0. `leave_one_out` skips the point with the query's own index, for a set against itself.
+    The nearest point is found by float32 products of centred blocks (float64 where `reference` is); its distance is
+    then taken directly, in float64, so that a copy has distance 0. `leave_one_out` skips the point with the query's own
+    index, for a set against itself. Works on the device of `reference`, a block at a time: images need no copy.
     """
-    queries, reference = (
-        check_features(queries, "queries", at_least=1),
-        check_features(reference, "reference", at_least=1 + leave_one_out),
-    )
+    queries, reference = torch.as_tensor(queries), torch.as_tensor(reference)
+    _check_rows(queries, "queries", 1)
+    _check_rows(reference, "reference", 1 + leave_one_out)
     if queries.shape[1] != reference.shape[1]:
         raise ValueError(f"`queries` and `reference` differ in width: {queries.shape[1]} and {reference.shape[1]}")
-    reference, queries = centre(reference, queries.to(reference.device, reference.dtype))
-    found = [_nearest_block(queries, rows, reference, leave_one_out) for rows in blocks(len(queries), BLOCK)]
+    sums = [_rows(reference[rows]).sum(dim=0) for rows in blocks(len(reference), BLOCK)]
+    mean = torch.stack(sums).sum(dim=0) / len(reference)
+    found = [_nearest_block(queries, rows, reference, mean, leave_one_out) for rows in blocks(len(queries), BLOCK)]
     return Nearest(torch.cat([f.distances for f in found]), torch.cat([f.indices for f in found]))
 
 
-def _nearest_block(queries: Tensor, rows: slice, reference: Tensor, leave_one_out: bool) -> Nearest:
-    best = queries.new_full((rows.stop - rows.start,), float("inf"))
-    index = torch.zeros(len(best), dtype=torch.long, device=queries.device)
+def _nearest_block(queries: Tensor, rows: slice, reference: Tensor, mean: Tensor, leave_one_out: bool) -> Nearest:
+    dtype = torch.float64 if reference.dtype == torch.float64 else torch.float32
+    block = _rows(queries[rows].to(reference.device))
+    centred = (block - mean).to(dtype)
+    best = centred.new_full((len(block),), float("inf"))
+    index = torch.zeros(len(block), dtype=torch.long, device=reference.device)
     for columns in blocks(len(reference), BLOCK):
-        distances = squared_distances(queries[rows], reference[columns])
+        distances = squared_distances(centred, (_rows(reference[columns]) - mean).to(dtype))
         if leave_one_out:
-            own = torch.arange(rows.start, rows.stop, device=queries.device) - columns.start
+            own = torch.arange(rows.start, rows.stop, device=reference.device) - columns.start
             here = (own >= 0) & (own < distances.shape[1])
             distances[here.nonzero()[:, 0], own[here]] = float("inf")
         values, positions = distances.min(dim=1)
         index = torch.where(values < best, positions + columns.start, index)
         best = torch.minimum(values, best)
-    exact = torch.linalg.vector_norm(queries[rows].double() - reference[index].double(), dim=1)
+    exact = torch.linalg.vector_norm(block - _rows(reference[index]), dim=1)
     return Nearest(exact.cpu(), index.cpu())
+
+
+def _rows(values: Tensor) -> Tensor:
+    return values.double() / 255 if values.dtype == torch.uint8 else values.double()
+
+
+def _check_rows(matrix: Tensor, name: str, at_least: int) -> None:
+    """The checks of `check_features`, block by block and without a copy."""
+    if matrix.ndim != 2:
+        raise ValueError(f"`{name}` must be of shape (n, dims), got {tuple(matrix.shape)}")
+    for rows in blocks(max(len(matrix), 1), BLOCK):
+        check_features(matrix[rows], name, at_least=at_least if rows.start == 0 else 1)
 
 
 def neighbours(*, real: Matrix, fake: Matrix) -> dict[str, float]:

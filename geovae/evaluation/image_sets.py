@@ -1,0 +1,58 @@
+"""The image sets of one evaluation: checked, rounded alike, cut to one n, with the real row's partner."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from geovae.evaluation.matrices import subsample
+from geovae.images import check_images, to_uint8
+
+
+class ImageSets(NamedTuple):
+    """Sets (n, c, h, w) of one size: `real` and `fake` are equally many, and so are `row_real` and `row_other`."""
+
+    real: Tensor
+    fake: Tensor
+    row_real: Tensor
+    row_other: Tensor
+    train: Tensor | None
+    reconstructions: Tensor | None
+    rows: dict[str, Tensor]  # which rows of the sets given `real` and `fake` are
+
+
+def prepare(
+    *,
+    real: Tensor,
+    fake: Tensor,
+    train: Tensor | None,
+    reconstructions: Tensor | None,
+    eight_bit: bool,
+    seed: int,
+) -> ImageSets:
+    """Check the sets, round them to 8 bits where `eight_bit`, and cut `real` and `fake` to the smaller n.
+
+    The real row is `train` against `real`, both cut to n or to what there is; without `train`, the halves of `real`.
+    """
+    all_sets = {"real": real, "fake": fake, "train": train, "reconstructions": reconstructions}
+    given = {name: check_images(images, name) for name, images in all_sets.items() if images is not None}
+    for name, images in given.items():
+        if images.shape[1:] != real.shape[1:]:
+            raise ValueError(
+                f"all images must be of one size (c, h, w): `real` is {tuple(real.shape[1:])}, "
+                f"`{name}` is {tuple(images.shape[1:])}"
+            )
+    if eight_bit:
+        given = {name: to_uint8(images) for name, images in given.items()}
+    n = min(len(real), len(fake))
+    rows = {"real": subsample(len(real), n, seed), "fake": subsample(len(fake), n, seed + 1)}
+    real, fake = (given[name][rows[name].to(given[name].device)] for name in ("real", "fake"))
+    row_real, row_other = _real_row(real, given.get("train"), seed)
+    return ImageSets(real, fake, row_real, row_other, given.get("train"), given.get("reconstructions"), rows)
+
+
+def _real_row(real: Tensor, train: Tensor | None, seed: int) -> tuple[Tensor, Tensor]:
+    if train is None:
+        order = subsample(len(real), len(real), seed)
+        return real[order[::2]][: len(real) // 2], real[order[1::2]]
+    n = min(len(real), len(train))
+    return real[:n], train[subsample(len(train), n, seed + 2).to(train.device)]
