@@ -64,7 +64,7 @@ def read_tensor(path: Path) -> Tensor:
         is_uint8 = chunk.dtype == torch.uint8
     if is_uint8 and highest <= 1:
         raise ValueError(f"`{path}` holds uint8 values of 0 and 1 only; uint8 images must use 0 to 255")
-    if not is_uint8 and highest <= 1 / 255:
+    if not is_uint8 and highest < 1.5 / 255:
         raise ValueError(f"`{path}` holds no value above {highest:g}: was it divided by 255 twice?")
     return images
 

@@ -34,6 +34,12 @@ def list_images(folder: Path, pattern: str = "*") -> list[Path]:
     return sorted(files)
 
 
+def require_images(files: Sequence[Path], where: Path) -> None:
+    """Raise ValueError if there are no image files."""
+    if not files:
+        raise ValueError(f"`{where}` holds no images ({', '.join(sorted(SUFFIXES))})")
+
+
 def read_test_folder(folder: Path, shape: tuple[int, int, int], on_error: OnError) -> Split | None:
     """Return the PNG images of a test folder, all of `shape` (c, h, w), or None if there is no such folder.
 
@@ -73,8 +79,7 @@ def read_images(
     Raises:
         ValueError: if there are no images, or files are bad and `on_error` is `fail`.
     """
-    if not files:
-        raise ValueError(f"`{where}` holds no images ({', '.join(sorted(SUFFIXES))})")
+    require_images(files, where)
     images = np.empty((len(files), *shape), np.uint8)
     kept: list[int] = []
     bad: list[str] = []
@@ -154,6 +159,7 @@ def centre_square(image: "Image", side: int) -> "Image":
 
 def common_shape(files: Sequence[Path], prepare: Prepare, where: Path) -> tuple[int, int, int]:
     """Return the (c, h, w) of the first file that can be decoded: the others are held against it."""
+    require_images(files, where)
     for path in files:
         with suppress(ValueError):
             array = prepare(decode_image(path))

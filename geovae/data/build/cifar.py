@@ -1,7 +1,7 @@
 """CIFAR-10 from its python or binary batches, in a folder or still in the .tar.gz.
 
 The python batches are pickles. They are read by an unpickler that admits three NumPy names, which can build arrays
-and nothing else; any other name is refused before it is looked up.
+of bytes and nothing else; any other name is refused before it is looked up.
 """
 
 import io
@@ -23,12 +23,20 @@ HOW = (
     "data_batch_1 to data_batch_5 and test_batch (each .bin in the binary version)"
 )
 
+
+def _byte_type(code: bytes | str, *_: int) -> np.dtype:
+    """Stand in for numpy.dtype: unsigned bytes are all that a batch needs."""
+    if code not in (b"u1", "u1"):
+        raise pickle.UnpicklingError(f"it asks for an array of {code!r}, which is not admitted")
+    return np.dtype(np.uint8)
+
+
 _rebuild = np.empty(0).__reduce__()[0]  # numpy's own function that rebuilds arrays; its module moved in NumPy 2
 ADMITTED: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): _rebuild,
     ("numpy._core.multiarray", "_reconstruct"): _rebuild,
     ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+    ("numpy", "dtype"): _byte_type,
 }
 
 

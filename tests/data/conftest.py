@@ -1,0 +1,80 @@
+"""Small files in the layouts that the loaders read, with the real shapes, types and ranges of one image."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+N = 40  # images in each file
+
+
+def noise(*shape: int, seed: int = 0) -> np.ndarray:
+    """Different bytes everywhere, both ends of the range included."""
+    values = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    values.reshape(shape[0], -1)[:, :2] = 0, 255
+    return values
+
+
+def digits_of(n: int) -> np.ndarray:
+    return np.arange(n) % 10
+
+
+def write_pngs(folder: Path, images: np.ndarray) -> None:
+    folder.mkdir(parents=True)
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{i:05d}.png")
+
+
+def write_npz(path: Path, **arrays: np.ndarray) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, **arrays)
+    return path
+
+
+def write_mat(path: Path, n: int = N, **changes: Any) -> Path:
+    from scipy.io import savemat
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {"X": noise(n, 32, 32, 3).transpose(1, 2, 3, 0), "y": (digits_of(n) + 1).astype(np.uint8)[:, None]}
+    savemat(path, {k: v for k, v in (arrays | changes).items() if v is not None})
+    return path
+
+
+def write_all(root: Path) -> None:
+    """Write every layout below `root`."""
+    write_npz(root / "mnist/mnist_32x32.npz", x_train=noise(N, 32, 32, 1), y_train=digits_of(N))
+    write_pngs(root / "mnist/test_folder", noise(6, 32, 32, seed=1))
+    write_npz(root / "cifar/cifar_10.npz", x_train=noise(N, 32, 32, 3), y_train=digits_of(N)[:, None])
+    write_pngs(root / "cifar/test_folder", noise(6, 32, 32, 3, seed=1))
+    write_mat(root / "svhn/train_32x32.mat")
+    write_pngs(root / "svhn/test_folder", noise(6, 32, 32, 3, seed=1))
+    (root / "celeba").mkdir()
+    torch.save(torch.from_numpy(noise(N, 3, 64, 64)) / 255, root / "celeba/train_data.pt")
+    torch.save(torch.from_numpy(noise(9, 3, 64, 64, seed=1)) / 255, root / "celeba/val_data.pt")
+    write_pngs(root / "celeba/test/test", noise(6, 64, 64, 3, seed=2))
+    write_npz(root / "oasis/OASIS.npz", x_train=noise(N, 208, 176, 1), y_train=np.arange(N) % 2)
+    write_pngs(root / "folder", noise(N, 20, 24, 3))
+
+
+@pytest.fixture(scope="session")
+def all_layouts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with every layout in it, for tests that only read."""
+    root = tmp_path_factory.mktemp("data_folders")
+    write_all(root)
+    return root
+
+
+@pytest.fixture
+def load_small(all_layouts: Path) -> Callable[..., Any]:
+    """Load a data set by name from the small files."""
+    from geovae.data import DATASETS
+
+    def load(name: str, **options: Any) -> Any:
+        sizes = {"val_size": 10} if name in ("mnist", "cifar", "svhn") else {}
+        return DATASETS[name](**({"root": str(all_layouts)} | sizes | options))
+
+    return load
