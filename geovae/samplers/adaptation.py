@@ -7,7 +7,6 @@ weighted mean of the iterates with weights m^-kappa.
 import math
 from typing import NamedTuple
 
-from torch import Tensor
 import torch
 from torch import Tensor
 

@@ -1,8 +1,8 @@
 """Jumps between the modes of `sqrt(det G)^s`: independence proposals from its closed-form bumps.
 
 Near an isolated centroid the density of Eq. 7 is a Gaussian `N(c_i, rho^2 / (d s) Sigma_i)`, and all these bumps have
-the same volume. The proposal is their equal mixture q; z -> z' is accepted with min(1, pi(z') q(z) / (pi(z) q(z'))), which
-leaves the same target invariant as HMC does (Tierney 1994): alternate the two.
+the same volume. The proposal is their equal mixture q; z -> z' is accepted with probability
+min(1, pi(z') q(z) / (pi(z) q(z'))), which leaves the target of HMC invariant (Tierney 1994): alternate the two.
 """
 
 import math
