@@ -43,7 +43,7 @@ def build(
         dtype: `float32` in [0, 1], as the layout has it (8 GB for all, and as much again while it is written),
             or `uint8`, a quarter of that, which `load` reads as well.
         on_error: whether a missing or damaged JPEG is an error (`fail`) or left out, named in the report (`skip`).
-        overwrite: replace the outputs of another build.
+        overwrite: replace the outputs of another build, or of one that left images out.
         progress: show a progress bar.
     """
     check_common(0, None, on_error)
@@ -59,7 +59,7 @@ def build(
         folder,
         targets=["train_data.pt", "val_data.pt", "test/test"],
         sources=[partition],
-        options={"dtype": dtype, "on_error": on_error},
+        options={"dtype": dtype},
         overwrite=overwrite,
     )
     if job.is_complete:
@@ -120,7 +120,7 @@ def _decode_part(
     job.begin()
     images = _map(job.folder / f"{part}_images.partial", (len(names), *SHAPE))
     done = _map(job.folder / f"{part}_done.partial", (len(names),))
-    todo = np.flatnonzero(done[:] == 0)
+    todo = np.flatnonzero(done[:] != 1)
     results = track(in_threads(lambda i: read(names[i]), todo.tolist()), len(todo), f"{part} (JPEG)", progress)
     bad = []
     for count, (i, result) in enumerate(zip(todo, results, strict=True), 1):

@@ -36,13 +36,15 @@ def build(
         test_fraction: share of the images for the test folder, seeded and stratified by class.
         seed: of the draw of the test images.
         on_error: whether a damaged image is an error (`fail`) or left out, named in the report (`skip`).
-        overwrite: replace the outputs of another build.
+        overwrite: replace the outputs of another build, or of one that left images out.
         progress: show a progress bar.
     """
     check_common(seed, None, on_error)
     check_fractions(test_fraction=test_fraction)
     if size is not None:
         check_count("size", size, low=1)
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise ValueError(f"`name` must be the name of a folder below `root`, got {name!r}")
     source = Path(source)
     if not source.is_dir():
         raise FileNotFoundError(f"`{source}` is not a folder: `source` must be a folder of images")
@@ -57,7 +59,6 @@ def build(
             "channels": channels,
             "test_fraction": test_fraction,
             "seed": seed,
-            "on_error": on_error,
         },
         overwrite=overwrite,
     )

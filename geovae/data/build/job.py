@@ -31,7 +31,7 @@ class Job:
         targets: names of the outputs, files or folders.
         sources: files whose checksums are reported, and decide whether an earlier build is continued.
         options: what else decides that.
-        overwrite: whether outputs of another build are replaced.
+        overwrite: whether outputs of another build, or of one that left images out, are replaced.
 
     Raises:
         FileExistsError: if there are outputs of another build and `overwrite` is false.
@@ -52,7 +52,7 @@ class Job:
         checksums = {str(path): checksum(path) for path in sources}
         key = _hash_json([dataset, [c["sha256"] for c in checksums.values()], options])
         report = _read_json(folder / REPORT)
-        if report.get("key") == key:
+        if report.get("key") == key and not (overwrite and report["skipped"]):
             intact = {n: c for n, c in report["outputs"].items() if self._is_intact(n, c)}
             self.report = report | {"outputs": intact, "complete": report["complete"] and intact == report["outputs"]}
             return

@@ -61,10 +61,12 @@ def read_idx(path: Path) -> np.ndarray:
     if len(data) < 4 or data[:3] != b"\0\0\x08":
         raise ValueError(f"`{path}` is not an idx file of bytes: it begins with {data[:4].hex(' ') or 'nothing'}")
     start = 4 + 4 * data[3]
+    if len(data) < start:
+        raise ValueError(f"`{path}` ends within its header: truncated download?")
     shape = tuple(int(n) for n in np.frombuffer(data[4:start], ">u4"))
-    if len(shape) != data[3] or len(data) - start != math.prod(shape):
+    if len(data) - start != math.prod(shape):
         raise ValueError(
-            f"`{path}` should hold {math.prod(shape)} values for shape {shape}, got {max(0, len(data) - start)}: "
+            f"`{path}` should hold {math.prod(shape)} values for shape {shape}, got {len(data) - start}: "
             "truncated download?"
         )
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
