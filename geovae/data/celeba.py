@@ -16,7 +16,7 @@ from geovae.data.splits import Split, Splits, limit_train
 from geovae.images import to_uint8
 
 SHAPE = (3, 64, 64)
-CHUNK = 256  # images: 12.6 MB of float32
+CHUNK = 64  # images: 3 MB of float32
 
 
 def load(
