@@ -6,7 +6,6 @@ one wins, with the same content). An entry that cannot be read is made again.
 
 import hashlib
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from geovae.evaluation.features import extract
-from geovae.evaluation.statistics import Statistics, read_statistics, statistics, write_npz, write_statistics
+from geovae.evaluation.statistics import (
+    UNREADABLE,
+    Statistics,
+    read_statistics,
+    statistics,
+    write_npz,
+    write_statistics,
+)
 from geovae.images import check_images
 
 
@@ -74,7 +80,7 @@ def _read_features(path: Path, n: int) -> Tensor | None:
         if features.ndim == 2 and len(features) == n:
             return features
         problem = f"it holds {tuple(features.shape)} for {n} images"
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    except (*UNREADABLE, KeyError, TypeError) as error:
         problem = str(error)
     warnings.warn(f"made the cache entry {path} again: {problem}", stacklevel=3)
     return None

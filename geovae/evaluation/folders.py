@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from geovae.evaluation.statistics import UNREADABLE
 from geovae.images import check_images, to_float
 
 PICTURES = (".png", ".jpg", ".jpeg")
@@ -33,7 +34,7 @@ def read_images(path: str | Path) -> Tensor:
     for file in files:
         try:
             found.append(_read_array(file) if file.suffix.lower() in ARRAYS else _read_picture(file))
-        except (OSError, ValueError, SyntaxError, EOFError, KeyError) as error:
+        except (*UNREADABLE, SyntaxError, KeyError) as error:
             broken.append(f"{file} ({error})")
     if broken:
         shown = "; ".join(broken[:5]) + (f"; and {len(broken) - 5} more" if len(broken) > 5 else "")

@@ -72,12 +72,12 @@ def _checked_state(path: Path) -> dict[str, Any]:
 
 def _build(state: dict[str, Any]) -> nn.Module:
     """Build pytorch-fid's network; its constructor asks for a download, and is handed `state` in its place."""
-    module = _import_network()
+    module = import_pytorch_fid()
     with _building, mock.patch.object(module, "load_state_dict_from_url", return_value=state):
         return module.InceptionV3([module.InceptionV3.BLOCK_INDEX_BY_DIM[2048]]).eval()
 
 
-def _import_network() -> Any:
+def import_pytorch_fid() -> Any:
     """Import pytorch_fid.inception, declaring torchvision's compiled operators first where they are missing.
 
     A CPU torch with the registry's CUDA torchvision has none (pytorch/vision#9077); only plain layers are used.

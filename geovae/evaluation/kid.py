@@ -10,8 +10,6 @@ from torch import Tensor
 
 from geovae.evaluation.matrices import Matrix, blocks, check_pair
 
-BLOCK = 2048
-
 
 def kid(*, real: Matrix, fake: Matrix, groups: int = 20, seed: int = 0) -> dict[str, float]:
     """Return {"kid", "kid_stderr"} of `real` (n, dims) and `fake` (m, dims), at least 2 rows each.
@@ -48,8 +46,8 @@ def _group_sums(a: Tensor, b: Tensor, size_a: Tensor, size_b: Tensor) -> Tensor:
     label_b = torch.repeat_interleave(torch.arange(len(size_b)), size_b).to(a.device)
     hot_a = torch.nn.functional.one_hot(label_a, len(size_a)).double()
     hot_b = torch.nn.functional.one_hot(label_b, len(size_b)).double()
-    for i in blocks(len(a), BLOCK):
-        for j in blocks(len(b), BLOCK):
+    for i in blocks(len(a)):
+        for j in blocks(len(b)):
             if a is b and j.start < i.start:  # the kernel is symmetric
                 continue
             kernel = _kernel(a[i], b[j])

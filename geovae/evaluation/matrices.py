@@ -8,6 +8,8 @@ from torch import Tensor
 
 Matrix = Tensor | np.ndarray
 
+BLOCK = 2048  # rows a block: 2048 x 2048 distances in float32 are 16 MiB
+
 
 def check_features(features: Matrix, name: str, *, at_least: int = 2) -> Tensor:
     """Return `features` (n, dims) as a float32 or float64 tensor on its own device.
@@ -59,9 +61,9 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     return squares.addmm_(a, b.T, alpha=-2.0).clamp_(min=0.0)
 
 
-def blocks(n: int, size: int) -> Iterator[slice]:
-    """Yield slices of at most `size` that cover 0..n."""
-    return (slice(start, min(start + size, n)) for start in range(0, n, size))
+def blocks(n: int) -> Iterator[slice]:
+    """Yield slices of at most `BLOCK` rows that cover 0..n."""
+    return (slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK))
 
 
 def subsample(n: int, size: int, seed: int) -> Tensor:

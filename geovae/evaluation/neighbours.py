@@ -12,8 +12,6 @@ from torch import Tensor
 
 from geovae.evaluation.matrices import Matrix, blocks, centre, check_features, check_pair, squared_distances
 
-BLOCK = 2048
-
 
 class Nearest(NamedTuple):
     """The nearest reference point of each query: Euclidean `distances` (n,), float64, and `indices` (n,)."""
@@ -34,9 +32,9 @@ def nearest(queries: Matrix, reference: Matrix, *, leave_one_out: bool = False) 
     _check_rows(reference, "reference", 1 + leave_one_out)
     if queries.shape[1] != reference.shape[1]:
         raise ValueError(f"`queries` and `reference` differ in width: {queries.shape[1]} and {reference.shape[1]}")
-    sums = [_rows(reference[rows]).sum(dim=0) for rows in blocks(len(reference), BLOCK)]
+    sums = [_rows(reference[rows]).sum(dim=0) for rows in blocks(len(reference))]
     mean = torch.stack(sums).sum(dim=0) / len(reference)
-    found = [_nearest_block(queries, rows, reference, mean, leave_one_out) for rows in blocks(len(queries), BLOCK)]
+    found = [_nearest_block(queries, rows, reference, mean, leave_one_out) for rows in blocks(len(queries))]
     return Nearest(torch.cat([f.distances for f in found]), torch.cat([f.indices for f in found]))
 
 
@@ -46,7 +44,7 @@ def _nearest_block(queries: Tensor, rows: slice, reference: Tensor, mean: Tensor
     centred = (block - mean).to(dtype)
     best = centred.new_full((len(block),), float("inf"))
     index = torch.zeros(len(block), dtype=torch.long, device=reference.device)
-    for columns in blocks(len(reference), BLOCK):
+    for columns in blocks(len(reference)):
         distances = squared_distances(centred, (_rows(reference[columns]) - mean).to(dtype))
         if leave_one_out:
             own = torch.arange(rows.start, rows.stop, device=reference.device) - columns.start
@@ -67,7 +65,7 @@ def _check_rows(matrix: Tensor, name: str, at_least: int) -> None:
     """The checks of `check_features`, block by block and without a copy."""
     if matrix.ndim != 2:
         raise ValueError(f"`{name}` must be of shape (n, dims), got {tuple(matrix.shape)}")
-    for rows in blocks(max(len(matrix), 1), BLOCK):
+    for rows in blocks(max(len(matrix), 1)):
         check_features(matrix[rows], name, at_least=at_least if rows.start == 0 else 1)
 
 

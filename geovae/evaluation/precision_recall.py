@@ -11,8 +11,6 @@ from torch import Tensor
 
 from geovae.evaluation.matrices import Matrix, blocks, centre, check_pair, squared_distances
 
-BLOCK = 2048
-
 
 def precision_recall(*, real: Matrix, fake: Matrix, k: int = 3, k_density: int = 5) -> dict[str, float]:
     """Return {"precision", "recall", "density", "coverage"} of `real` (n, dims) and `fake` (m, dims).
@@ -37,8 +35,8 @@ def neighbour_reach(points: Tensor, k: int) -> Tensor:
     Each pair is computed once: a block of distances serves its rows and, turned, its columns.
     """
     nearest = points.new_full((len(points), k), float("inf"))
-    for i in blocks(len(points), BLOCK):
-        for j in blocks(len(points), BLOCK):
+    for i in blocks(len(points)):
+        for j in blocks(len(points)):
             if j.start < i.start:
                 continue
             distances = squared_distances(points[i], points[j])
@@ -63,8 +61,8 @@ def _count(real: Tensor, fake: Tensor, reach_p: Tensor, reach_r: Tensor, reach_d
     precise = torch.zeros(len(fake), dtype=torch.bool, device=real.device)
     recalled = torch.zeros(len(real), dtype=torch.bool, device=real.device)
     covered, inside = torch.zeros_like(recalled), 0
-    for i in blocks(len(real), BLOCK):
-        for j in blocks(len(fake), BLOCK):
+    for i in blocks(len(real)):
+        for j in blocks(len(fake)):
             distances = squared_distances(real[i], fake[j])
             precise[j] |= (distances <= reach_p[i, None] * (1 + slack)).any(dim=0)
             recalled[i] |= (distances <= reach_r[None, j] * (1 + slack)).any(dim=1)

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +11,9 @@ import torch
 from torch import Tensor
 
 from geovae.evaluation.matrices import Matrix, check_features
+
+# what numpy raises for a file that is cut short, overwritten or not its own
+UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile)
 
 
 class Statistics(NamedTuple):
@@ -54,7 +58,7 @@ def read_statistics(path: str | Path) -> Statistics:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
         mu, sigma = torch.from_numpy(arrays["mu"]).double(), torch.from_numpy(arrays["sigma"]).double()
-    except (KeyError, OSError, ValueError, TypeError, EOFError, AttributeError) as error:
+    except (*UNREADABLE, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a statistics file with the arrays `mu` and `sigma`: {error}") from error
     if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
         raise ValueError(f"{path}: `sigma` must be (dims, dims) for `mu` (dims,), got {sigma.shape} and {mu.shape}")
