@@ -61,6 +61,8 @@ def evaluate(
     """
     _check_names("scores", scores, tuple(SCORES))
     _check_names("memorisation_in", memorisation_in, SPACES)
+    if codes is not None and set(codes) != {"train", "fake", "real"}:
+        raise ValueError(f"`codes` needs train, fake and real, got {', '.join(codes) or 'none'}")
     networks = _networks(extractor)
     sets = prepare(real=real, fake=fake, train=train, reconstructions=reconstructions, eight_bit=eight_bit, seed=seed)
     take = extract if cache is None else cache.features
@@ -98,9 +100,9 @@ def default_extractors(name: str, *, seeds: Sequence[int] = (0, 1, 2)) -> list[n
 
 
 def _check_names(argument: str, names: Sequence[str], valid: tuple[str, ...]) -> None:
-    unknown = [name for name in names if name not in valid]
-    if unknown or isinstance(names, str):
-        raise ValueError(f"`{argument}` must be a list of {', '.join(valid)}, got {unknown or names}")
+    unknown = names if isinstance(names, str) else [name for name in names if name not in valid]
+    if unknown:
+        raise ValueError(f"`{argument}` must be a list of {', '.join(valid)}, got {unknown!r}")
 
 
 def _networks(extractor: str | nn.Module | Sequence[nn.Module]) -> list[nn.Module]:

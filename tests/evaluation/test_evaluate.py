@@ -1,0 +1,214 @@
+"""`evaluate` as a whole: names, one n, the real row, copies caught, what compares and what does not."""
+
+import json
+
+import pytest
+import torch
+
+from geovae.evaluation import (
+    FeatureCache,
+    Report,
+    content_hash,
+    differences,
+    evaluate,
+    extract,
+    extractor,
+    frechet,
+    rank,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore:n = .* is below the .* features", "ignore:the real-versus-real row")
+QUICK = ("frechet", "kid", "precision_recall")
+
+
+def shapes(n, generator):
+    """Gray images (n, 1, 12, 12) of a soft disc at a random place, with noise."""
+    centre, radius = (
+        3 + 6 * torch.rand(n, 2, 1, 1, generator=generator),
+        1 + 2 * torch.rand(n, 1, 1, generator=generator),
+    )
+    y, x = torch.meshgrid(torch.arange(12.0), torch.arange(12.0), indexing="ij")
+    distance = ((y - centre[:, 0]) ** 2 + (x - centre[:, 1]) ** 2).sqrt()
+    image = torch.sigmoid(2 * (radius - distance)) + 0.05 * torch.randn(n, 12, 12, generator=generator)
+    return image.clamp(0, 1)[:, None]
+
+
+@pytest.fixture(scope="module")
+def sets():
+    generator = torch.Generator().manual_seed(0)
+    return {name: shapes(n, generator) for name, n in (("train", 120), ("real", 80), ("fake", 60))}
+
+
+def test_random_conv_is_three_networks_and_never_fid(sets):
+    report = evaluate(**sets, scores=QUICK)
+    values = report.values
+    assert "fid" not in values
+    assert "kid" not in values
+    for key in ("fd_random-conv-v1", "kid_random-conv-v1", "precision", "density"):
+        assert {key, f"{key}_sd", f"real_{key}"} <= values.keys()
+    assert (values["n"], values["real_n"]) == (60, 60)
+    assert report.settings["extractors"] == [f"random-conv-v1-seed{i}" for i in range(3)]
+    assert values["nn_pixels_flag"] == 0.0
+    assert values["nn_pixels_ratio"] == pytest.approx(1.0, abs=0.3)
+
+
+def test_numbers_are_those_of_the_scores(sets):
+    """Equal n on both sides, so nothing is cut: mean and deviation over the three networks."""
+    real, fake = ((sets[k][:60] * 255).round().to(torch.uint8) for k in ("real", "fake"))
+    report = evaluate(real=real, fake=fake, scores=("frechet",))
+    found = []
+    for seed in range(3):
+        network = extractor("random-conv-v1", seed=seed)
+        found.append(frechet(real=extract(real, network), fake=extract(fake, network))["frechet"])
+    assert report.values["fd_random-conv-v1"] == pytest.approx(sum(found) / 3)
+    assert report.values["fd_random-conv-v1_sd"] == pytest.approx(float(torch.tensor(found).double().std()))
+
+
+def test_a_sampler_that_returns_its_training_set_is_caught(sets):
+    copies = (sets["train"] + 0.01 * torch.randn(120, 1, 12, 12, generator=torch.Generator().manual_seed(1))).clamp(
+        0, 1
+    )
+    with pytest.warns(UserWarning, match="memorisation: most samples lie closer"):
+        copied = evaluate(
+            real=sets["real"],
+            fake=copies,
+            train=sets["train"],
+            scores=("frechet",),
+            memorisation_in=("pixels", "features"),
+        )
+    # by the Frechet distance alone it is as good as real data
+    assert copied.values["fd_random-conv-v1"] < 1.25 * copied.values["real_fd_random-conv-v1"]
+    assert copied.values["nn_pixels_flag"] == copied.values["nn_features_flag"] == 1.0
+    assert copied.values["nn_pixels_ratio"] < 0.3
+    assert copied.values["nn_pixels_auc"] > 0.95
+    assert any("memorisation" in note for note in copied.notes)
+    assert copied.nearest["train"] == copied.nearest["fake"]  # each copy is nearest to its original
+
+
+def test_one_network_has_a_half_sample_spread(sets):
+    report = evaluate(real=sets["real"], fake=sets["fake"], extractor="pixels", scores=("frechet",), repeats=3)
+    assert report.values["fd_pixels_sd"] > 0
+    none = evaluate(real=sets["real"], fake=sets["fake"], extractor="pixels", scores=("frechet",), repeats=0)
+    assert "fd_pixels_sd" not in none.values
+    assert none.values["fd_pixels"] == report.values["fd_pixels"]
+
+
+def test_without_train_the_real_row_is_two_halves(sets):
+    with pytest.warns(UserWarning, match="real-versus-real row is at n = 30, not 60"):
+        report = evaluate(real=sets["real"], fake=sets["fake"], extractor="pixels", scores=("kid",), repeats=0)
+    assert report.values["real_n"] == 30
+    assert report.settings["real_row"] == "two halves of real"
+    assert not any(key.startswith("nn_") for key in report.values)
+
+
+def test_small_n_is_said(sets):
+    with pytest.warns(UserWarning, match="n = 60 is below the 144 features: the Frechet distance is strongly biased"):
+        evaluate(real=sets["real"], fake=sets["fake"], extractor="pixels", scores=("frechet",), repeats=0)
+
+
+def test_reconstructions_classes_codes_and_curve(sets, generator):
+    labels = torch.arange(80) % 2, torch.arange(60) % 2
+    report = evaluate(
+        **sets,
+        extractor="pixels",
+        scores=("frechet", "prd"),
+        repeats=0,
+        reconstructions=sets["train"],
+        real_labels=labels[0],
+        fake_labels=labels[1],
+        codes={
+            "train": torch.randn(120, 2, generator=generator),
+            "real": torch.randn(80, 2),
+            "fake": torch.randn(60, 2),
+        },
+    )
+    values = report.values
+    assert values["reconstructions_n"] == 60
+    assert values["reconstructions_fd_pixels"] > 0
+    assert {"fd_pixels_class0", "fd_pixels_class1", "n_class0"} <= values.keys()
+    assert {"nn_codes_distance", "nn_codes_flag", "nn_pixels_auc"} <= values.keys()
+    assert len(report.curve["precision"]) == len(report.curve["recall"]) == 1001
+    assert report.nearest["train"] == report.nearest["reconstructions"]
+    assert len(report.nearest["train"]) == 60
+
+
+def test_report_is_strict_json_and_comes_back(sets):
+    report = evaluate(**sets, extractor="pixels", scores=("kid", "prd"), repeats=0)
+    text = report.to_json()
+    assert Report.from_json(text) == report
+    settings = json.loads(text, parse_constant=pytest.fail)["settings"]
+    assert settings["images"]["fake"]["shape"] == [60, 1, 12, 12]
+    assert settings["images"]["real"]["sha256"] == settings["real"]
+    assert settings["versions"].keys() == {"geovae", "python", "torch", "numpy"}
+    with pytest.raises(ValueError, match="not the JSON of a report"):
+        Report.from_json("{}")
+
+
+def test_not_a_number_survives_json():
+    report = Report({"a": float("nan"), "b": float("inf"), "c": 1.0}, {})
+    back = Report.from_json(report.to_json()).values
+    assert back["a"] != back["a"]
+    assert (back["b"], back["c"]) == (float("inf"), 1.0)
+
+
+def test_the_same_seed_the_same_report(sets):
+    before = torch.random.get_rng_state()
+    first, second = (evaluate(**sets, extractor="pixels", scores=QUICK, repeats=2, seed=5) for _ in range(2))
+    assert first == second
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_floats_and_their_png_files_score_alike(sets):
+    """Everything is rounded to 8 bits first, so that saving samples does not move the score."""
+    rounded = {k: (v * 255).round().to(torch.uint8) for k, v in sets.items()}
+    first, second = (evaluate(**s, extractor="pixels", scores=("frechet",), repeats=0) for s in (sets, rounded))
+    assert first.values == second.values
+    exact = evaluate(**sets, extractor="pixels", scores=("frechet",), repeats=0, eight_bit=False)
+    assert exact.values["fd_pixels"] != first.values["fd_pixels"]
+
+
+def test_ranking_refuses_what_does_not_compare(sets):
+    def score(fake, **options):
+        return evaluate(real=sets["real"], fake=fake, scores=("frechet",), repeats=0, **options)
+
+    good, bad = score(sets["fake"], extractor="pixels"), score(1 - sets["fake"], extractor="pixels")
+    assert differences(good, bad) == []
+    assert [name for name, _ in rank({"bad": bad, "good": good}, "fd_pixels")] == ["good", "bad"]
+    assert [name for name, _ in rank({"bad": bad, "good": good}, "fd_pixels", larger_is_better=True)] == ["bad", "good"]
+    with pytest.raises(ValueError, match=r"'good' and 'conv' do not compare: `extractors` is \[\"pixels\"\] against"):
+        rank({"good": good, "conv": score(sets["fake"])}, "fd_pixels")
+    with pytest.raises(ValueError, match="'good' and 'few' do not compare: `n` is 60 against 50"):
+        rank({"good": good, "few": score(sets["fake"][:50], extractor="pixels")}, "fd_pixels")
+    with pytest.raises(ValueError, match="`eight_bit` is true against false"):
+        rank({"good": good, "exact": score(sets["fake"], extractor="pixels", eight_bit=False)}, "fd_pixels")
+    with pytest.raises(ValueError, match="'good' has no 'fid'; it has fd_pixels"):
+        rank({"good": good}, "fid")
+    with pytest.raises(ValueError, match="no report to rank"):
+        rank({}, "fid")
+
+
+def test_cache_gives_the_same_numbers(sets, tmp_path):
+    plain = evaluate(**sets, scores=("frechet",))
+    cache = FeatureCache(tmp_path)
+    assert evaluate(**sets, scores=("frechet",), cache=cache).values == plain.values
+    assert evaluate(**sets, scores=("frechet",), cache=cache).values == plain.values
+    assert content_hash(sets["real"]) != content_hash(sets["fake"])
+
+
+def test_bad_input(sets):
+    with pytest.raises(ValueError, match=r"`scores` must be a list of frechet, kid.*got \['fid'\]"):
+        evaluate(**sets, scores=["fid"])
+    with pytest.raises(ValueError, match=r"`scores` must be a list of .*got 'kid'"):
+        evaluate(**sets, scores="kid")
+    with pytest.raises(ValueError, match="`memorisation_in` must be a list of pixels, features"):
+        evaluate(**sets, memorisation_in=["latent"])
+    with pytest.raises(ValueError, match=r"one size \(c, h, w\): `real` is \(1, 12, 12\), `fake` is \(1, 12, 11\)"):
+        evaluate(real=sets["real"], fake=sets["fake"][..., :11])
+    with pytest.raises(ValueError, match="`fake` as floating point must lie in"):
+        evaluate(real=sets["real"], fake=2 * sets["fake"])
+    with pytest.raises(ValueError, match="networks of one `name`, each with an `id`"):
+        evaluate(**sets, extractor=[extractor("pixels"), extractor("random-conv-v1")])
+    with pytest.raises(ValueError, match="networks of one `name`, each with an `id`"):
+        evaluate(**sets, extractor=torch.nn.Flatten())
+    with pytest.raises(ValueError, match="`codes` needs train, fake and real, got train"):
+        evaluate(**sets, extractor="pixels", scores=("kid",), repeats=0, codes={"train": torch.zeros(3, 2)})
