@@ -80,9 +80,9 @@ def load(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, json.loads(header)
 
 
-def save_training(path: Path | str, state: Restorable, config: dict[str, Any]) -> Path:
-    """Write a training checkpoint: the whole state and the run's configuration."""
-    return save(path, state.tensors(), {"kind": "training", "state": state.meta(), "config": config})
+def save_training(path: Path | str, state: Restorable) -> Path:
+    """Write a training checkpoint: the whole state."""
+    return save(path, state.tensors(), {"kind": "training", "state": state.meta()})
 
 
 def load_training(path: Path | str, state: Restorable) -> None:

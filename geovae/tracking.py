@@ -27,6 +27,10 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 class Tracker(Protocol):
     """Where a run reports to; usable as a context manager that closes with the right status."""
 
+    @property
+    def run_id(self) -> str | None:
+        """The run's id in the store; None where there is none (yet)."""
+
     def params(self, values: Mapping[str, object]) -> None:
         """Record parameters."""
 

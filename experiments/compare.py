@@ -1,0 +1,103 @@
+"""Several runs side by side: one parent, a child for each, a leaderboard, and the winner by validation score."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.config import Config, ConfigError, read_yaml, resolve, to_flags
+from experiments.run import Result, run
+from geovae.tracking import MlflowTracker
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the leaderboard: a run's images drawn by one sampler."""
+
+    run: str
+    sampler: str
+    headline: str
+    val: float
+    test: dict[str, float]
+
+
+def read_comparison(path: Path, flags: list[str], prog: str) -> dict[str, Config]:
+    """Return the resolved configuration of each run of a comparison file; `flags` apply to all of them.
+
+    Raises:
+        ConfigError: if the file or any of its runs is not valid.
+    """
+    content = read_yaml(path)
+    if not isinstance(content.get("runs"), dict) or content.keys() > {"dataset", "runs"} or not content["runs"]:
+        raise ConfigError(f"{path} must hold `dataset: NAME` and `runs: {{name: options}}`")
+    dataset = [f"--data.name={content['dataset']}"] if "dataset" in content else []
+    runs = content["runs"].items()
+    return {name: resolve([*dataset, *to_flags(options or {}), *flags], prog=prog) for name, options in runs}
+
+
+def compare(
+    configs: Mapping[str, Config],
+    tracker: MlflowTracker,
+    prepare: Callable[[str, Config, MlflowTracker], Path],
+) -> tuple[list[Row], str, Result]:
+    """Run every configuration as a child of `tracker`; return the leaderboard, the winner's name and its result.
+
+    Args:
+        configs: resolved configurations by run name.
+        tracker: of the parent run.
+        prepare: called with each child's name, configuration and tracker; returns its output folder.
+    """
+    results: dict[str, Result] = {}
+    for name, config in configs.items():
+        with tracker.child(name) as child:
+            results[name] = run(**config, output=prepare(name, config, child), tracker=child)
+    board = leaderboard(results)
+    return board, board[0].run, results[board[0].run]
+
+
+def leaderboard(results: Mapping[str, Result]) -> list[Row]:
+    """Return one row for each run and sampler, best validation score first."""
+    rows = [
+        Row(name, sampler, result.headline, scores[result.headline], result.test_scores.get(sampler, {}))
+        for name, result in results.items()
+        for sampler, scores in result.val_scores.items()
+    ]
+    return sorted(rows, key=lambda row: row.val)
+
+
+COLUMNS = ("prd_f8", "prd_f1_8", "nn_pixels_ratio")
+
+
+def as_markdown(board: list[Row]) -> str:
+    """Return the leaderboard as a Markdown table, with what its columns mean."""
+    head = board[0].headline
+    perfect = f"real_{head}"
+    lines = [
+        f"| # | run | sampler | {head} val | {head} test | PRD F8 | PRD F1/8 | nearest train |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for place, row in enumerate(board, 1):
+        cells = [row.test.get(key, float("nan")) for key in (head, *COLUMNS)]
+        numbers = " | ".join(f"{value:.3f}" for value in (row.val, *cells))
+        lines.append(f"| {place} | {row.run} | {row.sampler} | {numbers} |")
+    note = "" if head == "fid" else " It is not FID: the features are not Inception's."
+    return "\n".join(lines) + (
+        f"\n\nRanked by `{head}` against the validation images (lower is better); real against real images gives "
+        f"{board[0].test.get(perfect, float('nan')):.3f} on the test set.{note} PRD: higher is better. "
+        "*nearest train*: distance of a sample to its nearest training image over that of a held-out image "
+        "(1 is as new as real data, 0 a copy).\n"
+    )
+
+
+def as_figure(board: list[Row]) -> "Figure":
+    """Return the leaderboard as a bar chart."""
+    from matplotlib import pyplot
+
+    figure, ax = pyplot.subplots(figsize=(7, 0.5 + 0.4 * len(board)), layout="constrained")
+    names = [f"{row.run} / {row.sampler}" for row in reversed(board)]
+    ax.barh(names, [row.val for row in reversed(board)], color="tab:blue")
+    ax.set_xlabel(f"{board[0].headline} against the validation images (lower is better)")
+    return figure

@@ -1,0 +1,165 @@
+"""What every entry point shares: the run that `mlflow run` made, one sentence for bad input, and exit codes.
+
+0 done; 1 a fault of ours (traceback); 2 bad input, before anything was touched; 130 and 143 for Ctrl-C and SIGTERM.
+"""
+
+import inspect
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from experiments.config import Config, flatten, to_yaml
+from experiments.run import check, choose_device, environment
+from geovae.tracking import MlflowTracker
+
+EXPERIMENT = "geovae"
+RUNS = Path("runs")
+
+
+def main(function: Callable[[Sequence[str]], None]) -> NoReturn:
+    """Run an entry point on the command line's flags, and exit with the right code."""
+    signal.signal(signal.SIGTERM, _terminate)
+    warnings.showwarning = _show_warning
+    # A tracking server that is gone must be noticed in seconds; the outbox does the waiting.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    try:
+        function(sys.argv[1:])
+    except (ValueError, FileNotFoundError, PermissionError, NotADirectoryError) as error:
+        if os.environ.get("GEOVAE_TRACEBACK"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    raise SystemExit(0)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: object, **options: object) -> None:
+    """Show users the sentence, not the line of our code that says it; other people's categories stay quiet."""
+    if category is UserWarning:
+        print(f"warning: {message}", file=sys.stderr)
+
+
+def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + signum)
+
+
+def take_flags(flags: Sequence[str], **defaults: str) -> tuple[dict[str, str], list[str]]:
+    """Take the flags named in `defaults` (`--name value` or `--name=value`) out of `flags`; return both parts.
+
+    An empty value stands for the default, which is how an MLproject leaves a parameter open.
+    """
+    values, rest, flags = dict(defaults), [], list(flags)
+    while flags:
+        flag = flags.pop(0)
+        name, equals, value = flag.removeprefix("--").partition("=")
+        if not flag.startswith("--") or name not in defaults:
+            rest.append(flag)
+            continue
+        if not equals and not flags:
+            raise ValueError(f"option --{name} needs a value")
+        value = value if equals else flags.pop(0)
+        values[name] = value or defaults[name]
+    return values, rest
+
+
+def check_config(config: Config) -> Config:
+    """Return the configuration, with everything checked that needs no data.
+
+    Raises:
+        ValueError: in one sentence, for an option out of its range.
+    """
+    check(**{name: config[name] for name in inspect.signature(check).parameters})
+    choose_device(config["device"])
+    return config
+
+
+def open_run(name: str) -> MlflowTracker:
+    """Return a tracker of the run that `mlflow run` created, or of a new one when called without it.
+
+    MLFLOW_RUN_ID leaves the environment here: a process started later must not take this run for its own.
+    """
+    import mlflow
+
+    run_id = os.environ.pop("MLFLOW_RUN_ID", None)
+    if run_id is None:
+        experiment = mlflow.set_experiment(EXPERIMENT).experiment_id
+        output = writable(RUNS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
+        return MlflowTracker(output, experiment_id=experiment, name=name, tags={"mlflow.source.name": name})
+    experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or mlflow.get_run(run_id).info.experiment_id
+    return MlflowTracker(writable(RUNS / run_id), run_id=run_id, experiment_id=experiment)
+
+
+def describe_run(name: str, config: Config, tracker: MlflowTracker, output: Path | None = None) -> Path:
+    """Tell the tracker what a run is made of, and return its output folder with `config.yaml` in it."""
+    output = writable(output or tracker.output)
+    (output / "config.yaml").write_text(to_yaml(config))
+    tracker.artifact(output / "config.yaml")
+    tracker.text("environment.json", json.dumps(environment(), indent=2))
+    tracker.params({f"cfg.{key}": value for key, value in flatten(config).items()})
+    tracker.tags(
+        {"model": config["model"]["name"], "dataset": config["data"]["name"], "seed": config["seed"]} | git_tags()
+    )
+    return output
+
+
+def git_tags() -> dict[str, str]:
+    """Return the commit of the code that runs, under MLflow's own name; nothing outside a checkout."""
+    command = ["git", "rev-parse", "HEAD"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return {"mlflow.source.git.commit": commit.stdout.strip()}
+
+
+def writable(folder: Path) -> Path:
+    """Return `folder`, made if need be.
+
+    Raises:
+        PermissionError: if nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PermissionError(f"cannot write to the output folder {folder}: {error.strerror}") from error
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"cannot write to the output folder {folder}: make it writable or choose another")
+    return folder
+
+
+def refuse(flags: Sequence[str], known: Sequence[str]) -> None:
+    """Raise if there are flags left that an entry point does not know; print the known ones on `--help`."""
+    if "--help" in flags or "-h" in flags:
+        print("options: " + ", ".join(f"--{name}" for name in known))
+        raise SystemExit(0)
+    if flags:
+        raise ValueError(f"unknown option {flags[0]!r}; valid here: {', '.join(f'--{name}' for name in known)}")
+
+
+def whole(name: str, text: str, lowest: int) -> int:
+    """Return the whole number that `text` stands for.
+
+    Raises:
+        ValueError: if it is none, or below `lowest`.
+    """
+    if not text.lstrip("-").isdigit() or int(text) < lowest:
+        raise ValueError(f"`{name}` must be a whole number of at least {lowest}, got {text!r}")
+    return int(text)
+
+
+def tracking_uri() -> str:
+    """Return where the runs are kept."""
+    import mlflow
+
+    return mlflow.get_tracking_uri()

@@ -1,0 +1,24 @@
+"""`python -m mlflow_projects.sync [FOLDER ...]`: deliver tracking records that runs kept while their store was away."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from geovae.tracking import sync
+from mlflow_projects import entry
+
+
+def main(flags: Sequence[str]) -> None:
+    """Deliver the outboxes in the folders given, by default all below `runs`."""
+    if "--help" in flags:
+        print(__doc__)
+        return
+    found = [log.parent for root in flags or [str(entry.RUNS)] for log in sorted(Path(root).rglob("records.jsonl"))]
+    if not found:
+        raise FileNotFoundError(f"no tracking records below {', '.join(flags) or entry.RUNS}: nothing to deliver")
+    for folder in found:
+        print(f"{folder}: {sync(folder)} records delivered", file=sys.stdout)
+
+
+if __name__ == "__main__":
+    entry.main(main)
