@@ -29,28 +29,22 @@ def write_pngs(folder: Path, images: np.ndarray) -> None:
         Image.fromarray(image).save(folder / f"{i:05d}.png")
 
 
-def write_npz(path: Path, **arrays: np.ndarray) -> Path:
+def write_npz(path: Path, **arrays: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, **arrays)
-    return path
-
-
-def write_mat(path: Path, n: int = N, **changes: Any) -> Path:
-    from scipy.io import savemat
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {"X": noise(n, 32, 32, 3).transpose(1, 2, 3, 0), "y": (digits_of(n) + 1).astype(np.uint8)[:, None]}
-    savemat(path, {k: v for k, v in (arrays | changes).items() if v is not None})
-    return path
 
 
 def write_all(root: Path) -> None:
     """Write every layout below `root`."""
+    from scipy.io import savemat
+
     write_npz(root / "mnist/mnist_32x32.npz", x_train=noise(N, 32, 32, 1), y_train=digits_of(N))
     write_pngs(root / "mnist/test_folder", noise(6, 32, 32, seed=1))
     write_npz(root / "cifar/cifar_10.npz", x_train=noise(N, 32, 32, 3), y_train=digits_of(N)[:, None])
     write_pngs(root / "cifar/test_folder", noise(6, 32, 32, 3, seed=1))
-    write_mat(root / "svhn/train_32x32.mat")
+    (root / "svhn").mkdir()
+    mat = {"X": noise(N, 32, 32, 3).transpose(1, 2, 3, 0), "y": digits_of(N)[:, None] + 1}
+    savemat(root / "svhn/train_32x32.mat", mat)
     write_pngs(root / "svhn/test_folder", noise(6, 32, 32, 3, seed=1))
     (root / "celeba").mkdir()
     torch.save(torch.from_numpy(noise(N, 3, 64, 64)) / 255, root / "celeba/train_data.pt")

@@ -178,7 +178,19 @@ def test_the_report_holds_true_checksums(name, tmp_path, root):
     assert len(noted) > 1
     for path, entry in noted.items():
         with open(path, "rb") as file:
-            assert entry == {"bytes": os.path.getsize(path), "sha256": hashlib.sha256(file.read()).hexdigest()}
+            assert {k: entry[k] for k in ("bytes", "sha256")} == {
+                "bytes": os.path.getsize(path),
+                "sha256": hashlib.sha256(file.read()).hexdigest(),
+            }
+
+
+def test_the_report_says_whether_sources_are_those_published(tmp_path, root, monkeypatch):
+    write_mnist(tmp_path / "source")
+    name = "t10k-labels-idx1-ubyte.gz"
+    md5 = hashlib.md5((tmp_path / "source" / name).read_bytes()).hexdigest()
+    monkeypatch.setitem(build_mnist.PUBLISHED, name, md5)
+    report = build_mnist.build(tmp_path / "source", root, progress=False)
+    assert {os.path.basename(path) for path, entry in report["sources"].items() if entry["published"]} == {name}
 
 
 @every_builder

@@ -18,6 +18,15 @@ from geovae.data.npz import check_labels
 
 TRAIN, TEST = tuple(f"data_batch_{i}" for i in range(1, 6)), "test_batch"
 VALUES = 3 * 32 * 32
+PUBLISHED = {  # md5 of the python version
+    "cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a",
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+}
 HOW = (
     "`source` must be cifar-10-python.tar.gz, cifar-10-binary.tar.gz, or a folder with "
     "data_batch_1 to data_batch_5 and test_batch (each .bin in the binary version)"
@@ -59,6 +68,7 @@ def build(
         sources=files,
         options={},
         overwrite=overwrite,
+        published=PUBLISHED,
     )
     if job.is_complete:
         return job.report

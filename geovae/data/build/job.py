@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ class Job:
         targets: names of the outputs, files or folders.
         sources: files whose checksums are reported, and decide whether an earlier build is continued.
         options: what else decides that.
+        published: md5 of the files as they are published, by name: the report says whether the sources are those.
         overwrite: whether outputs of another build, or of one that left images out, are replaced.
 
     Raises:
@@ -46,6 +47,7 @@ class Job:
         sources: Sequence[Path],
         options: dict[str, Any],
         overwrite: bool,
+        published: Mapping[str, str] | None = None,
     ) -> None:
         """Read what an earlier build left, and decide whether to continue it."""
         self.folder = folder
@@ -57,6 +59,9 @@ class Job:
             self.report = report | {"outputs": intact, "complete": report["complete"] and intact == report["outputs"]}
             return
         self._make_room(targets, sources, overwrite)
+        for path in sources:
+            if path.name in (published or {}):
+                checksums[str(path)]["published"] = _hash_file(path, "md5") == (published or {})[path.name]
         self.report = {
             "dataset": dataset,
             "options": options,
@@ -192,14 +197,18 @@ def write_png(path: Path, array: np.ndarray) -> None:
 def checksum(path: Path) -> dict[str, Any]:
     """Return number of bytes and sha256 of a file; of a folder, number of files, and sha256 over names and hashes."""
     if not path.is_dir():
-        with path.open("rb") as file:
-            return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        return {"bytes": path.stat().st_size, "sha256": _hash_file(path, "sha256")}
     files = sorted(p for p in path.rglob("*") if p.is_file())
     lines = (f"{p.relative_to(path).as_posix()} {checksum(p)['sha256']}\n" for p in files)
     total = hashlib.sha256()
     for line in lines:
         total.update(line.encode())
     return {"files": len(files), "sha256": total.hexdigest()}
+
+
+def _hash_file(path: Path, algorithm: str) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def _hash_json(value: Any) -> str:

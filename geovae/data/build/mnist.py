@@ -17,6 +17,12 @@ from geovae.data.npz import check_labels
 from geovae.data.options import require_file
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+PUBLISHED = {  # md5: other data sets come under the same names
+    "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+    "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+    "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+    "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+}
 
 
 def build(
@@ -38,6 +44,7 @@ def build(
         sources=files,
         options={},
         overwrite=overwrite,
+        published=PUBLISHED,
     )
     if job.is_complete:
         return job.report

@@ -10,6 +10,11 @@ from geovae.data.svhn import read_mat
 
 HOW = "`source` must be the folder with train_32x32.mat and test_32x32.mat (SVHN, format 2: cropped digits)"
 
+PUBLISHED = {  # md5
+    "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
+    "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
+}
+
 
 def build(
     source: str | Path, root: str | Path = "data_folders", *, overwrite: bool = False, progress: bool = True
@@ -31,6 +36,7 @@ def build(
         sources=files,
         options={},
         overwrite=overwrite,
+        published=PUBLISHED,
     )
     if job.is_complete:
         return job.report
