@@ -15,6 +15,10 @@ from geovae.data.options import SplitRule, check_choice, check_common, check_fra
 from geovae.data.splits import Split, Splits, limit_train, random_splits
 
 SHAPE = (1, 208, 176)
+HOW = (
+    "make it from OASIS-1: `x_train` (n, 208, 176, 1), one axial plane of each T88_111 volume after numpy.rot90, scaled "
+    "to 0 and 255, and `y_train`, one number a row"
+)
 
 
 def load(
@@ -39,7 +43,7 @@ def load(
     check_common(seed, train_size)
     check_choice("split", split, ("disjoint", "published_overlapping"))
     check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
-    path = require_file(Path(root) / "oasis" / "OASIS.npz", "make it from the volumes of OASIS-1, see the README")
+    path = require_file(Path(root) / "oasis" / "OASIS.npz", HOW)
     images = npz.read_images(path, "x_train", SHAPE)
     _check_extremes(images, path)
     data = Split(images, class_numbers(npz.read_array(path, "y_train"), len(images), f"`y_train` of `{path}`"))

@@ -9,14 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.data.originals import noise
+
 N = 40  # images in each file
-
-
-def noise(*shape: int, seed: int = 0) -> np.ndarray:
-    """Different bytes everywhere, both ends of the range included."""
-    values = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-    values.reshape(shape[0], -1)[:, :2] = 0, 255
-    return values
 
 
 def digits_of(n: int) -> np.ndarray:
@@ -72,3 +67,9 @@ def load_small(all_layouts: Path) -> Callable[..., Any]:
         return DATASETS[name](**({"root": str(all_layouts)} | sizes | options))
 
     return load
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Where builders write: not there yet."""
+    return tmp_path / "data_folders"

@@ -1,0 +1,166 @@
+"""The contract of every builder in the registry:
+
+* what it builds is what the loader reads; the report carries true checksums; the same sources give the same bytes;
+* building again changes nothing; damaged outputs are made again; an interrupted build continues;
+* files of others are replaced only when asked; a missing source is named, and nothing is left behind.
+"""
+
+import hashlib
+import inspect
+import json
+import os
+
+import pytest
+from PIL import Image
+
+from geovae.data import DATASETS
+from geovae.data.build import BUILDERS
+from geovae.data.build import mnist as build_mnist
+from tests.data.originals import write_cifar, write_faces, write_folder, write_mnist, write_svhn
+
+ORIGINALS = {
+    "mnist": write_mnist,
+    "cifar": lambda folder: write_cifar(folder, binary=False),
+    "svhn": write_svhn,
+    "celeba": write_faces,
+    "folder": write_folder,
+}
+LOAD = {
+    "mnist": {"val_size": 10},
+    "cifar": {"val_size": 10},
+    "svhn": {"val_size": 10},
+    "celeba": {},
+    "folder": {"path": "folder/folder.npz"},
+}
+every_builder = pytest.mark.parametrize("name", BUILDERS)
+
+
+def snapshot(folder):
+    """Every file below, by name, with its content."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@every_builder
+def test_what_is_built_is_loaded(name, tmp_path, root):
+    ORIGINALS[name](tmp_path / "source")
+    report = BUILDERS[name](tmp_path / "source", root, progress=False)
+    splits = DATASETS[name](root=str(root), **LOAD[name])
+    assert splits.test is not None
+    assert report["complete"]
+    assert not list(root.rglob("*.partial"))
+
+
+@every_builder
+def test_the_report_holds_true_checksums(name, tmp_path, root):
+    ORIGINALS[name](tmp_path / "source")
+    report = BUILDERS[name](tmp_path / "source", root, progress=False)
+    assert json.loads((root / name / "build.json").read_text()) == report
+    noted = report["sources"] | {str(root / name / k): v for k, v in report["outputs"].items() if "bytes" in v}
+    assert len(noted) > 1
+    for path, entry in noted.items():
+        with open(path, "rb") as file:
+            assert {k: entry[k] for k in ("bytes", "sha256")} == {
+                "bytes": os.path.getsize(path),
+                "sha256": hashlib.sha256(file.read()).hexdigest(),
+            }
+
+
+def test_the_report_says_whether_sources_are_those_published(tmp_path, root, monkeypatch):
+    write_mnist(tmp_path / "source")
+    name = "t10k-labels-idx1-ubyte.gz"
+    md5 = hashlib.md5((tmp_path / "source" / name).read_bytes()).hexdigest()
+    monkeypatch.setitem(build_mnist.PUBLISHED, name, md5)
+    report = build_mnist.build(tmp_path / "source", root, progress=False)
+    assert {os.path.basename(path) for path, entry in report["sources"].items() if entry["published"]} == {name}
+
+
+@every_builder
+def test_building_again_changes_nothing_and_elsewhere_gives_the_same_bytes(name, tmp_path, root):
+    ORIGINALS[name](tmp_path / "source")
+    BUILDERS[name](tmp_path / "source", root, progress=False)
+    before = snapshot(root)
+    times = {p: p.stat().st_mtime_ns for p in root.rglob("*")}
+    BUILDERS[name](tmp_path / "source", root, progress=False)
+    assert {p: p.stat().st_mtime_ns for p in root.rglob("*")} == times
+    BUILDERS[name](tmp_path / "source", tmp_path / "elsewhere", progress=False)
+    after = snapshot(tmp_path / "elsewhere")
+    assert before.keys() == after.keys()
+    assert all(before[k] == after[k] for k in before if not k.endswith("build.json"))
+
+
+@every_builder
+def test_a_damaged_output_is_made_again(name, tmp_path, root):
+    ORIGINALS[name](tmp_path / "source")
+    BUILDERS[name](tmp_path / "source", root, progress=False)
+    before = snapshot(root)
+    victims = [next(p for p in root.rglob("*") if p.suffix in (".npz", ".pt", ".mat")), next(root.rglob("*.png"))]
+    victims[0].write_bytes(b"damaged")
+    victims[1].unlink()
+    BUILDERS[name](tmp_path / "source", root, progress=False)
+    assert snapshot(root) == before
+
+
+@every_builder
+def test_outputs_of_another_build_are_replaced_only_when_asked(name, tmp_path, root):
+    ORIGINALS[name](tmp_path / "source")
+    target = next(iter(BUILDERS[name](tmp_path / "source", tmp_path / "elsewhere", progress=False)["outputs"]))
+    mine = root / name / target
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    with pytest.raises(FileExistsError, match="exists and comes from other sources or options: pass overwrite=True"):
+        BUILDERS[name](tmp_path / "source", root, progress=False)
+    assert mine.read_bytes() == b"mine"
+    BUILDERS[name](tmp_path / "source", root, progress=False, overwrite=True)
+    assert DATASETS[name](root=str(root), **LOAD[name])
+
+
+@every_builder
+def test_a_missing_source_says_what_is_due(name, tmp_path, root):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises((FileNotFoundError, ValueError), match=r"`source` must be|holds no images"):
+        BUILDERS[name](tmp_path / "empty", root, progress=False)
+    with pytest.raises(FileNotFoundError, match="`source` must be"):
+        BUILDERS[name](tmp_path / "nowhere", root, progress=False)
+    assert not root.exists()
+
+
+@every_builder
+def test_an_interrupted_build_continues(name, tmp_path, root, monkeypatch):
+    ORIGINALS[name](tmp_path / "source")
+    whole = BUILDERS[name](tmp_path / "source", tmp_path / "elsewhere", progress=False)
+    written = []
+    real = Image.Image.save
+
+    def save(image, path, **options):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(path)
+        real(image, path, **options)
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        BUILDERS[name](tmp_path / "source", root, progress=False)
+    assert not (root / name / "test_folder").exists()
+    assert not json.loads((root / name / "build.json").read_text())["complete"]
+    again = []
+    monkeypatch.setattr(Image.Image, "save", lambda *a, **k: (again.append(a[1]), real(*a, **k)))
+    report = BUILDERS[name](tmp_path / "source", root, progress=False)
+    assert report["outputs"] == whole["outputs"]
+    tests = report["outputs"]["test/test" if name == "celeba" else "test_folder"]["files"]
+    assert len(again) == tests - len(written)
+
+
+@every_builder
+def test_the_signature_is_documented(name):
+    for option in inspect.signature(BUILDERS[name]).parameters:
+        assert f"        {option}: " in BUILDERS[name].__doc__
+
+
+def test_a_bar_is_shown_on_the_error_stream_only_when_asked(tmp_path, root, capsys):
+    write_mnist(tmp_path / "source")
+    build_mnist.build(tmp_path / "source", root)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "7/7" in shown.err
+    build_mnist.build(tmp_path / "source", tmp_path / "elsewhere", progress=False)
+    assert capsys.readouterr() == ("", "")
