@@ -1,5 +1,41 @@
-"""The Riemannian geometry of a latent space: metric, centroids, temperature, geodesics, pull-back."""
+"""The Riemannian geometry of a latent space: metric, centroids, temperature, curves, distances, pull-back."""
 
+from geovae.geometry.centroids import CENTROIDS, check_codes, choose_centroids
+from geovae.geometry.curves import curve_energies, curve_lengths, geodesics, interpolate, straight
+from geovae.geometry.exponential import exponential_map
+from geovae.geometry.grids import Grid, volume_grid
 from geovae.geometry.metric import LatentMetric
+from geovae.geometry.paths import distances_from, geodesic_medoids, neighbour_graph, path_to, refine
+from geovae.geometry.pullback import check_pullback, pullback_metric
+from geovae.geometry.temperature import (
+    coverage_temperature,
+    fraction_above_floor,
+    likelihood_temperature,
+    published_temperature,
+)
 
-__all__ = ["LatentMetric"]
+__all__ = [
+    "CENTROIDS",
+    "Grid",
+    "LatentMetric",
+    "check_codes",
+    "check_pullback",
+    "choose_centroids",
+    "coverage_temperature",
+    "curve_energies",
+    "curve_lengths",
+    "distances_from",
+    "exponential_map",
+    "fraction_above_floor",
+    "geodesic_medoids",
+    "geodesics",
+    "interpolate",
+    "likelihood_temperature",
+    "neighbour_graph",
+    "path_to",
+    "published_temperature",
+    "pullback_metric",
+    "refine",
+    "straight",
+    "volume_grid",
+]

@@ -49,15 +49,18 @@ def warm_up(
     n_transitions: int = 60,
     target: float = 0.8,
     largest_step: float = 1e3,
+    restart_every: int = 60,
 ) -> tuple[Parameters, State]:
     """Return parameters whose mean acceptance over the chains (n, d) is about `target`, and the last state.
 
-    Where the density is flat every step is accepted: `largest_step` ends the search.
+    Where the density is flat every step is accepted: `largest_step` ends the search. Chains go back to `position` every
+    `restart_every` transitions, so that short chains are tuned for where they really are.
     """
-    state = init(position, log_density)
+    state = beginning = init(position, log_density)
     first = min(reasonable_step(state, log_density, inverse_mass, generator), largest_step)
     adaptation = start(first)
-    for _ in range(n_transitions):
+    for i in range(n_transitions):
+        state = beginning if i % restart_every == 0 else state
         parameters = Parameters(math.exp(adaptation.log_step), n_leapfrog, inverse_mass)
         state, info = transition(state, *draw(position, generator), log_density, parameters)
         adaptation = update(adaptation, float(info.acceptance.mean()), target, math.log(largest_step))

@@ -10,6 +10,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "published": {
         "centroids": "published",
         "temperature": "published",
+        "temperature_scale": 1.0,
         "n_transitions": 100,
         "n_leapfrog": 10,
         "step_size": 0.01,
@@ -20,6 +21,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "published-code": {
         "centroids": "published",
         "temperature": "published",
+        "temperature_scale": 1.0,
         "n_transitions": 100,
         "n_leapfrog": 10,
         "step_size": 0.005,

@@ -37,10 +37,10 @@ class RiemannianSampler:
         preset: "published" (the paper's recipe) or "published-code" (with the sharper density its code really has);
             it replaces the options that are left at their default.
         centroids: which codes carry the metric: "kmeans", "all", "random", "first" or "published" (k-medoids).
-        n_centroids: how many; "all" ignores it, and fewer codes than that are all taken.
+        n_centroids: how many; "all" ignores it.
         temperature: rho, a positive number or a rule: "coverage", "likelihood" or "published".
         coverage: the share of codes within rho of a centroid, for the rule "coverage".
-        temperature_scale: multiplies the temperature.
+        temperature_scale: multiplies what a rule says, not a number.
         floor: lambda, the metric far from every centroid.
         decay: tau, above 0 the floor fades as exp(-tau |z|^2) and the density is proper.
         sharpness: power of the density: 1 is the paper's, 2 / d turns it into about a mixture of bumps.
@@ -62,8 +62,8 @@ class RiemannianSampler:
         centroids: Literal["kmeans", "all", "random", "first", "published"] = "kmeans",
         n_centroids: int = 100,
         temperature: float | Literal["coverage", "likelihood", "published"] = "coverage",
-        coverage: float = 0.9,
-        temperature_scale: float = 1.0,
+        coverage: float = 0.5,
+        temperature_scale: float = 0.5,
         floor: float = 0.01,
         decay: float = 0.0,
         sharpness: float = 1.0,
@@ -122,6 +122,7 @@ class RiemannianSampler:
             generator=generator,
             target=self.options["target_acceptance"],
             largest_step=max(spread, 1e-6),
+            restart_every=max(self.options["n_transitions"], 1),
         )[0].step_size
 
     def _starts(self, n: int, generator: torch.Generator) -> Tensor:
@@ -147,6 +148,8 @@ class RiemannianSampler:
     ) -> Tensor | tuple[Tensor, SampleInfo]:
         """Return the last states of chains from the given points `start` (n, d); otherwise as `sample`."""
         check_count(self, len(start))
+        if start.ndim != 2 or start.shape[1] != self.metric.d:
+            raise ValueError(f"`start` must have shape (n, {self.metric.d}), got {tuple(start.shape)}")
         trace = run(start, self.kernel, self.options["n_transitions"], generator)
         if not return_info:
             return trace.position
@@ -201,7 +204,7 @@ def resolve_temperature(codes: Codes, centroids: Tensor, values: Tensor, own: Te
     elif rule == "likelihood":
         rho = likelihood_temperature(z, centroids, values, sharpness=o["sharpness"], own=own)
     else:
-        rho = float(rule)
+        return float(rule)
     return rho * float(o["temperature_scale"])
 
 
