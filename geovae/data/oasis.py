@@ -16,7 +16,7 @@ from geovae.data.splits import Split, Splits, limit_train, random_splits
 
 SHAPE = (1, 208, 176)
 HOW = (
-    "make it from OASIS-1: `x_train` (n, 208, 176, 1), one axial plane of each T88_111 volume after numpy.rot90, scaled "
+    "make it from OASIS-1: `x_train` (n, 208, 176, 1), an axial plane of each T88_111 volume after numpy.rot90, scaled "
     "to 0 and 255, and `y_train`, one number a row"
 )
 
