@@ -3,7 +3,7 @@
 from geovae.geometry.centroids import CENTROIDS, check_codes, choose_centroids
 from geovae.geometry.curves import curve_energies, curve_lengths, geodesics, interpolate, straight
 from geovae.geometry.exponential import exponential_map
-from geovae.geometry.grids import Grid, volume_grid
+from geovae.geometry.grids import Grid, distance_grid, volume_grid
 from geovae.geometry.metric import LatentMetric
 from geovae.geometry.paths import distances_from, geodesic_medoids, neighbour_graph, path_to, refine
 from geovae.geometry.pullback import check_pullback, pullback_metric
@@ -24,6 +24,7 @@ __all__ = [
     "coverage_temperature",
     "curve_energies",
     "curve_lengths",
+    "distance_grid",
     "distances_from",
     "exponential_map",
     "fraction_above_floor",

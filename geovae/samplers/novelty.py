@@ -20,18 +20,19 @@ class Novelty:
 
     def __init__(self, mu: Tensor, held_out: Tensor | None = None) -> None:
         """Measure the reference distance once."""
-        self.mu = mu.detach()
+        self.centre = mu.detach().mean(0)  # far from the origin float32 distances lose their digits
+        self.mu = mu.detach() - self.centre
         if held_out is None:
             step = max(len(mu) // ROWS, 1)
-            held_out, leave_out = self.mu[::step], True
+            held_out, leave_out = mu.detach()[::step], True
         else:
             leave_out = False
-        distances = nearest(held_out, self.mu, second=leave_out)
+        distances = nearest(held_out - self.centre, self.mu, second=leave_out)
         self.reference = float(distances.median()) if len(mu) > 1 or not leave_out else float("nan")
 
     def scalars(self, z: Tensor) -> dict[str, float]:
         """Return the median distance of z (n, d) to its nearest code, and its ratio to the left-out codes' own."""
-        distance = float(nearest(z, self.mu).median())
+        distance = float(nearest(z - self.centre, self.mu).median())
         numbers = {"nearest_code": distance}
         if self.reference > 0:
             numbers["nearest_code_ratio"] = distance / self.reference

@@ -1,0 +1,104 @@
+"""Pictures of a latent geometry: the volume element, curves, distances and decoded strips of Fig. 1 of Chadebec &
+Allassonnière (2022), and the pull-back check of their Section 4.4. Everything comes in as plain tensors.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Map = tuple[Tensor, Tensor, Tensor]
+"""x (columns,), y (rows,) and values (rows, columns)."""
+
+
+def geometry_figure(
+    volume: Map,
+    mu: Tensor,
+    *,
+    labels: Tensor | None = None,
+    curves: dict[str, Tensor] | None = None,
+    strips: dict[str, Tensor] | None = None,
+    distance: Map | None = None,
+    source: Tensor | None = None,
+) -> "Figure":
+    """Return Fig. 1: the log volume element with codes and curves, the distance map, and the decoded strips below.
+
+    Args:
+        volume: log sqrt det G on a grid.
+        mu: codes (n, 2).
+        labels: of the codes (n,).
+        curves: for each kind, such as "affine" and "geodesic", curves (b, m, 2).
+        strips: for each kind the decoded points of its curves, (b, m, c, h, w) in [0, 1].
+        distance: the Riemannian distance from `source` on a grid.
+        source: the point (2,) that distances start from.
+    """
+    from matplotlib import pyplot
+
+    strips = strips or {}
+    n_maps = 1 if distance is None else 2
+    figure = pyplot.figure(figsize=(6 * n_maps, 5 + 0.8 * _n_rows(strips)), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=[5, max(0.8 * _n_rows(strips), 0.01)])[:, 0]
+    axes = upper.subplots(1, n_maps, squeeze=False)[0]
+    draw_map(axes[0], volume, "log volume element log sqrt(det G)")
+    axes[0].scatter(*mu.detach().cpu().numpy().T, c="white" if labels is None else labels, s=4, cmap="tab10")
+    draw_curves(axes[0], curves or {})
+    if distance is not None:
+        draw_map(axes[1], distance, "Riemannian distance", levels=20)
+        if source is not None:
+            axes[1].scatter(*source.detach().cpu().numpy(), marker="*", s=120, c="white", edgecolors="black")
+    if strips:
+        _draw_strips(lower, strips)
+    return figure
+
+
+def draw_map(ax: "Axes", values: Map, label: str, *, levels: int = 0) -> None:
+    """Draw a map on `ax` with its colour bar, and `levels` contour lines."""
+    x, y, z = (t.detach().cpu().numpy() for t in values)
+    image = ax.pcolormesh(x, y, z, shading="nearest", cmap="viridis", rasterized=True)
+    if levels:
+        ax.contour(x, y, z, levels=levels, colors="white", linewidths=0.5)
+    ax.figure.colorbar(image, ax=ax, label=label)
+    ax.set(xlabel="z1", ylabel="z2", xlim=(float(x[0]), float(x[-1])), ylim=(float(y[0]), float(y[-1])))
+
+
+def draw_curves(ax: "Axes", curves: dict[str, Tensor]) -> None:
+    """Draw curves (b, m, 2) of each kind in its own style, with a legend; all start at a dot."""
+    for style, (name, points) in zip(("--", "-", ":", "-."), curves.items(), strict=False):
+        for i, curve in enumerate(points.detach().cpu().numpy()):
+            ax.plot(*curve.T, style, color=f"C{3 + i % 6}", linewidth=2, label=name if i == 0 else None)
+            ax.plot(*curve[[0, -1]].T, "o", color=f"C{3 + i % 6}")
+    if curves:
+        ax.legend(loc="upper right")
+
+
+def pullback_figure(predicted: Tensor, observed: Tensor) -> "Figure":
+    """Return the diagonals of `J^T J / s^2 + I` (n, d) against those of Sigma^-1 (n, d), one colour a dimension."""
+    from matplotlib import pyplot
+
+    figure, ax = pyplot.subplots(figsize=(5, 5), layout="constrained")
+    for j, (a, b) in enumerate(zip(observed.detach().cpu().numpy().T, predicted.detach().cpu().numpy().T, strict=True)):
+        ax.loglog(a, b, ".", markersize=3, alpha=0.5, label=f"z{j + 1}" if predicted.shape[1] <= 10 else None)
+    ends = [float(min(observed.min(), predicted.min())), float(max(observed.max(), predicted.max()))]
+    ax.loglog(ends, ends, color="black", linewidth=1)
+    ax.set(xlabel="encoder: 1 / variance", ylabel="decoder: diagonal of J^T J / s^2 + I")
+    if predicted.shape[1] <= 10:
+        ax.legend()
+    return figure
+
+
+def _n_rows(strips: dict[str, Tensor]) -> int:
+    return sum(len(s) for s in strips.values())
+
+
+def _draw_strips(figure, strips: dict[str, Tensor]) -> None:  # type: ignore[no-untyped-def]
+    axes = figure.subplots(_n_rows(strips), 1, squeeze=False)[:, 0]
+    rows = [(f"{name} {i + 1}", strip) for name, kind in strips.items() for i, strip in enumerate(kind)]
+    for ax, (name, strip) in zip(axes, rows, strict=True):
+        picture = torch.cat(list(strip.detach().cpu()), dim=2).permute(1, 2, 0)  # (h, m w, c)
+        ax.imshow(picture.squeeze(2).numpy(), cmap="gray", vmin=0, vmax=1, aspect="equal")
+        ax.set(xticks=[], yticks=[])
+        ax.set_ylabel(name, rotation=0, ha="right", va="center")

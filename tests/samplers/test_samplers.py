@@ -1,0 +1,245 @@
+"""What every sampler promises: shapes, seeds, untouched global state, clear errors; and what each is for."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from geovae.codes import Codes
+from geovae.samplers import SAMPLERS, MixtureSampler, RiemannianSampler
+from geovae.samplers.novelty import Novelty
+from geovae.samplers.options import PRESETS
+
+QUICK = {"prior": {}, "mixture": {"n_components": 3}, "riemannian": {"n_centroids": 20, "n_transitions": 5}}
+
+
+def make_codes(n=150, d=3, seed=0, log_var=-4.0, dtype=torch.float32):
+    g = torch.Generator().manual_seed(seed)
+    mu = torch.randn(n, d, generator=g) + 3 * torch.randint(2, (n, 1), generator=g)
+    return Codes(mu.to(dtype), (log_var + 0.3 * torch.randn(n, d, generator=g)).to(dtype))
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(params=SAMPLERS)
+def sampler(request):
+    return SAMPLERS[request.param](**QUICK[request.param])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_shape_type_and_finite_values(sampler, dtype, device):
+    codes = Codes(*(t.to(device, dtype) for t in make_codes()))
+    z, info = sampler.fit(codes).sample(70, seeded(), return_info=True)
+    assert z.shape == (70, 3)
+    assert z.dtype == dtype
+    assert z.device.type == device.type
+    assert torch.isfinite(z).all()
+    scalars = info.scalars()
+    assert {"nearest_code", "nearest_code_ratio"} <= set(scalars)
+    assert all(type(v) is float and math.isfinite(v) for v in scalars.values())
+
+
+def test_same_seed_same_draw_with_and_without_info(sampler):
+    sampler.fit(make_codes())
+    first = sampler.sample(40, seeded(1))
+    assert torch.equal(first, sampler.sample(40, seeded(1)))
+    assert torch.equal(first, sampler.sample(40, seeded(1), return_info=True)[0])
+    assert not torch.equal(first, sampler.sample(40, seeded(2)))
+
+
+def test_global_random_state_is_untouched(sampler):
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    sampler.fit(make_codes()).sample(10, seeded(), return_info=True)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert (before[1] == np.random.get_state()[1]).all()  # noqa: NPY002
+
+
+def test_not_fitted_no_samples_and_broken_codes(sampler):
+    with pytest.raises(ValueError, match=r"call `fit\(codes\)` before `sample`"):
+        sampler.sample(1, seeded())
+    with pytest.raises(ValueError, match="must be finite, got NaN"):
+        sampler.fit(Codes(torch.full((150, 2), math.nan), torch.zeros(150, 2)))
+    sampler.fit(make_codes())
+    with pytest.raises(ValueError, match="`n` must be at least 1, got 0"):
+        sampler.sample(0, seeded())
+
+
+def test_only_the_riemannian_sampler_needs_log_var(sampler):
+    codes = Codes(make_codes().mu)
+    if sampler.needs_log_var:
+        with pytest.raises(ValueError, match="deterministic encoder"):
+            sampler.fit(codes)
+    else:
+        assert sampler.fit(codes).sample(5, seeded()).shape == (5, 3)
+
+
+def test_prior_moments():
+    z = SAMPLERS["prior"]().fit(make_codes()).sample(20_000, seeded())
+    assert z.mean(0).abs().max() < 0.03
+    assert (z.T.cov() - torch.eye(3)).abs().max() < 0.05
+
+
+def test_mixture_has_the_moments_of_the_codes_and_no_order():
+    codes = make_codes(2000)
+    z = MixtureSampler(n_components=2).fit(codes).sample(20_000, seeded())
+    torch.testing.assert_close(z.mean(0), codes.mu.mean(0), rtol=0, atol=0.1)
+    torch.testing.assert_close(z.T.cov(), codes.mu.T.cov(), rtol=0.1, atol=0.1)
+    first, second = z[:10_000].mean(0), z[10_000:].mean(0)
+    assert (first - second).abs().max() < 0.2
+
+
+def test_mixture_takes_fewer_components_for_few_codes():
+    few = Codes(torch.randn(9, 3, generator=seeded()))
+    _, info = MixtureSampler().fit(few).sample(5, seeded(), return_info=True)
+    assert info.scalars()["n_components"] == 2
+    with pytest.raises(ValueError, match="needs 2 codes or more, got 1"):
+        MixtureSampler().fit(Codes(torch.zeros(1, 3)))
+
+
+def test_riemannian_info_has_every_diagnostic():
+    z, info = RiemannianSampler(n_centroids=20).fit(make_codes()).sample(60, seeded(), return_info=True)
+    expected = {
+        "acceptance", "divergences", "energy", "e_bfmi", "r_hat", "nested_r_hat", "ess_bulk", "ess_tail",
+        "codes_above_floor", "samples_above_floor", "distance_to_start", "distance_to_start_ratio",
+        "nearest_code", "nearest_code_ratio", "step_size", "temperature", "jump_acceptance", "log_density",
+    }  # fmt: skip
+    assert expected <= set(info.scalars())
+    assert 0.6 < info.scalars()["acceptance"] < 0.95
+    assert info.scalars()["codes_above_floor"] > 0.7
+    assert info.chains["moved"].shape == (60,)
+    assert z.shape == (60, 3)
+
+
+def test_results_do_not_depend_on_the_metric_chunks():
+    sampler = RiemannianSampler(n_centroids=20, n_transitions=8).fit(make_codes(dtype=torch.float64))
+    whole = sampler.sample(200, seeded())
+    sampler.metric.chunk_elements = 50
+    torch.testing.assert_close(sampler.sample(200, seeded()), whole, rtol=0, atol=1e-5)  # rounding, grown by 80 steps
+
+
+def test_published_preset_replaces_defaults_and_yields_to_what_is_given():
+    options = RiemannianSampler(preset="published", n_centroids=7, n_transitions=3).options
+    assert options["n_transitions"] == 3
+    assert options["n_centroids"] == 7
+    assert {k: options[k] for k in ("step_size", "n_leapfrog", "temperature")} == {
+        "step_size": 0.01, "n_leapfrog": 10, "temperature": "published",
+    }  # fmt: skip
+    assert PRESETS["published"]["n_transitions"] == 100
+
+
+def test_sharp_posteriors_warn_under_the_published_rule_and_not_under_ours():
+    codes = make_codes(400, 8, log_var=-9.0)
+    with pytest.warns(UserWarning, match="of the codes lie above the floor"):
+        RiemannianSampler(temperature="published", n_centroids=40).fit(codes)
+    for centroids in ("kmeans", "all"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            fitted = RiemannianSampler(centroids=centroids, n_centroids=40).fit(codes)
+        assert fitted.fraction_above_floor > 0.8
+
+
+def test_a_sampler_that_stays_where_it_started_says_so():
+    sampler = RiemannianSampler(n_centroids=20, n_transitions=4, step_size=1e-6).fit(make_codes())
+    with pytest.warns(UserWarning, match="the samples are training codes"):
+        sampler.sample(20, seeded(), return_info=True)
+
+
+def test_starts_can_be_given_or_be_centroids():
+    sampler = RiemannianSampler(n_centroids=20, n_transitions=0, step_size=0.1, start="centroids").fit(make_codes())
+    z = sampler.sample(30, seeded())
+    assert (z.unsqueeze(1) == sampler.metric.centroids).all(2).any(1).all()
+    given = torch.randn(11, 3, generator=seeded())
+    assert torch.equal(sampler.sample_from(given, seeded()), given)
+    with pytest.raises(ValueError, match=r"`start` must have shape \(n, 3\)"):
+        sampler.sample_from(torch.zeros(4, 2), seeded())
+
+
+def test_jumps_are_counted():
+    sampler = RiemannianSampler(n_centroids=20, n_transitions=6, n_jumps=2).fit(make_codes())
+    assert sampler.sample(30, seeded(), return_info=True)[1].scalars()["jump_acceptance"] > 0
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_a_handful_of_codes_is_enough(n):
+    sampler = RiemannianSampler(centroids="all", n_transitions=5).fit(make_codes(n))
+    assert torch.isfinite(sampler.sample(10, seeded())).all()
+
+
+@pytest.mark.parametrize("log_var", [-25.0, 0.0, 25.0])
+def test_any_sane_variance_gives_finite_samples(log_var):
+    codes = make_codes(log_var=log_var)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        z = RiemannianSampler(n_centroids=20, n_transitions=5).fit(codes).sample(20, seeded())
+    assert torch.isfinite(z).all()
+
+
+@pytest.mark.parametrize(
+    ("codes", "options", "message"),
+    [
+        (make_codes(50), {"n_centroids": 100}, r"`n_centroids` must lie in 1..50"),
+        (make_codes(1), {"centroids": "all"}, "needs 2 codes or more, got 1"),
+        (make_codes(1), {"centroids": "all", "temperature": "published"}, "needs 2 centroids or more"),
+        (Codes(torch.zeros(50, 2), torch.zeros(50, 2)), {"n_centroids": 5}, "as many distinct codes, got 1"),
+        (Codes(torch.zeros(50, 2), torch.zeros(50, 2)), {"centroids": "all"}, "coincide"),
+        (make_codes(log_var=1e3), {}, "got a magnitude of 100"),
+        (Codes(torch.zeros(9, 2), torch.zeros(9, 3)), {}, r"must have shape \(9, 2\), got \(9, 3\)"),
+    ],
+)
+def test_bad_codes_are_named(codes, options, message):
+    with pytest.raises(ValueError, match=message):
+        RiemannianSampler(**options).fit(codes)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"preset": "best"}, "`preset` must be one of published, published-code, got 'best'"),
+        ({"centroids": "grid"}, "`centroids` must be one of kmeans"),
+        ({"n_centroids": 0}, "`n_centroids` must be at least 1, got 0"),
+        ({"temperature": 0.0}, "`temperature` must be positive and finite, got 0.0"),
+        ({"temperature": -2}, "`temperature` must be positive and finite, got -2"),
+        ({"temperature": "median"}, "`temperature` must be one of coverage, likelihood, published"),
+        ({"temperature_scale": 0.0}, "`temperature_scale` must be positive"),
+        ({"coverage": 1.5}, r"`coverage` must lie in \(0, 1\]"),
+        ({"floor": -1.0}, "`floor` must be positive"),
+        ({"decay": -1.0}, "`decay` must be 0 or positive"),
+        ({"sharpness": math.nan}, "`sharpness` must be positive and finite, got nan"),
+        ({"start": "origin"}, "`start` must be one of codes, centroids"),
+        ({"n_transitions": -1}, "`n_transitions` must be at least 0"),
+        ({"n_leapfrog": 0}, "`n_leapfrog` must be at least 1"),
+        ({"step_size": 0.0}, "`step_size` must be positive"),
+        ({"target_acceptance": 1.0}, r"`target_acceptance` must lie in \(0, 1\)"),
+        ({"mass": "full"}, "`mass` must be one of posterior, unit"),
+        ({"n_jumps": -1}, "`n_jumps` must be at least 0"),
+        ({"seed": -1}, "`seed` must be at least 0"),
+    ],
+)
+def test_bad_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        RiemannianSampler(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_components": 0}, "`n_components` must be at least 1, got 0"),
+        ({"n_init": 0}, "`n_init` must be at least 1, got 0"),
+        ({"seed": -1}, r"`seed` must lie in \[0, 2\^32\), got -1"),
+    ],
+)
+def test_bad_mixture_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        MixtureSampler(**options)
+
+
+def test_novelty_is_one_for_fresh_draws_and_zero_for_copies():
+    g = seeded()
+    mu, fresh = torch.randn(2000, 4, generator=g), torch.randn(2000, 4, generator=g)
+    assert Novelty(mu).scalars(fresh)["nearest_code_ratio"] == pytest.approx(1, abs=0.05)
+    assert Novelty(mu).scalars(mu[:100])["nearest_code_ratio"] < 1e-3
+    assert Novelty(mu, held_out=fresh).scalars(fresh)["nearest_code_ratio"] == pytest.approx(1)
