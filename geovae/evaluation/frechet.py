@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from geovae.evaluation.matrices import Matrix, check_pair
+from geovae.evaluation.matrices import Matrix, check_pair, gram
 from geovae.evaluation.statistics import Statistics
 
 
@@ -19,10 +19,9 @@ def frechet(*, real: Matrix, fake: Matrix) -> dict[str, float]:
     The value is biased upwards for small n (Chong & Forsyth 2020, arXiv 1911.07023): compare equal n only.
     """
     real, fake = check_pair(real, fake)
-    x, y = real.double(), fake.double()
-    mean_x, mean_y = x.mean(dim=0), y.mean(dim=0)
-    factor_x = (x - mean_x) / math.sqrt(len(x) - 1)
-    factor_y = (y - mean_y) / math.sqrt(len(y) - 1)
+    mean_x, mean_y = (m.mean(dim=0, dtype=torch.float64) for m in (real, fake))
+    factor_x = real.double().sub(mean_x).div_(math.sqrt(len(real) - 1))
+    factor_y = fake.double().sub(mean_y).div_(math.sqrt(len(fake) - 1))
     traces = factor_x.square().sum() + factor_y.square().sum()
     cross = trace_sqrt_product(factor_x, factor_y)
     return {"frechet": _distance(mean_x - mean_y, traces, cross)}
@@ -43,7 +42,7 @@ def trace_sqrt_product(a: Tensor, b: Tensor) -> Tensor:
     """
     dims = a.shape[1]
     if len(a) > dims and len(b) > dims:
-        return _trace_sqrt_covariances(a.T @ a, b.T @ b)
+        return _trace_sqrt_covariances(gram(a), gram(b))
     a, b = (torch.linalg.qr(f, mode="r").R if len(f) > dims else f for f in (a, b))
     return torch.linalg.svdvals(a @ b.T).sum()
 
@@ -53,8 +52,21 @@ def _trace_sqrt_covariances(s1: Tensor, s2: Tensor) -> Tensor:
     lower, info = torch.linalg.cholesky_ex(s1)
     if int(info) != 0:
         values, vectors = torch.linalg.eigh(s1)
-        lower = vectors * values.clamp(min=0).sqrt()
-    return torch.linalg.eigvalsh(lower.T @ s2 @ lower).clamp(min=0).sqrt().sum()
+        root = vectors * values.clamp(min=0).sqrt()
+        product = root.T @ s2 @ root
+    else:
+        product = _congruence(lower, s2)
+    return torch.linalg.eigvalsh(product).clamp(min=0).sqrt().sum()
+
+
+def _congruence(lower: Tensor, s: Tensor, columns: int = 256) -> Tensor:
+    """The lower triangle of L^T S L, in panels that leave out the zeros of L; `eigvalsh` reads no more."""
+    panels = range(0, len(s), columns)
+    half = torch.cat([s[:, i:] @ lower[i:, i : i + columns] for i in panels], dim=1)
+    product = torch.zeros_like(s)
+    for i in panels:
+        product[i : i + columns, : i + columns] = lower[i:, i : i + columns].T @ half[i:, : i + columns]
+    return product
 
 
 def _distance(difference: Tensor, traces: Tensor, cross: Tensor) -> float:

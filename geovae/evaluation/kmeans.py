@@ -14,7 +14,7 @@ def mini_batch_kmeans(
     generator: torch.Generator,
     *,
     batch_size: int = 1024,
-    steps: int = 60,
+    steps: int = 40,
     inits: int = 3,
 ) -> Tensor:
     """Return the cluster 0..k-1 of each of `points` (n, dims), as (n,) integers; needs n >= k.
@@ -24,7 +24,7 @@ def mini_batch_kmeans(
     if len(points) < k:
         raise ValueError(f"{k} clusters need at least {k} points, got {len(points)}; ask for fewer clusters")
     half_norms = 0.5 * torch.einsum("nd,nd->n", points, points)
-    centroids = _best_start(points, half_norms, k, generator, min(len(points), 3 * batch_size), inits)
+    centroids = _best_start(points, half_norms, k, generator, min(len(points), batch_size), inits)
     counts = torch.zeros(k, dtype=points.dtype, device=points.device)
     for batch in _batches(len(points), batch_size, steps, generator):
         x = points[batch.to(points.device)]

@@ -49,10 +49,24 @@ def centre(reference: Tensor, *others: Tensor) -> list[Tensor]:
 
     What is left of a column that is constant up to its rounding becomes exactly 0.
     """
-    mean = reference.double().mean(dim=0)
+    mean = reference.mean(dim=0, dtype=torch.float64)
     rounding = torch.finfo(reference.dtype).eps * reference.abs().amax(dim=0).double()
-    shifted = [(m.double() - mean) for m in (reference, *others)]
-    return [torch.where(m.abs() <= rounding, 0.0, m).to(reference.dtype) for m in shifted]
+    shifted = [torch.empty_like(m) for m in (reference, *others)]
+    for source, target in zip((reference, *others), shifted, strict=True):
+        for rows in blocks(len(source)):
+            block = source[rows].double() - mean
+            target[rows] = block.masked_fill_(block.abs() <= rounding, 0.0)
+    return shifted
+
+
+def gram(x: Tensor, columns: int = 256) -> Tensor:
+    """Return X^T X (dims, dims) of `x` (n, dims): half of it computed, in panels, and the other half mirrored."""
+    product = x.new_empty(x.shape[1], x.shape[1])
+    for start in range(0, x.shape[1], columns):
+        panel = x[:, start : start + columns].T @ x[:, start:]
+        product[start : start + columns, start:] = panel
+        product[start:, start : start + columns] = panel.T
+    return product
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geovae.evaluation.matrices import Matrix, check_features
+from geovae.evaluation.matrices import Matrix, check_features, gram
 
 # what numpy raises for a file that is cut short, overwritten or not its own
 UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile)
@@ -33,7 +33,7 @@ def statistics(features: Matrix, *, extractor: str | None = None) -> Statistics:
     x = check_features(features, "features").double()
     mu = x.mean(dim=0)
     centred = x - mu
-    return Statistics(mu, centred.T @ centred / (len(x) - 1), len(x), extractor)
+    return Statistics(mu, gram(centred) / (len(x) - 1), len(x), extractor)
 
 
 def write_statistics(path: str | Path, values: Statistics) -> Path:
