@@ -13,13 +13,15 @@ from geovae import __version__
 from geovae.evaluation.cache import FeatureCache, content_hash
 from geovae.evaluation.features import extract
 from geovae.evaluation.features import extractor as build_extractor
-from geovae.evaluation.image_sets import ImageSets, prepare
+from geovae.evaluation.image_sets import ImageSets, cut, prepare
 from geovae.evaluation.neighbours import memorisation, nearest
 from geovae.evaluation.prd import prd_curve
 from geovae.evaluation.report import Report
 from geovae.evaluation.rows import Features, Numbers, class_rows, mean_and_spread, network_rows
 from geovae.evaluation.scores import SCORES, reported_name
 from geovae.images import to_uint8
+
+Codes = Mapping[str, Tensor]
 
 SPACES = ("pixels", "features")
 SUBSET = 1000  # samples and held-out images whose nearest training image is looked for
@@ -36,7 +38,7 @@ def evaluate(
     scores: Sequence[str] = ("frechet", "kid", "prd", "precision_recall"),
     real_labels: Tensor | None = None,
     fake_labels: Tensor | None = None,
-    codes: Mapping[str, Tensor] | None = None,
+    codes: Codes | None = None,
     memorisation_in: Sequence[str] = ("pixels",),
     repeats: int = 5,
     eight_bit: bool = True,
@@ -61,6 +63,7 @@ def evaluate(
     """
     _check_names("scores", scores, tuple(SCORES))
     _check_names("memorisation_in", memorisation_in, SPACES)
+    _check_labels(real, fake, real_labels, fake_labels)
     if codes is not None and set(codes) != {"train", "fake", "real"}:
         raise ValueError(f"`codes` needs train, fake and real, got {', '.join(codes) or 'none'}")
     networks = _networks(extractor)
@@ -76,7 +79,7 @@ def evaluate(
         values |= class_rows(sets, {"real": real_labels, "fake": fake_labels}, networks[0], features, scores)
     values = {reported_name(key, str(networks[0].name)): value for key, value in values.items()}
     values |= {"n": float(len(sets.fake)), "real_n": float(len(sets.row_real))}
-    values |= _memorisation(sets, networks[0], features, memorisation_in, codes)
+    values |= _memorisation(sets, networks[0], features, memorisation_in, codes, seed)
     settings = _settings(sets, networks, eight_bit, seed) | {
         "scores": list(scores),
         "memorisation_in": list(memorisation_in),
@@ -87,7 +90,7 @@ def evaluate(
     notes = _notes(values, sets, seen["fake"].shape[1])
     for note in notes:
         warnings.warn(note, stacklevel=2)
-    curve = prd_curve(real=seen["real"], fake=seen["fake"], seed=seed) if "prd" in scores else None
+    curve = prd_curve(real=seen["real"], fake=seen["fake"]) if "prd" in scores else None
     points = {} if curve is None else {key: axis.tolist() for key, axis in curve._asdict().items()}
     return Report(values, settings, notes, points, _nearest_shown(sets))
 
@@ -103,6 +106,14 @@ def _check_names(argument: str, names: Sequence[str], valid: tuple[str, ...]) ->
     unknown = names if isinstance(names, str) else [name for name in names if name not in valid]
     if unknown:
         raise ValueError(f"`{argument}` must be a list of {', '.join(valid)}, got {unknown!r}")
+
+
+def _check_labels(real: Tensor, fake: Tensor, real_labels: Tensor | None, fake_labels: Tensor | None) -> None:
+    if (real_labels is None) != (fake_labels is None):
+        raise ValueError("scores within classes need both `real_labels` and `fake_labels`")
+    for name, labels, images in (("real", real_labels, real), ("fake", fake_labels, fake)):
+        if labels is not None and labels.shape != (len(images),):
+            raise ValueError(f"`{name}_labels` must be of shape ({len(images)},), got {tuple(labels.shape)}")
 
 
 def _networks(extractor: str | nn.Module | Sequence[nn.Module]) -> list[nn.Module]:
@@ -129,7 +140,7 @@ def _remembering(take: Features) -> Features:
 
 
 def _memorisation(
-    sets: ImageSets, network: nn.Module, features: Features, spaces: Sequence[str], codes: Mapping[str, Tensor] | None
+    sets: ImageSets, network: nn.Module, features: Features, spaces: Sequence[str], codes: Codes | None, seed: int
 ) -> Numbers:
     """`memorisation` in each space, as `nn_<space>_<key>`, and `nn_<space>_flag`: 1 where most samples look copied.
 
@@ -141,17 +152,21 @@ def _memorisation(
     found = {}
     if "pixels" in spaces:
         train, fake, real = (to_uint8(x).flatten(1) for x in (sets.train, sets.fake, sets.real))
-        found["pixels"] = memorisation(train=train, fake=fake[:SUBSET], held_out=real[:SUBSET])
+        found["pixels"] = _of_subsets(train, fake, real, seed)
     if "features" in spaces:
         train, fake, real = (features(x, network) for x in (sets.train, sets.fake, sets.real))
-        found["features"] = memorisation(train=train, fake=fake[:SUBSET], held_out=real[:SUBSET])
+        found["features"] = _of_subsets(train, fake, real, seed)
     if codes is not None:
-        found["codes"] = memorisation(train=codes["train"], fake=codes["fake"], held_out=codes["real"])
+        found["codes"] = _of_subsets(codes["train"], codes["fake"], codes["real"], seed)
     values: Numbers = {}
     for space, numbers in found.items():
         values |= {key.replace("nn_", f"nn_{space}_"): value for key, value in numbers.items()}
         values[f"nn_{space}_flag"] = float(numbers["nn_close"] > 0.5)
     return values
+
+
+def _of_subsets(train: Tensor, fake: Tensor, real: Tensor, seed: int) -> Numbers:
+    return memorisation(train=train, fake=cut(fake, SUBSET, seed), held_out=cut(real, SUBSET, seed))
 
 
 def _nearest_shown(sets: ImageSets) -> dict[str, list[int]]:
@@ -173,6 +188,7 @@ def _settings(sets: ImageSets, networks: Sequence[nn.Module], eight_bit: bool, s
         "real": content_hash(sets.real),
         "eight_bit": eight_bit,
         "seed": seed,
+        "score_seed": 0,  # the default of every score
         "real_row": "train against real" if sets.train is not None else "two halves of real",
         "images": {
             name: {"sha256": content_hash(x), "shape": list(x.shape), "dtype": str(x.dtype).removeprefix("torch.")}

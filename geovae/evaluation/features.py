@@ -94,7 +94,9 @@ def extract(
         from tqdm import tqdm
 
         batches = tqdm(batches, desc=str(getattr(extractor, "id", "features")), unit="batch")
-    features = torch.cat([_batch(extractor, x, device) for x in batches])
+    # TF32 would make a GPU's features differ from a CPU's in the third digit
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        features = torch.cat([_batch(extractor, x, device) for x in batches])
     if not bool(torch.isfinite(features).all()):
         raise ValueError(f"{_id(extractor)} gave features that are NaN or infinite; is it fit for these images?")
     return features

@@ -31,6 +31,8 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
     """Return d^2 of two sets of `Statistics` (means (dims,), covariances (dims, dims)), as pytorch-fid does."""
     if a.mu.shape != b.mu.shape:
         raise ValueError(f"statistics of different widths do not compare: {len(a.mu)} and {len(b.mu)} features")
+    if a.extractor and b.extractor and a.extractor != b.extractor:
+        raise ValueError(f"statistics of different extractors do not compare: {a.extractor} and {b.extractor}")
     cross = _trace_sqrt_covariances(a.sigma, b.sigma)
     return _distance(a.mu - b.mu, a.sigma.trace() + b.sigma.trace(), cross)
 

@@ -50,9 +50,13 @@ def prepare(
     return ImageSets(real, fake, row_real, row_other, given.get("train"), given.get("reconstructions"), rows)
 
 
+def cut(rows: Tensor, n: int, seed: int) -> Tensor:
+    """Return `n` rows drawn with `seed`, in their order; all where there are no more."""
+    return rows[subsample(len(rows), n, seed).to(rows.device)]
+
+
 def _real_row(real: Tensor, train: Tensor | None, seed: int) -> tuple[Tensor, Tensor]:
     if train is None:
-        order = subsample(len(real), len(real), seed)
-        return real[order[::2]][: len(real) // 2], real[order[1::2]]
+        return real[0::2][: len(real) // 2], real[1::2]
     n = min(len(real), len(train))
-    return real[:n], train[subsample(len(train), n, seed + 2).to(train.device)]
+    return cut(real, n, seed + 3), cut(train, n, seed + 2)

@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from torch import Tensor, nn
 
-from geovae.evaluation.image_sets import ImageSets
-from geovae.evaluation.matrices import subsample
+from geovae.evaluation.image_sets import ImageSets, cut
 from geovae.evaluation.scores import SCORES
 from geovae.evaluation.spread import half_sample_spread, per_class
 
@@ -28,8 +27,8 @@ def network_rows(sets: ImageSets, network: nn.Module, features: Features, names:
     if sets.reconstructions is not None:
         other = features(sets.reconstructions, network)
         n = min(len(other), len(fake))
-        cut_other, cut_fake = (m[subsample(len(m), n, seed).to(m.device)] for m in (other, fake))
-        values["reconstructions_frechet"] = SCORES["frechet"](real=cut_other, fake=cut_fake)["frechet"]
+        found = SCORES["frechet"](real=cut(other, n, seed), fake=cut(fake, n, seed))
+        values["reconstructions_frechet"] = found["frechet"]
         values["reconstructions_n"] = float(n)
     return values
 

@@ -16,6 +16,7 @@ from geovae.evaluation import (
     frechet,
     rank,
 )
+from geovae.evaluation.image_sets import prepare
 
 pytestmark = pytest.mark.filterwarnings("ignore:n = .* is below the .* features", "ignore:the real-versus-real row")
 QUICK = ("frechet", "kid", "precision_recall")
@@ -212,3 +213,23 @@ def test_bad_input(sets):
         evaluate(**sets, extractor=torch.nn.Flatten())
     with pytest.raises(ValueError, match="`codes` needs train, fake and real, got train"):
         evaluate(**sets, extractor="pixels", scores=("kid",), repeats=0, codes={"train": torch.zeros(3, 2)})
+    with pytest.raises(ValueError, match="need both `real_labels` and `fake_labels`"):
+        evaluate(**sets, real_labels=torch.zeros(80))
+    with pytest.raises(ValueError, match=r"`fake_labels` must be of shape \(60,\), got \(80,\)"):
+        evaluate(**sets, real_labels=torch.zeros(80), fake_labels=torch.zeros(80))
+
+
+def test_sets_sorted_by_class_are_cut_at_random(sets):
+    """Memorisation and the real row look at all of a sorted set, not at its beginning."""
+    found = prepare(
+        real=torch.arange(100).to(torch.uint8).reshape(100, 1, 1, 1),
+        fake=torch.zeros(50, 1, 1, 1, dtype=torch.uint8),
+        train=torch.arange(20).to(torch.uint8).reshape(20, 1, 1, 1),
+        reconstructions=None,
+        eight_bit=True,
+        seed=0,
+    )
+    assert found.real.flatten().tolist() == found.rows["real"].tolist()
+    assert found.real.float().mean() == pytest.approx(50, abs=10)
+    assert len(found.row_real) == len(found.row_other) == 20
+    assert found.row_real.float().mean() == pytest.approx(50, abs=20)

@@ -83,7 +83,10 @@ def test_never_negative_and_zero_for_copies(generator):
     assert frechet(real=x, fake=x.flip(0))["frechet"] == pytest.approx(0.0, abs=1e-12)
 
 
-def test_statistics_of_different_widths_do_not_compare(generator):
+def test_statistics_of_different_kinds_do_not_compare(generator):
     a, b = (statistics(torch.randn(5, d, generator=generator)) for d in (3, 4))
     with pytest.raises(ValueError, match="different widths do not compare: 3 and 4"):
+        frechet_distance(a, b)
+    a, b = (statistics(torch.randn(5, 3, generator=generator), extractor=name) for name in ("inception", "pixels"))
+    with pytest.raises(ValueError, match="different extractors do not compare: inception and pixels"):
         frechet_distance(a, b)
