@@ -40,7 +40,7 @@ class Outbox:
         self._batch, self._interval, self._remedy = batch, interval, remedy
         self._sent, self._waiting = _read(folder)
         self._changed = threading.Condition()
-        self._closing = False
+        self._closing = self._gave_up = False
         self._log = (folder / "records.jsonl").open("a")
         self._thread = threading.Thread(target=self._work, name=f"outbox {folder}", daemon=True)
         self._thread.start()
@@ -62,6 +62,7 @@ class Outbox:
         with self._changed:
             self._log.close()
             if self._waiting:
+                self._gave_up = True  # what is delivered later is delivered by `deliver_all`, once
                 warnings.warn(f"{len(self._waiting)} tracking records are kept in {self.folder}. {self._remedy}")
                 return False
         if not self._thread.is_alive():
@@ -79,6 +80,8 @@ class Outbox:
                 continue
             self.failures = 0
             with self._changed:
+                if self._gave_up:
+                    return
                 del self._waiting[:delivered]
                 self._sent += delivered
                 _write_sent(self.folder, self._sent)
@@ -92,9 +95,11 @@ class Outbox:
             while not self._closing and len(self._waiting) < self._batch:
                 if not self._changed.wait(due - time.monotonic()):
                     break
-            return bool(self._waiting)
+            return bool(self._waiting) and not self._gave_up
 
     def _failed(self, error: Exception) -> None:
+        if self._gave_up:
+            return
         self.failures += 1
         if self.failures == 1:
             warnings.warn(

@@ -174,11 +174,12 @@ class MlflowTracker:
     def _create(self, experiment_id: str | None, name: str, tags: Mapping[str, object]) -> None:
         if experiment_id is None:
             raise ValueError("a new run needs `experiment_id`")
-        record = {"kind": "create", "experiment_id": experiment_id, "name": name, "tags": _strings(tags)}
+        new: Record = {"kind": "create", "experiment_id": experiment_id, "name": name, "tags": _strings(tags)}
+        new["time"] = _now()
         try:
-            self._delivery([record | {"time": _now()}])
+            self._delivery([new])
         except Exception:  # the store is away: the outbox creates the run when it is back
-            self._put("create", **(record | {"time": _now()}))
+            self._outbox.put(new)
 
     def params(self, values: Mapping[str, object]) -> None:
         """Record parameters, cut to the 6,000 characters that MLflow takes."""

@@ -1,0 +1,116 @@
+"""The outbox delivers everything once the receiver answers, in order, whatever happened in between."""
+
+import json
+import threading
+import time
+import warnings
+
+import pytest
+
+from geovae.outbox import Outbox, deliver_all
+
+
+class Receiver:
+    """Collects records; refuses them while `away`."""
+
+    def __init__(self, away=False):
+        self.away = away
+        self.got = []
+
+    def __call__(self, records):
+        if self.away:
+            raise ConnectionError("nobody there")
+        self.got.append(records[0])
+        return 1
+
+
+def test_records_arrive_in_order_and_the_folder_goes(tmp_path):
+    receiver = Receiver()
+    outbox = Outbox(tmp_path / "out", receiver, interval=0.01)
+    for i in range(30):
+        outbox.put({"i": i})
+    assert outbox.close(10)
+    assert [record["i"] for record in receiver.got] == list(range(30))
+    assert not (tmp_path / "out").exists()
+
+
+def test_put_does_not_wait_for_the_receiver(tmp_path):
+    release = threading.Event()
+
+    def slow(records):
+        release.wait(10)
+        return len(records)
+
+    outbox = Outbox(tmp_path / "out", slow, batch=1, interval=0.0)
+    started = time.perf_counter()
+    for i in range(100):
+        outbox.put({"i": i})
+    assert time.perf_counter() - started < 5
+    release.set()
+    assert outbox.close(10)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_an_outage_is_ridden_out(tmp_path):
+    receiver = Receiver(away=True)
+    outbox = Outbox(tmp_path / "out", receiver, batch=1, interval=0.0)
+    outbox.put({"i": 0})
+    while not outbox.failures:
+        time.sleep(0.01)
+    outbox.put({"i": 1})
+    receiver.away = False
+    assert outbox.close(10)
+    assert [record["i"] for record in receiver.got] == [0, 1]
+
+
+def test_a_dead_receiver_is_named_once_and_nothing_is_lost(tmp_path):
+    receiver = Receiver(away=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        outbox = Outbox(tmp_path / "out", receiver, batch=1, interval=0.0, remedy="Do this.")
+        outbox.put({"i": 0})
+        outbox.put({"i": 1})
+        assert not outbox.close(0.5)
+    messages = [str(w.message) for w in caught]
+    assert sum("tracking is not reachable (nobody there); the run goes on" in m for m in messages) == 1
+    assert any("2 tracking records are kept in" in m and "Do this." in m for m in messages)
+
+    receiver.away = False
+    assert deliver_all(tmp_path / "out", receiver) == 2
+    assert [record["i"] for record in receiver.got] == [0, 1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_delivery_goes_on_where_a_dead_process_stopped_even_in_half_a_line(tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    lines = [json.dumps({"i": i}) + "\n" for i in range(5)]
+    (folder / "records.jsonl").write_text("".join(lines) + '{"i": 5')
+    (folder / "sent").write_text("3")
+    receiver = Receiver()
+    assert deliver_all(folder, receiver) == 2
+    assert [record["i"] for record in receiver.got] == [3, 4]
+
+
+def test_an_interrupted_delivery_repeats_nothing_that_arrived(tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "records.jsonl").write_text("".join(json.dumps({"i": i}) + "\n" for i in range(4)))
+    got = []
+
+    def until_two(records):
+        if len(got) == 2:
+            raise ConnectionError("gone again")
+        got.append(records[0]["i"])
+        return 1
+
+    with pytest.raises(ConnectionError, match="gone again"):
+        deliver_all(folder, until_two)
+    receiver = Receiver()
+    assert deliver_all(folder, receiver) == 2
+    assert got + [record["i"] for record in receiver.got] == [0, 1, 2, 3]
+
+
+def test_a_folder_without_records_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no tracking records in .*: expected .*records.jsonl"):
+        deliver_all(tmp_path, Receiver())

@@ -1,0 +1,78 @@
+"""pyproject.toml, requirements.txt, conda.yaml and MLproject tell one story."""
+
+import importlib.util
+import subprocess
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PINS = dict(line.split("==") for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line)
+
+
+def declared() -> list[Requirement]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    return [Requirement(text) for text in [*project["dependencies"], *extras["mri"], *extras["test"]]]
+
+
+@pytest.mark.parametrize("requirement", declared(), ids=str)
+def test_every_declared_dependency_is_pinned_within_its_range(requirement):
+    name = canonicalize_name(requirement.name)
+    assert name in PINS, f"{name} is not in requirements.txt: run `make requirements`"
+    assert requirement.specifier.contains(PINS[name])
+
+
+def test_requirements_are_what_the_generator_writes_here():
+    spec = importlib.util.spec_from_file_location("requirements", ROOT / "tools" / "requirements.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if version("torch").partition("+")[0] != PINS["torch"]:
+        pytest.skip("another environment than the pinned one")
+    assert module.pinned().keys() == PINS.keys()
+
+
+def test_conda_installs_the_pins_and_not_the_project():
+    environment = yaml.safe_load((ROOT / "conda.yaml").read_text())
+    pip = next(item["pip"] for item in environment["dependencies"] if isinstance(item, dict))
+    assert pip == ["-r requirements.txt"]
+    python = next(item for item in environment["dependencies"] if str(item).startswith("python"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert Requirement(f"python{project['requires-python']}").specifier.contains(python.partition("=")[2])
+    assert "mlflow" in PINS
+
+
+def test_no_pin_is_under_the_gpl():
+    from importlib.metadata import metadata
+
+    for name in PINS:
+        about = metadata(name)
+        named = " ".join([about.get("License-Expression") or "", *(about.get_all("Classifier") or [])])
+        strict = named.replace("LGPL", "").replace("Lesser General Public", "")
+        assert "GPL" not in strict, f"{name}: {named}"
+        assert "GNU General Public License" not in strict, f"{name}: {named}"
+
+
+def test_entry_points_name_programs_that_exist_and_quote_nothing():
+    project = yaml.safe_load((ROOT / "MLproject").read_text())
+    for name, point in project["entry_points"].items():
+        words = point["command"].split()
+        assert words[:3] == ["exec", "python", "-m"]
+        assert (ROOT / (words[3].replace(".", "/") + ".py")).is_file(), name
+        assert "'" not in point["command"]
+        for parameter, about in point.get("parameters", {}).items():
+            assert f"{{{parameter}}}" in point["command"]
+            assert about["type"] == "string"
+            assert "default" in about
+
+
+def test_ci_calls_the_two_commands():
+    text = (ROOT / ".ci" / "run").read_text()
+    assert "make lint" in text
+    assert "make test" in text
+    subprocess.run(["bash", "-n", str(ROOT / ".ci" / "run")], check=True)
