@@ -35,6 +35,12 @@ def test_streaming_equals_loading_at_once(tmp_path, monkeypatch, shape, dtype, f
     assert np.array_equal(npz.read_array(tmp_path / "a.npz", "x_train"), stored)
 
 
+def test_floats_between_two_levels_take_the_nearest(tmp_path):
+    levels = np.array([0.4, 0.6, 9.51, 254.7], np.float32).reshape(1, 2, 2, 1)
+    np.savez(tmp_path / "a.npz", x_train=levels)
+    assert npz.read_images(tmp_path / "a.npz").flatten().tolist() == [0, 1, 10, 255]
+
+
 def test_gray_images_need_no_channel_axis(tmp_path):
     np.savez(tmp_path / "a.npz", x_train=np.full((2, 32, 32), 9, np.uint8))
     assert npz.read_images(tmp_path / "a.npz", image_shape=(1, 32, 32)).shape == (2, 1, 32, 32)
