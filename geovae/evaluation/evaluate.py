@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from geovae import __version__
 from geovae.evaluation.cache import FeatureCache, content_hash
-from geovae.evaluation.features import extract
+from geovae.evaluation.features import EXTRACTORS, extract
 from geovae.evaluation.features import extractor as build_extractor
 from geovae.evaluation.image_sets import ImageSets, cut, prepare
 from geovae.evaluation.neighbours import memorisation, nearest
@@ -123,6 +123,9 @@ def _networks(extractor: str | nn.Module | Sequence[nn.Module]) -> list[nn.Modul
     names = {str(getattr(network, "name", "")) for network in networks}
     if len(names) != 1 or not all(names) or not all(hasattr(network, "id") for network in networks):
         raise ValueError(f"`extractor` needs networks of one `name`, each with an `id`, got the names {sorted(names)}")
+    for network in networks:
+        if network.name in EXTRACTORS and not isinstance(network, EXTRACTORS[str(network.name)]):
+            raise ValueError(f"the extractor name {network.name!r} is taken; give the network another `name`")
     return networks
 
 

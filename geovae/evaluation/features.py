@@ -54,7 +54,7 @@ class UserModule(nn.Module):
         return features.flatten(1) if features.ndim == 4 and features.shape[2:] == (1, 1) else features
 
 
-EXTRACTORS: dict[str, Callable[..., nn.Module]] = {
+EXTRACTORS: dict[str, type[nn.Module]] = {
     "inception": Inception,
     "random-conv-v1": RandomConv,
     "pixels": Pixels,

@@ -1,6 +1,6 @@
 """Kernel Inception distance (Binkowski et al. 2018, arXiv 1801.01401): unbiased MMD^2, k(x, y) = (x.y / dims + 1)^3.
 
-The value is the full U-statistic of both sets (their Eq. 4). The standard error is a delete-a-group jackknife: it needs
+The value is the full U-statistic of both sets. The standard error is a delete-a-group jackknife: it needs
 only sums of the kernel over pairs of groups, so it costs nothing beside the kernel itself.
 """
 

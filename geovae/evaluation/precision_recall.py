@@ -1,5 +1,5 @@
-"""Improved precision and recall (Kynkaanniemi et al. 2019, arXiv 1904.06991, Eq. 1) and density and coverage (Naeem et
-al. 2020, arXiv 2002.09797, Eq. 4 and 5).
+"""Improved precision and recall (Kynkaanniemi et al. 2019, arXiv 1904.06991) and density and coverage (Naeem et
+al. 2020, arXiv 2002.09797).
 
 Each point owns a ball that reaches its k-th nearest neighbour of its own set. precision: part of `fake` inside (<=) a
 ball of `real`; recall: the other way round. density: mean number of real balls around (<) a fake point, over k;

@@ -17,6 +17,7 @@ from geovae.evaluation import (
     rank,
 )
 from geovae.evaluation.image_sets import prepare
+from geovae.evaluation.inception import Inception
 
 pytestmark = pytest.mark.filterwarnings("ignore:n = .* is below the .* features", "ignore:the real-versus-real row")
 QUICK = ("frechet", "kid", "precision_recall")
@@ -233,3 +234,25 @@ def test_sets_sorted_by_class_are_cut_at_random(sets):
     assert found.real.float().mean() == pytest.approx(50, abs=10)
     assert len(found.row_real) == len(found.row_other) == 20
     assert found.row_real.float().mean() == pytest.approx(50, abs=20)
+
+
+class Impostor(torch.nn.Flatten):
+    name, id = "inception", "mine"
+
+
+class QuickInception(Inception):
+    """Stands in for the hash-checked network, whose weights the tests do not have."""
+
+    def __init__(self):
+        torch.nn.Module.__init__(self)
+
+    def forward(self, x):
+        return x.flatten(1)
+
+
+def test_fid_is_inceptions_name_alone(sets):
+    values = evaluate(**sets, extractor=QuickInception(), scores=("frechet", "kid"), repeats=2).values
+    assert {"fid", "fid_sd", "real_fid", "kid", "kid_stderr", "kid_sd", "real_kid"} <= values.keys()
+    assert not any("fd_" in key for key in values)
+    with pytest.raises(ValueError, match="the extractor name 'inception' is taken"):
+        evaluate(**sets, extractor=Impostor(), scores=("frechet",))

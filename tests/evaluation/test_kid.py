@@ -9,7 +9,7 @@ from geovae.evaluation import kid
 
 
 def double_loop(x, y):
-    """The unbiased estimate, term by term (Binkowski et al. 2018, Eq. 4)."""
+    """The unbiased estimate, term by term (Binkowski et al. 2018)."""
 
     def k(a, b):
         return (sum(p * q for p, q in zip(a, b, strict=True)) / len(a) + 1) ** 3
