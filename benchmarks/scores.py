@@ -90,7 +90,7 @@ def prd_job(n: int, whose: str, device: str) -> Job:
 
 
 def reference_prd(real: np.ndarray, fake: np.ndarray) -> dict[str, float]:
-    """Algorithm 1 of Sajjadi et al. 2018, step by step, with the settings of their experiments."""
+    """PRD from the text of Sajjadi et al. 2018, step by step: 20 clusters, 10 runs, 1001 angles."""
     from sklearn.cluster import MiniBatchKMeans
 
     union, precisions, recalls = np.concatenate([fake, real]), [], []

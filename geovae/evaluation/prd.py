@@ -1,8 +1,8 @@
 """Precision and recall of distributions, PRD (Sajjadi et al. 2018, arXiv 1806.00035).
 
 Both sets are clustered together; P (real) and Q (fake) are their histograms over the clusters. For every slope
-lambda, as in their Algorithm 1: alpha(lambda) = sum_i min(lambda P_i, Q_i) is precision, beta(lambda) = alpha / lambda recall. The pair reported
-is the maximum over the curve of F_8 (recall-like) and F_1/8 (precision-like).
+lambda, alpha(lambda) = sum_i min(lambda P_i, Q_i) is precision and beta(lambda) = alpha(lambda) / lambda recall. The
+pair reported is the maximum over the curve of F_8 (recall-like) and of F_1/8 (precision-like).
 """
 
 import math
