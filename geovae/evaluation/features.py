@@ -72,7 +72,6 @@ def extractor(name: str, **options: Any) -> nn.Module:
     return EXTRACTORS[name](**options).eval()
 
 
-@torch.inference_mode()
 def extract(
     images: Tensor,
     extractor: nn.Module,
@@ -102,6 +101,7 @@ def extract(
     return features
 
 
+@torch.inference_mode()
 def _batch(extractor: nn.Module, images: Tensor, device: torch.device | str) -> Tensor:
     features = extractor(to_float(images.to(device)))
     if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != len(images):

@@ -41,6 +41,7 @@ def test_batches_and_types_agree(name, images, device):
     assert whole.dtype == torch.float32
     assert whole.device.type == "cpu"
     assert not whole.requires_grad
+    assert not whole.is_inference()  # the caller may change it in place
     torch.testing.assert_close(extract(images, network, batch_size=3, device=device), whole)
     torch.testing.assert_close(extract(images.float() / 255, network, device=device), whole)
     torch.testing.assert_close(
