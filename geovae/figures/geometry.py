@@ -44,7 +44,8 @@ def geometry_figure(
     upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=[5, max(0.8 * _n_rows(strips), 0.01)])[:, 0]
     axes = upper.subplots(1, n_maps, squeeze=False)[0]
     draw_map(axes[0], volume, "log volume element log sqrt(det G)")
-    axes[0].scatter(*mu.detach().cpu().numpy().T, c="white" if labels is None else labels, s=4, cmap="tab10")
+    colours = {"color": "white"} if labels is None else {"c": labels.numpy(), "cmap": "tab10"}
+    axes[0].scatter(*mu.detach().cpu().numpy().T, s=4, **colours)
     draw_curves(axes[0], curves or {})
     if distance is not None:
         draw_map(axes[1], distance, "Riemannian distance", levels=20)

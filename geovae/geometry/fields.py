@@ -80,8 +80,8 @@ class EuclideanFeatures:
 class Algebra(Protocol):
     """What differs between diagonal (n, d) and full (n, d * d) tensors, both kept flat."""
 
-    def log_det(self, summed: Tensor, floor: Tensor, log_floor: Tensor) -> Tensor:
-        """Return `log det(S + f I)` (n,) of S (n, m), f (n, 1) and log f (n, 1), also where f underflows."""
+    def log_det(self, summed: Tensor, floor: Tensor, log_floor: Tensor | None) -> Tensor:
+        """Return `log det(S + f I)` (n,) of S (n, m) and f (n, 1); with log f (n, 1) also where f underflows."""
 
     def inverse(self, summed: Tensor, floor: Tensor) -> Tensor:
         """Return `(S + f I)^-1`, flat (n, m)."""
@@ -102,8 +102,10 @@ class Algebra(Protocol):
 class DiagonalAlgebra:
     """Diagonal tensors, (n, d)."""
 
-    def log_det(self, summed: Tensor, floor: Tensor, log_floor: Tensor) -> Tensor:
+    def log_det(self, summed: Tensor, floor: Tensor, log_floor: Tensor | None) -> Tensor:
         """See `Algebra`: a sum of logarithms, exact down to a floor of exp(-1e30)."""
+        if log_floor is None:
+            return (summed + floor).log().sum(1)
         covered = summed > 0
         inside = torch.where(covered, summed, 1.0) + floor
         return torch.where(covered, inside.log(), log_floor).sum(1)
@@ -139,8 +141,10 @@ class FullAlgebra:
     def _cholesky(self, summed: Tensor, floor: Tensor) -> Tensor:
         return torch.linalg.cholesky_ex(self.matrix(self.plus_floor(summed, floor)))[0]
 
-    def log_det(self, summed: Tensor, floor: Tensor, log_floor: Tensor) -> Tensor:
+    def log_det(self, summed: Tensor, floor: Tensor, log_floor: Tensor | None) -> Tensor:
         """See `Algebra`: Cholesky; on the bare floor, d times its logarithm."""
+        if log_floor is None:
+            return 2 * self._cholesky(summed, floor).diagonal(dim1=1, dim2=2).log().sum(1)
         covered = (summed != 0).any(1)
         safe = torch.where(covered.unsqueeze(1), floor, 1.0)
         diagonal = self._cholesky(summed, safe).diagonal(dim1=1, dim2=2)

@@ -7,7 +7,6 @@ Euclidean distances). `grad log sqrt det F = sum_i w_i tr(F^-1 V_i) / 2 * grad l
 """
 
 import math
-from collections.abc import Iterator
 from typing import Literal, Self
 
 import torch
@@ -26,8 +25,11 @@ from geovae.geometry.fields import (
 
 # Weights below exp(-CUT) count as zero: exp never produces a denormal number, which is 10 to 100 times slower.
 CUT = {torch.float32: 60.0, torch.float64: 600.0}
-# Numbers in one (n, k) block: small enough for a CPU's cache, large enough to fill a GPU.
+# Numbers in one block of the (n, k) weights: small enough for a CPU's cache, large enough to fill a GPU.
 CHUNK_ELEMENTS = {"cpu": 2**19, "cuda": 2**28}
+# Blocks of weights are kept for the gradient up to 64 blocks (on a CPU 128 MiB), and beyond that computed twice.
+KEPT_BLOCKS = {"cpu": 64, "cuda": 1}
+FULL_ROWS = 512  # points in a block that make its products as fast as they get
 
 
 class LatentMetric:
@@ -41,7 +43,7 @@ class LatentMetric:
         decay: tau >= 0; above 0 the floor fades as exp(-tau |z|^2), which makes the volume of a metric finite.
         weights: "mahalanobis", distances in V_i, or "euclidean".
         tensor: what the field is: the "metric" G (Eq. 7) or the "cometric" G^-1 (RHVAE).
-        chunk_elements: numbers in the largest temporary, (n, k) at most; it changes memory and speed, not results.
+        chunk_elements: numbers in the largest temporary; it changes memory and speed, not results.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class LatentMetric:
     ) -> None:
         """Check the arguments and precompute the linear forms of the exponents."""
         _check_tensors(centroids, values)
-        _check_numbers(temperature, floor, decay, chunk_elements)
+        _check_numbers(temperature, floor, decay, chunk_elements, centroids.dtype)
         _check_choice("weights", weights, ("mahalanobis", "euclidean"))
         _check_choice("tensor", tensor, ("metric", "cometric"))
         self.centroids, self.values = centroids.detach(), values.detach()
@@ -77,6 +79,9 @@ class LatentMetric:
         forms, shift = self._features.coefficients(c - self._origin, values)
         self._forms, self._shift = forms / self.temperature**2, shift / self.temperature**2
         self._flat = values.flatten(1)
+        self._forms_t, self._flat_t = self._forms.T.contiguous(), self._flat.T.contiguous()
+        self._least = 1.001 * math.exp(-self._cut)
+        self._constant_floor = c.new_full((1, 1), self.floor)
         largest, f = torch.finfo(c.dtype).max, forms.shape[1]
         steepest = max(float(self._forms.abs().max()), float(self._shift.abs().max()), 1.0)
         # Beyond this box every weight is zero already; inside it no square overflows.
@@ -177,45 +182,58 @@ class LatentMetric:
         inside = z.clamp(-self._box, self._box)
         return math.log(self.floor) - self.decay * (inside * inside).sum(1, keepdim=True)
 
-    def _floor(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return f and log f, (n, 1); f stops a little below the smallest weight so that 1 / f is finite."""
+    def _floor(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return f and log f, (n, 1), or (1, 1) and nothing where f is a constant that cannot underflow.
+
+        f stops a little below the smallest weight so that 1 / f is finite.
+        """
+        if not self.decay:
+            return self._constant_floor, None
         log_floor = self._log_floor(z)
         return log_floor.clamp_min(-1.1 * self._cut).exp(), log_floor
 
     def _weights(self, phi: Tensor, block: slice) -> Tensor:
         """Return w (n, k of the block) at the features phi (n, f)."""
-        exponent = torch.addmm(self._shift[block], phi, self._forms[block].T)
+        exponent = torch.addmm(self._shift[block], phi, self._forms_t[:, block])
         if self._algebra_is_full:
             exponent = exponent.clamp(max=0.0)  # rounding of a nearly singular form may pass above 0
+        # exp(-inf) costs 30 times exp(-60), and a denormal result as much: cut before, flush to zero after.
         if phi.requires_grad:
-            return threshold(exponent, -self._cut, -math.inf).exp()
-        return threshold(exponent, -self._cut, -math.inf, inplace=True).exp_()
+            return threshold(exponent.clamp(min=-self._cut).exp(), self._least, 0.0)
+        return threshold(exponent.clamp_(min=-self._cut).exp_(), self._least, 0.0, inplace=True)
 
     @property
     def _algebra_is_full(self) -> bool:
         return self.values.ndim == 3
 
+    def _budget(self) -> tuple[int, int]:
+        """Return the numbers of one block, and of all the blocks that are kept."""
+        block = self.chunk_elements or CHUNK_ELEMENTS.get(self.device.type, 2**19)
+        kept = 1 if self.chunk_elements else KEPT_BLOCKS.get(self.device.type, 1)
+        return block, kept * block
+
     def _rows(self) -> int:
         """Return how many points go together: at least 16, so that the products stay products of matrices."""
-        return max(self._budget() // max(self.k, self._forms.shape[1]), 16)
+        block, kept = self._budget()
+        widest = max(self.k, self._forms.shape[1])
+        return max(block // widest, min(FULL_ROWS, kept // widest), 16)
 
-    def _budget(self) -> int:
-        return self.chunk_elements or CHUNK_ELEMENTS.get(self.device.type, 2**19)
+    def _blocks(self, n: int) -> list[slice]:
+        columns = max(self._budget()[0] // n, 1)
+        return [slice(s, s + columns) for s in range(0, self.k, columns)]
 
-    def _blocks(self, n: int) -> Iterator[slice]:
-        columns = max(self._budget() // n, 1)
-        return (slice(s, s + columns) for s in range(0, self.k, columns))
-
-    def _summed(self, phi: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return `sum_i V_i w_i` flat (n, m), and the weights if they fitted into one block."""
-        if self.k * len(phi) <= max(self._budget(), self.k):
-            w = self._weights(phi, slice(None))
-            return w @ self._flat, w
-        parts = (self._weights(phi, block) @ self._flat[block] for block in self._blocks(len(phi)))
-        total = next(parts)
-        for part in parts:
-            total = total + part
-        return total, None
+    def _summed(self, phi: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return `sum_i V_i w_i` flat (n, m), and the blocks of weights, or none of them if they are too many."""
+        keep = self.k * len(phi) <= self._budget()[1]
+        total, kept = None, []
+        for block in self._blocks(len(phi)):
+            w = self._weights(phi, block)
+            part = w @ self._flat[block]
+            total = part if total is None else total + part
+            if keep:
+                kept.append(w)
+        assert total is not None
+        return total, kept
 
     def _log_volume(self, z: Tensor) -> Tensor:
         summed, _ = self._summed(self._features(self._boxed(z)))
@@ -224,16 +242,14 @@ class LatentMetric:
     def _log_volume_and_grad(self, z: Tensor) -> tuple[Tensor, Tensor]:
         x = self._boxed(z)
         phi = self._features(x)
-        summed, w = self._summed(phi)
+        summed, kept = self._summed(phi)
         floor, log_floor = self._floor(z)
         volume = self._algebra.log_det(summed, floor, log_floor)
         inverse = self._algebra.inverse(summed, floor).clamp_(max=self._largest_inverse)
-        if w is not None:
-            forms = (inverse @ self._flat.T).mul_(w) @ self._forms
-        else:
-            forms = torch.zeros_like(phi)
-            for block in self._blocks(len(phi)):  # the weights are computed again: memory stays bounded
-                forms += (inverse @ self._flat[block].T).mul_(self._weights(phi, block)) @ self._forms[block]
+        forms = torch.zeros_like(phi)
+        for i, block in enumerate(self._blocks(len(phi))):
+            w = kept[i] if kept else self._weights(phi, block)
+            forms.addmm_((inverse @ self._flat_t[:, block]).mul_(w), self._forms[block])
         grad = self._features.pull(x, forms.mul_(0.5))
         if self.decay:
             grad -= self.decay * floor * self._algebra.trace(inverse) * z.clamp(-self._box, self._box)
@@ -291,10 +307,14 @@ def _check_symmetric_positive(values: Tensor) -> None:
         raise ValueError(f"`values` (k, d, d) must be positive semi-definite, got an eigenvalue of {lowest:g}")
 
 
-def _check_numbers(temperature: float, floor: float, decay: float, chunk_elements: int | None) -> None:
+def _check_numbers(
+    temperature: float, floor: float, decay: float, chunk_elements: int | None, dtype: torch.dtype
+) -> None:
     for name, value in (("temperature", temperature), ("floor", floor)):
         if not 0 < value < math.inf:
             raise ValueError(f"`{name}` must be positive and finite, got {value}")
+    if floor < math.exp(-CUT[dtype]):
+        raise ValueError(f"`floor` must be at least {math.exp(-CUT[dtype]):.1g} in {dtype}, got {floor:g}")
     if not 0 <= decay < math.inf:
         raise ValueError(f"`decay` must be 0 or positive, got {decay}")
     if chunk_elements is not None and chunk_elements < 1:
