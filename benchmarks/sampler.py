@@ -1,6 +1,6 @@
 """Speed and memory of the Riemannian sampler beside the dense published formulation and pythae's RHVAESampler.
 
-    python benchmarks/sampler.py [--threads 2] [--repeats 5] [--quick] [--parts all dense pythae gpu]
+    python benchmarks/sampler.py [--threads 2] [--repeats 5] [--quick] [--parts all dense pythae mixing gpu]
 
 The dense formulation is written here from the paper's formulas: every Sigma_i^-1 as a (d, d) matrix, (n, k, d, d)
 intermediates, the gradient computed twice a leapfrog step. Repeats of both sides alternate; a ratio is
@@ -19,11 +19,14 @@ import torch
 from torch import Tensor
 
 from geovae.geometry import LatentMetric
+from geovae.samplers.adaptation import local_inverse_mass, warm_up
 from geovae.samplers.chains import Kernel, run
+from geovae.samplers.diagnostics import ess_bulk, nested_r_hat, r_hat
 from geovae.samplers.hmc import Parameters
+from geovae.samplers.jumps import BumpMixture
 
 N, TEMPERATURE_FACTOR, FLOOR = 500, 0.5, 0.01
-PARTS = ("all", "dense", "pythae", "gpu")
+PARTS = ("all", "dense", "pythae", "mixing", "gpu")
 Clock = Callable[[], float]
 
 
@@ -198,6 +201,65 @@ def on_gpu(repeats: int) -> None:
         print(f"k = {k}, d = {d}: {spread([mine() for _ in range(repeats)])}, peak {peak:.2f} GiB", flush=True)
 
 
+def compare_mixing(repeats: int) -> None:
+    """HMC alone and HMC with jumps on the same targets: effective samples a second, R-hats, and mode occupancy."""
+    print("\nMixing: 256 chains in 16 groups, 40 transitions of 10 steps; medians over the runs")
+    print(f"{'target':>22} {'kernel':>12} {'ESS/s':>9} {'nested R-hat':>13} {'R-hat':>7} {'occupancy error':>16}")
+    for name, metric in mixing_targets().items():
+        for n_jumps in (0, 1):
+            runs = [mixing_run(metric, n_jumps, seed) for seed in range(repeats)]
+            ess, nested, plain, error = (statistics.median(c) for c in zip(*runs, strict=True))
+            kernel = f"HMC + {n_jumps} jump" if n_jumps else "HMC"
+            print(f"{name:>22} {kernel:>12} {ess:9.0f} {nested:13.2f} {plain:7.2f} {error:16.3f}", flush=True)
+
+
+def mixing_targets() -> dict[str, LatentMetric]:
+    """Return four islands in 2 dimensions, whose occupancy is known, and separate and overlapping bumps in 8."""
+    c = torch.tensor([[-4.0, 0.0], [4.0, 1.0], [0.0, 5.0], [3.0, -4.0]])
+    v = torch.tensor([[4.0, 1.0], [1.0, 9.0], [2.0, 2.0], [1.0, 1.0]])
+    targets = {"4 islands, d = 2": LatentMetric(c, v, temperature=1.1, floor=1e-4, decay=0.05)}
+    centroids, values, rho = sharp_codes(100, 8)
+    for name, scale in (("separate, d = 8", 0.6), ("overlapping, d = 8", 1.5)):
+        targets[name] = LatentMetric(centroids, values, temperature=scale * rho, floor=0.01, decay=0.05)
+    return targets
+
+
+def mixing_run(metric: LatentMetric, n_jumps: int, seed: int) -> tuple[float, float, float, float]:
+    """Return ESS a second, nested R-hat and R-hat, the worst dimension, and the largest error of a mode's share."""
+    generator = torch.Generator().manual_seed(seed)
+    inverse_mass = local_inverse_mass(1 / metric.values)
+    parameters, _ = warm_up(
+        metric.centroids.repeat(2, 1), metric.log_volume_and_grad, n_leapfrog=10, inverse_mass=inverse_mass,
+        generator=generator,
+    )  # fmt: skip
+    kernel = Kernel(metric.log_volume_and_grad, parameters, BumpMixture(metric), n_jumps)
+    start = metric.centroids[torch.arange(16) % metric.k].repeat_interleave(16, dim=0)
+    begin = time.perf_counter()
+    trace = run(start, kernel, 40, generator, keep=True)
+    elapsed = time.perf_counter() - begin
+    assert trace.positions is not None
+    draws = trace.positions.double().unbind(2)
+    return (
+        min(ess_bulk(d) for d in draws) / elapsed,
+        max(nested_r_hat(d, 16) for d in draws),
+        max(r_hat(d) for d in draws),
+        occupancy_error(metric, trace.position),
+    )
+
+
+def occupancy_error(metric: LatentMetric, z: Tensor, side: float = 12.0, size: int = 800) -> float:
+    """Return the largest difference between the share of chains nearest a centroid and the exact one on a grid."""
+    if metric.d != 2:
+        return float("nan")
+    axis = (torch.arange(size) + 0.5) / size * 2 * side - side
+    cells = torch.cartesian_prod(axis, axis)
+    mass = metric.log_volume(cells).exp().double()
+    modes = torch.cdist(cells, metric.centroids).argmin(1)
+    exact = torch.zeros(metric.k, dtype=torch.float64).index_add_(0, modes, mass / mass.sum())
+    found = torch.bincount(torch.cdist(z, metric.centroids).argmin(1), minlength=metric.k) / len(z)
+    return float((found - exact).abs().max())
+
+
 def main() -> None:
     """Print every table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -216,6 +278,8 @@ def main() -> None:
         compare_dense([16] if options.quick else [16, 32, 64], options.repeats)
     if "pythae" in options.parts:
         compare_pythae([100] if options.quick else [100, 1000], options.repeats)
+    if "mixing" in options.parts:
+        compare_mixing(options.repeats)
     if "gpu" in options.parts:
         on_gpu(options.repeats)
 

@@ -42,7 +42,8 @@ class RiemannianSampler:
         coverage: the share of codes within rho of a centroid, for the rule "coverage".
         temperature_scale: multiplies what a rule says, not a number.
         floor: lambda, the metric far from every centroid.
-        decay: tau, above 0 the floor fades as exp(-tau |z|^2) and the density is proper.
+        decay: tau, above 0 the floor fades as exp(-tau |z|^2); with 0 the density has no finite mass, and a chain that
+            is long enough leaves the codes for the floor.
         sharpness: power of the density: 1 is the paper's, 2 / d turns it into about a mixture of bumps.
         start: where chains start: at random "codes" or at random "centroids".
         n_transitions: length of a chain.
@@ -50,7 +51,8 @@ class RiemannianSampler:
         step_size: of the leapfrog; none: dual averaging when fitting.
         target_acceptance: of the dual averaging.
         mass: "posterior" scales each dimension by the mean posterior variance, "unit" does not.
-        n_jumps: proposals between modes before each transition.
+        n_jumps: proposals between modes before each transition. They reach the density itself, which in many dimensions
+            piles up where bumps overlap; short chains without jumps stay near the codes they start from.
         seed: for the choice of centroids and the warm-up when fitting.
     """
 
