@@ -171,12 +171,10 @@ def _check_names(options: Config, names: list[str]) -> None:
 def _parse(parser: Any, options: Config) -> Config:
     from jsonargparse import ArgumentError
 
-    lists = {
-        key: options[key].split(",") for key in LISTS if isinstance(options.get(key), str) and "[" not in options[key]
-    }
-    options = options | lists
+    written = {key: options[key] for key in LISTS if isinstance(options.get(key), str)}
+    lists = {key: text.split(",") for key, text in written.items() if text != "null" and "[" not in text}
     try:
-        return parser.parse_args(to_flags(options)).as_dict()
+        return parser.parse_args(to_flags(options | lists)).as_dict()
     except ArgumentError as error:
         raise ConfigError(" ".join(str(error).split()).replace("Parser key", "option")) from error
 

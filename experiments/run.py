@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -237,7 +238,8 @@ def _train(
 
     for record in state.history:  # of a run that goes on: the same points again, or all of them in a new run
         _track_epoch(tracker, record)
-    with tqdm(total=trainer.epochs, initial=state.epoch, unit="epoch", disable=None) as bar:
+    pace = 0.5 if sys.stderr.isatty() else 20.0  # a log file gets a line every 20 seconds
+    with tqdm(total=trainer.epochs, initial=state.epoch, unit="epoch", mininterval=pace) as bar:
         for record in trainer.run(state, splits.train.images, splits.val.images):
             checkpoint.save_training(output / CHECKPOINT, state)
             _track_epoch(tracker, record)

@@ -85,7 +85,9 @@ def test_saved_and_loaded_models_agree_to_the_bit(name, tmp_path):
 
 
 def test_it_overfits_eight_images(name):
-    images = (torch.rand(8, 1, 4, 4, generator=generator()) > 0.5).float().repeat_interleave(8, 2).repeat_interleave(8, 3)
+    images = (
+        (torch.rand(8, 1, 4, 4, generator=generator()) > 0.5).float().repeat_interleave(8, 2).repeat_interleave(8, 3)
+    )
     model = build(name, width=128)
     state = Trainer(epochs=150, batch_size=8, learning_rate=3e-3, plateau_patience=30).start(model)
     records = list(Trainer(epochs=150, batch_size=8, learning_rate=3e-3).run(state, images, images))

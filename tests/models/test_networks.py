@@ -30,11 +30,7 @@ COUNTS = {
     ),
     "conv64": (
         conv(3, 128, 5) + conv(128, 256, 5) + conv(256, 512, 5) + conv(512, 1024, 5) + 2 * linear(16384, DIM),
-        linear(DIM, 65536)
-        + conv(1024, 512, 5)
-        + conv(512, 256, 5)
-        + conv(256, 128, 5)
-        + conv(128, 3, 5, norm=False),
+        linear(DIM, 65536) + conv(1024, 512, 5) + conv(512, 256, 5) + conv(256, 128, 5) + conv(128, 3, 5, norm=False),
     ),
     "conv_oasis": (
         conv(1, 64, 5, False)

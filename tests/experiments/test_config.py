@@ -1,0 +1,192 @@
+"""The configuration: names and types are those of the signatures, and a resolved one reads back to itself."""
+
+import inspect
+
+import pytest
+import yaml
+
+from experiments.compare import as_markdown, leaderboard, read_comparison
+from experiments.config import CONFIGS, ConfigError, flatten, resolve, to_flags, to_yaml
+from experiments.run import Result, check, choose_device
+from geovae.data import DATASETS
+from geovae.models import MODELS
+from geovae.samplers import SAMPLERS
+from geovae.training import Trainer
+from mlflow_projects.entry import check_config, take_flags, whole
+
+
+def options_of(function):
+    return {name for name in inspect.signature(function).parameters if name not in ("self", "image_shape", "seed")}
+
+
+def test_every_option_of_the_signatures_is_there_with_its_default():
+    config = resolve(["--config", str(CONFIGS / "mnist.yaml")])
+    assert set(config["training"]) == options_of(Trainer)
+    assert set(config["model"]) == options_of(MODELS["vae"]) | {"name"}
+    assert set(config["data"]) == options_of(DATASETS["mnist"]) | {"name", "seed"}
+    for name, sampler in SAMPLERS.items():
+        assert set(config["sampler"].get(name, {})) == options_of(sampler)
+    assert config["training"]["plateau_factor"] == inspect.signature(Trainer).parameters["plateau_factor"].default
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configurations_resolve_and_pass_every_check(file):
+    if "runs" in yaml.safe_load(file.read_text()):
+        configs = read_comparison(file, [], "test").values()
+    else:
+        configs = [resolve(["--config", str(file)])]
+    for config in configs:
+        check_config(config)
+
+
+def test_flags_go_over_the_file_and_the_file_over_the_defaults(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("model: {latent_dim: 3, beta: 0.5}\nseed: 4\n")
+    config = resolve(["--config", str(file), "--model.latent_dim", "7", "--training.learning_rate=1e-3"])
+    assert (config["model"]["latent_dim"], config["model"]["beta"], config["seed"]) == (7, 0.5, 4)
+    assert config["training"]["learning_rate"] == 1e-3
+    assert config["training"]["epochs"] == 100
+
+
+def test_an_empty_value_leaves_the_choice_to_the_file():
+    assert resolve(["--model.name", "", "--seed", "", "--config", ""]) == resolve([])
+
+
+def test_the_data_set_chooses_its_file_and_a_flag_may_change_the_model():
+    assert resolve(["--data.name", "mnist"])["model"]["network"] == "conv32"
+    config = resolve(["--model.name", "ae"])
+    assert config["model"]["name"] == "ae"
+    assert "beta" not in config["model"]
+
+
+def test_the_resolved_configuration_reads_back_to_itself(tmp_path):
+    config = resolve(["--samplers", "prior,mixture", "--sampler.riemannian.temperature", "2.5", "--model.width", "9"])
+    assert config["samplers"] == ["prior", "mixture"]
+    assert config["sampler"]["riemannian"]["temperature"] == 2.5
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    assert resolve(["--config", str(tmp_path / "config.yaml")]) == config
+    assert resolve(to_flags(config)) == config
+    assert flatten(config)["model.width"] == 9
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model.latnt_dim", "3"], "unknown option 'model.latnt_dim'; did you mean model.latent_dim"),
+        (["--modle.beta", "3"], "unknown option 'modle.beta'"),
+        (["--model.beta", "lots"], 'option "model.beta": Expected a .*float.*Got value: lots'),
+        (["--training.epochs", "1.5"], 'option "training.epochs": Expected a .*int.*Got value: 1.5'),
+        (["--model.name", "gan"], "unknown model.name 'gan'; choose from vae, ae"),
+        (["--data.name", "imagenet"], "unknown data.name 'imagenet'; choose from digits, mnist"),
+        (["--config", "nowhere.yaml"], "cannot read the configuration nowhere.yaml: No such file .* shipped are "),
+        (["--seed"], "option --seed needs a value"),
+        (["seed"], "expected an option that starts with --, got 'seed'"),
+        (["--model.network", "conv33"], 'option "model.network".*conv33'),
+    ],
+)
+def test_bad_flags_get_one_sentence(flags, message):
+    with pytest.raises(ConfigError, match=message):
+        resolve(flags)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a\n", "must hold a mapping of options, got list"),
+        ("a: [\n", "is not YAML"),
+        ("model: {depth: 3}\n", "unknown option 'model.depth'"),
+    ],
+)
+def test_bad_files_get_one_sentence(text, message, tmp_path):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        resolve(["--config", str(tmp_path / "c.yaml")])
+
+
+def test_a_file_cannot_run_code(tmp_path):
+    (tmp_path / "c.yaml").write_text("seed: !!python/object/apply:os.getpid []\n")
+    with pytest.raises(ConfigError, match="is not YAML"):
+        resolve(["--config", str(tmp_path / "c.yaml")])
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--model.latent_dim", "0"], "`latent_dim` must be at least 1, got 0"),
+        (["--training.epochs", "0"], "`epochs` must be at least 1, got 0"),
+        (["--model.network", "conv64"], "network 'conv64' fits images of 64x64, got 32x32; use conv32 or mlp"),
+        (["--n_samples", "1"], "`n_samples` must be at least 2, got 1"),
+        (["--samplers", "gibbs"], "unknown sampler 'gibbs'; choose from prior, mixture, riemannian"),
+        (["--scores", "beauty"], "unknown score 'beauty'; choose from frechet"),
+        (["--extractor", "vgg"], "unknown extractor 'vgg'; choose from inception, random-conv-v1"),
+        (["--model.name", "ae", "--samplers", "riemannian"], "sampler 'riemannian' needs posterior variances"),
+        (["--sampler.mixture.n_components", "0"], "`n_components` must be at least 1, got 0"),
+    ],
+)
+def test_ranges_are_checked_before_any_data_are_read(flags, message, monkeypatch):
+    monkeypatch.setitem(DATASETS, "digits", DATASETS["digits"])
+    config = resolve(flags)
+    with pytest.raises(ValueError, match=message):
+        check_config(config)
+
+
+def test_a_model_without_variances_runs_with_the_samplers_it_can_feed():
+    config = resolve(["--model.name", "ae"])
+    plan = check(**{name: config[name] for name in inspect.signature(check).parameters})
+    assert list(plan.samplers) == ["prior", "mixture"]
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ValueError, match="`device` is cuda, but torch sees no GPU here; use auto or cpu"):
+        choose_device("cuda")
+    assert choose_device("auto").type == "cpu"
+
+
+def test_help_shows_what_the_docstrings_say(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        resolve(["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--model.latent_dim LATENT_DIM dimension d of the latent space" in shown
+    assert "weight of the Kullback-Leibler divergence" in shown
+
+
+def test_entry_points_take_their_own_flags_and_pass_on_the_rest():
+    values, rest = take_flags(["--n=3", "--model.beta", "2", "--seed", ""], n="1", seed="0")
+    assert values == {"n": "3", "seed": "0"}
+    assert rest == ["--model.beta", "2"]
+    with pytest.raises(ValueError, match="option --n needs a value"):
+        take_flags(["--n"], n="1")
+    with pytest.raises(ValueError, match="`n` must be a whole number of at least 1, got '0x1'"):
+        whole("n", "0x1", 1)
+
+
+def test_comparison_files_are_checked(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("dataset: digits\nmodels: {}\n")
+    with pytest.raises(ConfigError, match="must hold `dataset: NAME` and `runs: "):
+        read_comparison(file, [], "test")
+    file.write_text("dataset: digits\nruns: {a: {model.name: ae}, b: {seed: 3}}\n")
+    configs = read_comparison(file, ["--training.epochs", "2"], "test")
+    assert [c["model"]["name"] for c in configs.values()] == ["ae", "vae"]
+    assert [c["seed"] for c in configs.values()] == [0, 3]
+    assert {c["training"]["epochs"] for c in configs.values()} == {2}
+
+
+def test_the_leaderboard_ranks_by_validation_and_never_calls_other_features_fid(tmp_path):
+    def result(val, test):
+        name = "fd_random-conv-v1"
+        scores = {s: {name: v} for s, v in val.items()}
+        return Result(None, tmp_path, name, scores, {s: {name: v, f"real_{name}": 0.5} for s, v in test.items()})
+
+    board = leaderboard(
+        {
+            "a": result({"prior": 3.0, "mixture": 1.0}, {"prior": 0.0, "mixture": 9.0}),
+            "b": result({"prior": 2.0}, {"prior": 5.0}),
+        }
+    )
+    assert [(row.run, row.sampler) for row in board] == [("a", "mixture"), ("b", "prior"), ("a", "prior")]
+    table = as_markdown(board)
+    assert "It is not FID" in table
+    assert "| 1 | a | mixture | 1.000 | 9.000 |" in table
+    assert "gives 0.500 on the test set" in table

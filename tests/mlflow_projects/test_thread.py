@@ -1,0 +1,314 @@
+"""The whole thread as a user runs it: `mlflow run` on a copy of the project, a store, the UI's data, the registry."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from geovae import checkpoint
+
+mlflow = pytest.importorskip("mlflow")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).parents[2]
+TINY = """
+dataset: digits
+runs:
+  ae: {model.name: ae}
+  vae: {}
+"""
+SMALL = [
+    "data.augment=0",
+    "model.width=32",
+    "model.latent_dim=4",
+    "training.epochs=2",
+    "n_samples=40",
+    "images_every=1",
+    "extractor=pixels",
+    "scores=frechet,prd",
+]
+
+
+class Project:
+    """A copy of the project with its own store: what a fresh clone is."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        for name in ("geovae", "experiments", "tuning", "mlflow_projects"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("MLproject", "conda.yaml", "requirements.txt", "pyproject.toml"):
+            shutil.copy(ROOT / name, folder / name)
+        (folder / "tiny.yaml").write_text(TINY)
+        self.uri = f"sqlite:///{folder / 'mlflow.db'}"
+        self.client = mlflow.MlflowClient(self.uri)
+        bin_folder = str(Path(sys.executable).parent)
+        self.environment = os.environ | {
+            "MLFLOW_TRACKING_URI": self.uri,
+            "PATH": f"{bin_folder}:{os.environ['PATH']}",
+            "PYTHONPATH": "",
+        }
+
+    def command(self, entry, *parameters):
+        options = [word for parameter in parameters for word in ("-P", parameter)]
+        base = [sys.executable, "-m", "mlflow", "run", ".", "-e", entry, "--env-manager", "local"]
+        return [*base, "--experiment-name", "t", *options]
+
+    def run(self, entry, *parameters):
+        return subprocess.run(
+            self.command(entry, *parameters), cwd=self.folder, env=self.environment, capture_output=True, text=True
+        )
+
+    def module(self, name, *flags):
+        return subprocess.run(
+            [sys.executable, "-m", f"mlflow_projects.{name}", *flags],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+        )
+
+    def runs(self, query=""):
+        experiment = self.client.get_experiment_by_name("t").experiment_id
+        return self.client.search_runs([experiment], query)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return Project(tmp_path_factory.mktemp("clone"))
+
+
+@pytest.fixture(scope="module")
+def compared(project):
+    """The project after its main job has run, with the finished process."""
+    done = project.run("main", "comparison=tiny.yaml", *SMALL)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def parent(project, compared):
+    return next(run for run in project.runs() if run.data.tags.get("role") == "comparison")
+
+
+@pytest.fixture(scope="module")
+def children(project, parent):
+    found = project.runs(f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
+    return {run.info.run_name: run for run in found}
+
+
+def test_the_run_that_mlflow_made_is_the_parent_of_both_models(parent, children):
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["mlflow.project.entryPoint"] == "main"
+    assert set(children) == {"ae", "vae"}
+    assert {run.info.status for run in children.values()} == {"FINISHED"}
+
+
+def test_the_end_says_who_won_by_how_much_and_how_to_look(compared, parent):
+    assert f"{parent.data.tags['winner']} with the" in compared.stdout
+    assert " wins: fd_pixels " in compared.stdout
+    assert "make ui" in compared.stdout
+    assert "Registered as geovae version 1; it is the champion now" in compared.stdout
+    assert "| # | run | sampler | fd_pixels val |" in parent.data.tags["mlflow.note.content"]
+
+
+def test_a_child_holds_what_the_ui_shows(project, children):
+    run = children["vae"]
+    params, metrics = run.data.params, run.data.metrics
+    assert params["cfg.model.latent_dim"] == "4"
+    assert params["cfg.training.learning_rate"] == "0.001"
+    assert {f"score/{name}/fd_pixels" for name in ("prior", "mixture", "riemannian")} <= metrics.keys()
+    assert {"train/loss", "val/loss", "train/kl", "best/val_loss", "sampler/riemannian/acceptance"} <= metrics.keys()
+    assert [p.step for p in project.client.get_metric_history(run.info.run_id, "val/loss")] == [1, 2]
+    files = {
+        item.path
+        for folder in ("", "images", "figures", "model", "checkpoints")
+        for item in project.client.list_artifacts(run.info.run_id, folder)
+    }
+    assert {
+        "config.yaml",
+        "environment.json",
+        "figures/latent_map.png",
+        "model/model.safetensors",
+        "checkpoints/checkpoint.safetensors",
+    } <= files
+    keys = {re.split("[%+]", path.split("/")[1])[0] for path in files if path.startswith("images/")}
+    assert {"reconstructions", "samples#prior", "samples#mixture", "samples#riemannian"} <= keys
+    contexts = {tag.value for item in run.inputs.dataset_inputs for tag in item.tags}
+    assert contexts == {"train", "val", "test"}
+    assert run.data.tags["model"] == "vae"
+
+
+def test_an_autoencoder_has_no_riemannian_samples(children):
+    assert not [key for key in children["ae"].data.metrics if "riemannian" in key]
+
+
+def test_the_champion_draws_in_a_fresh_process_far_from_the_project(project, compared, tmp_path):
+    program = (
+        "import mlflow, numpy, sys\n"
+        "model = mlflow.pyfunc.load_model('models:/geovae@champion')\n"
+        "draw = lambda **params: model.predict(None, params=params)\n"
+        "images = draw(n=5, sampler='prior', seed=1)\n"
+        "assert images.shape == (5, 32, 32, 1) and images.dtype == numpy.uint8, images.shape\n"
+        "assert numpy.array_equal(images, draw(n=5, sampler='prior', seed=1))\n"
+        "assert not numpy.array_equal(images, draw(n=5, sampler='prior', seed=2))\n"
+        "assert draw().shape == (16, 32, 32, 1)\n"
+        "for bad in ({'n': 0}, {'n': 10**9}, {'sampler': 'gibbs'}):\n"
+        "    try: draw(**bad)\n"
+        "    except Exception as error: print(error)\n"
+        "    else: raise SystemExit(f'{bad} was taken')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        cwd=tmp_path,
+        env=project.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "`n` must lie between 1 and 10000, got 0" in done.stdout
+    assert "unknown sampler 'gibbs'; choose from prior, mixture, riemannian" in done.stdout
+
+
+def test_no_pickle_is_stored(project, compared):
+    stored = [
+        path for root in ("mlruns", "mlartifacts") for path in (project.folder / root).rglob("*") if path.is_file()
+    ]
+    assert stored
+    assert not [path for path in stored if path.suffix in {".pkl", ".pickle", ".pt", ".pth", ".joblib"}]
+
+
+def test_a_run_is_repeated_from_its_configuration_alone(project, children, tmp_path):
+    run = children["vae"]
+    config = project.client.download_artifacts(run.info.run_id, "config.yaml", str(tmp_path))
+    done = project.run("train", f"config={config}")
+    assert done.returncode == 0, done.stderr
+    again = next(r for r in project.runs() if r.data.tags.get("mlflow.project.entryPoint") == "train")
+    for key in ("val/loss", "score/prior/fd_pixels", "score/mixture/fd_pixels", "score/riemannian/fd_pixels"):
+        assert again.data.metrics[key] == pytest.approx(run.data.metrics[key], rel=1e-6), key
+
+
+def test_a_second_comparison_adds_a_version_and_keeps_a_better_champion(project, compared):
+    done = project.run("main", "comparison=tiny.yaml", "training.learning_rate=1e-9", *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert "Registered as geovae version 2; version 1 stays champion" in done.stdout
+    assert project.client.get_model_version_by_alias("geovae", "champion").version == "1"
+
+
+def test_generate_writes_numbered_pngs_and_refuses_to_overwrite(project, compared):
+    done = project.module("generate", "--n", "3", "--sampler", "prior", "--output", "some pictures")
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in (project.folder / "some pictures").iterdir()) == [f"{i:08d}.png" for i in range(3)]
+    again = project.module("generate", "--n", "3", "--output", "some pictures")
+    assert again.returncode == 2
+    assert "error: some pictures exists already" in again.stderr
+
+
+def test_evaluate_scores_a_registered_model(project, compared):
+    done = project.run("evaluate", "model=models:/geovae@champion", "n=60", "extractor=pixels", "sampler=prior")
+    assert done.returncode == 0, done.stderr
+    run = next(r for r in project.runs() if r.data.tags.get("mlflow.project.entryPoint") == "evaluate")
+    assert run.data.metrics["score/n"] == 60
+    assert run.data.metrics["score/fd_pixels"] > 0
+    files = {item.path for item in project.client.list_artifacts(run.info.run_id, "figures")}
+    assert files == {"figures/prd.png", "figures/nearest.png"}
+    report = Path(project.client.download_artifacts(run.info.run_id, "report.json"))
+    assert json.loads(report.read_text())["settings"]["extractor"] == "pixels"
+
+
+@pytest.mark.parametrize(
+    ("entry", "parameters", "sentence"),
+    [
+        ("train", ["model.latent_dim=0"], "error: `latent_dim` must be at least 1, got 0"),
+        ("train", ["model.latent_dmi=3"], "error: unknown option 'model.latent_dmi'; did you mean model.latent_dim"),
+        ("train", ["training.batch_size=2000", *SMALL[:1]], "is larger than the training set of 1257 images"),
+        ("train", ["resume=nothing"], "error: nothing to resume at 'nothing'"),
+        ("train", ["dataset=mnist"], "data_folders/mnist/mnist_32x32.npz"),
+        ("generate", ["model=models:/geovae@nobody"], "error: no model at models:/geovae@nobody"),
+        ("evaluate", ["n=5"], "error: give either --model, or both --real and --fake"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_a_failed_run(project, entry, parameters, sentence):
+    flags = [f"--{p}" for p in parameters] if entry != "train" else _train_flags(parameters)
+    done = project.module(entry, *flags)
+    assert done.returncode == 2, done.stderr
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def _train_flags(parameters):
+    names = {"dataset": "data.name"}
+    return [f"--{names.get(key, key)}={value}" for key, _, value in (p.partition("=") for p in parameters)]
+
+
+def test_a_bad_value_fails_the_run_that_mlflow_made(project, compared):
+    done = project.run("train", "model.latent_dim=0", "model=vae")
+    assert done.returncode != 0
+    assert "error: `latent_dim` must be at least 1, got 0" in done.stderr + done.stdout
+    run = project.runs()[0]
+    assert run.info.status == "FAILED"
+    assert not [key for key in run.data.params if key.startswith("cfg.")]
+
+
+def test_values_with_spaces_quotes_and_dollars_arrive_unharmed(project, compared):
+    value = "a b'c\"d$HOME;`x`"
+    done = project.run("train", f"resume={value}")
+    assert f"nothing to resume at {value!r}" in done.stderr + done.stdout
+
+
+def test_sigterm_ends_a_run_as_killed_by_143_and_it_resumes(project, compared):
+    flags = [f"--{p}" for p in SMALL if not p.startswith("training.epochs")]
+    command = [sys.executable, "-m", "mlflow_projects.train", "--training.epochs=400", *flags]
+    process = subprocess.Popen(command, cwd=project.folder, env=project.environment, stderr=subprocess.PIPE, text=True)
+    started = time.time()
+    folder = None
+    while folder is None:
+        assert process.poll() is None, process.stderr.read()
+        folders = [p.parent for p in (project.folder / "runs").glob("train-*/checkpoint.safetensors")]
+        folder = next((p for p in folders if p.stat().st_mtime > started), None)
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+    stopped = next(
+        r
+        for r in project.client.search_runs([project.client.get_experiment_by_name("geovae").experiment_id])
+        if r.info.run_name == "train"
+    )
+    assert stopped.info.status == "KILLED"
+    done_epochs = len(checkpoint.load(folder / "checkpoint.safetensors")[1]["state"]["history"])
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["training"]["epochs"] == 400
+    more = done_epochs + 2
+    resumed = project.module("train", f"--resume={folder}", f"--training.epochs={more}")
+    assert resumed.returncode == 0, resumed.stderr
+    tensors, meta = checkpoint.load(folder / "checkpoint.safetensors")
+    assert [record["epoch"] for record in meta["state"]["history"]] == list(range(1, more + 1))
+    assert all(value.isfinite().all() for value in tensors.values() if value.dtype == torch.float32)
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(project, compared):
+    folder = next(p.parent for p in (project.folder / "runs").rglob("train-*/checkpoint.safetensors"))
+    done = project.module("train", f"--resume={folder}", "--model.latent_dim=7")
+    assert done.returncode == 2
+    assert "holds a model of another architecture" in done.stderr
+
+
+def test_an_output_folder_that_cannot_be_written_is_named(project, compared):
+    (project.folder / "blocked").write_text("a file")
+    program = (
+        "import sys; from pathlib import Path; from mlflow_projects import entry, train\n"
+        "entry.RUNS = Path('blocked'); sys.argv = ['train']; entry.main(train.main)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=project.folder, env=project.environment, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "error: cannot write to the output folder blocked" in done.stderr
