@@ -51,8 +51,8 @@ def prepare(
 
 
 def cut(rows: Tensor, n: int, seed: int) -> Tensor:
-    """Return `n` rows drawn with `seed`, in their order; all where there are no more."""
-    return rows[subsample(len(rows), n, seed).to(rows.device)]
+    """Return `n` rows drawn with `seed`, in their order; `rows` itself where there are no more."""
+    return rows if n >= len(rows) else rows[subsample(len(rows), n, seed).to(rows.device)]
 
 
 def _real_row(real: Tensor, train: Tensor | None, seed: int) -> tuple[Tensor, Tensor]:

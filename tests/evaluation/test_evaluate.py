@@ -256,3 +256,19 @@ def test_fid_is_inceptions_name_alone(sets):
     assert not any("fd_" in key for key in values)
     with pytest.raises(ValueError, match="the extractor name 'inception' is taken"):
         evaluate(**sets, extractor=Impostor(), scores=("frechet",))
+
+
+def test_each_set_meets_the_network_once(sets):
+    """Also the real row, where all of `real` is in it: Inception takes its time."""
+
+    class Counting(torch.nn.Module):
+        name = id = "counting"
+        seen = 0
+
+        def forward(self, x):
+            self.seen += len(x)
+            return x.flatten(1)
+
+    network = Counting()
+    evaluate(**sets, extractor=network, scores=("frechet", "prd"), repeats=2)
+    assert network.seen == 60 + 60 + 60  # real, fake, and as many of train
