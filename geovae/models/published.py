@@ -1,0 +1,114 @@
+"""Read trained models of the paper's published code: `best_model.pt`, a pickled dict of `state_dict` and `args`.
+
+Only tensors, plain containers and the fields of the configuration objects are read: every class the file names becomes
+an empty stand-in, so that no code of the file, or of a module called `config`, ever runs.
+"""
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from geovae.models.networks import ImageShape
+
+# the published attribute, by network family, and where its parameters live here
+CONV_NAMES = {"fc21": "encoder.heads.0", "fc22": "encoder.heads.1", "fc3": "decoder.body.0"}
+MLP_NAMES = {
+    "fc1": "encoder.body.1",
+    "fc11": "encoder.body.3",
+    "fc21": "encoder.heads.0",
+    "fc22": "encoder.heads.1",
+    "fc3": "decoder.body.0",
+    "fc33": "decoder.body.2",
+    "fc4": "decoder.body.4",
+}
+FIRST_DECONV = 2  # our decoder counts its linear and its unflatten layer
+CONV_BY_DATA = {"mnist": "conv32", "cifar": "conv32", "celeba": "conv64", "oasis": "conv_oasis"}
+MODELS_READ = {"VAE": "vae", "AE": "ae"}
+
+
+class Published(NamedTuple):
+    """What a published file says: a model's name, image shape, options, and its weights under our names."""
+
+    name: str
+    image_shape: ImageShape
+    options: dict[str, Any]
+    weights: dict[str, Tensor]
+
+
+def read_published(path: Path | str) -> Published:
+    """Read a `best_model.pt` of the published code.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it holds anything but tensors and configuration fields, or a model that is not read.
+    """
+    content = _load_restricted(Path(path))
+    if not isinstance(content, dict) or not {"state_dict", "args"} <= content.keys():
+        raise ValueError(f"{path} must hold a dict with `state_dict` and `args`, as the published code writes it")
+    args: dict[str, Any] = content["args"] if isinstance(content["args"], dict) else dict(vars(content["args"]))
+    state = content["state_dict"]
+    published_name = args.get("model_name", "VAE")
+    if published_name not in MODELS_READ:
+        raise ValueError(f"{path} holds a {published_name}; only {' and '.join(MODELS_READ)} are read")
+    name = MODELS_READ[published_name]
+    convolutional = any(key.startswith("conv.") for key in state)
+    network = CONV_BY_DATA.get(str(args.get("dataset"))) if convolutional else "mlp"
+    if network is None:
+        raise ValueError(f"{path}: no network is known for convolutions on data set {args.get('dataset')!r}")
+    options: dict[str, Any] = {"latent_dim": len(state["fc21.bias"]), "network": network}
+    if name == "vae":
+        options["beta"] = float(args.get("beta", 1.0))
+    return Published(name, _image_shape(args, state), options, _rename(state, convolutional, name))
+
+
+def _load_restricted(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"no published model at {path}: expected a best_model.pt")
+    try:
+        named = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception as error:  # torch raises zip's and its own errors here
+        raise ValueError(f"{path} cannot be read as a published model: {_short(error)}") from error
+    foreign = [name for name in named if not re.fullmatch(r"config\.\w+", name)]
+    if foreign:
+        raise ValueError(f"{path} names {foreign[0]}, which a trained model does not need: it is not read")
+    stand_ins: Any = [(type(name.partition(".")[2], (), {}), name) for name in named]
+    try:
+        with torch.serialization.safe_globals(stand_ins):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # and pickle's
+        raise ValueError(f"{path} cannot be read as a published model: {_short(error)}") from error
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _rename(state: dict[str, Tensor], convolutional: bool, name: str) -> dict[str, Tensor]:
+    weights = {}
+    for key, value in state.items():
+        module, _, rest = key.partition(".")
+        if module == "conv":
+            weights[f"encoder.body.{rest}"] = value
+        elif module == "deconv":
+            layer, _, parameter = rest.partition(".")
+            weights[f"decoder.body.{int(layer) + FIRST_DECONV}.{parameter}"] = value
+        elif module in (names := CONV_NAMES if convolutional else MLP_NAMES) and not (
+            module == "fc22" and name == "ae"
+        ):
+            weights[f"{names[module]}.{rest}"] = value
+    return weights
+
+
+def _image_shape(args: dict[str, Any], state: dict[str, Tensor]) -> ImageShape:
+    """`input_dim` counts pixels of one channel: 1024, 4096, or 36608 for the brains of 208 x 176."""
+    pixels = int(args.get("input_dim") or 0)
+    channels = int(args.get("n_channels") or 1)
+    if args.get("dataset") == "oasis":
+        return channels, 208, 176
+    side = round(pixels**0.5)
+    if side * side != pixels or not pixels:
+        raise ValueError(f"`input_dim` {pixels} is not the number of pixels of a square image")
+    return channels, side, side
