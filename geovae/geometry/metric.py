@@ -81,6 +81,7 @@ class LatentMetric:
         self._flat = values.flatten(1)
         self._forms_t, self._flat_t = self._forms.T.contiguous(), self._flat.T.contiguous()
         self._least = 1.001 * math.exp(-self._cut)
+        self._spare: dict[int, tuple[Tensor | None, Tensor | None]] = {}
         self._constant_floor = c.new_full((1, 1), self.floor)
         largest, f = torch.finfo(c.dtype).max, forms.shape[1]
         steepest = max(float(self._forms.abs().max()), float(self._shift.abs().max()), 1.0)
@@ -192,9 +193,9 @@ class LatentMetric:
         log_floor = self._log_floor(z)
         return log_floor.clamp_min(-1.1 * self._cut).exp(), log_floor
 
-    def _weights(self, phi: Tensor, block: slice) -> Tensor:
-        """Return w (n, k of the block) at the features phi (n, f)."""
-        exponent = torch.addmm(self._shift[block], phi, self._forms_t[:, block])
+    def _weights(self, phi: Tensor, block: slice, out: Tensor | None = None) -> Tensor:
+        """Return w (n, k of the block) at the features phi (n, f), in the buffer `out` if there is one."""
+        exponent = torch.addmm(self._shift[block], phi, self._forms_t[:, block], out=out)
         if self._algebra_is_full:
             exponent = exponent.clamp(max=0.0)  # rounding of a nearly singular form may pass above 0
         # exp(-inf) costs 30 times exp(-60), and a denormal result as much: cut before, flush to zero after.
@@ -222,12 +223,28 @@ class LatentMetric:
         columns = max(self._budget()[0] // n, 1)
         return [slice(s, s + columns) for s in range(0, self.k, columns)]
 
-    def _summed(self, phi: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return `sum_i V_i w_i` flat (n, m), and the blocks of weights, or none of them if they are too many."""
+    def _borrow(self, n: int) -> tuple[Tensor | None, Tensor | None]:
+        """Return two (n, k) buffers if the weights are one block, for fresh ones cost as much as all the products.
+
+        They go back to `_spare` after use; a second thread finds none there and makes its own.
+        """
+        if len(self._blocks(n)) > 1:
+            return None, None
+        found = self._spare.pop(n, None)
+        if found is None:
+            self._spare.clear()  # those of another n
+            found = (self.centroids.new_empty(n, self.k), self.centroids.new_empty(n, self.k))
+        return found
+
+    def _summed(self, phi: Tensor, out: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        """Return `sum_i V_i w_i` flat (n, m), and the blocks of weights, or none of them if they are too many.
+
+        `out` is a buffer for the weights of a single block.
+        """
         keep = self.k * len(phi) <= self._budget()[1]
         total, kept = None, []
         for block in self._blocks(len(phi)):
-            w = self._weights(phi, block)
+            w = self._weights(phi, block, out)
             part = w @ self._flat[block]
             total = part if total is None else total + part
             if keep:
@@ -242,14 +259,18 @@ class LatentMetric:
     def _log_volume_and_grad(self, z: Tensor) -> tuple[Tensor, Tensor]:
         x = self._boxed(z)
         phi = self._features(x)
-        summed, kept = self._summed(phi)
+        spare = self._borrow(len(z))
+        weights, scratch = spare
+        summed, kept = self._summed(phi, weights)
         floor, log_floor = self._floor(z)
         volume = self._algebra.log_det(summed, floor, log_floor)
         inverse = self._algebra.inverse(summed, floor).clamp_(max=self._largest_inverse)
         forms = torch.zeros_like(phi)
         for i, block in enumerate(self._blocks(len(phi))):
             w = kept[i] if kept else self._weights(phi, block)
-            forms.addmm_((inverse @ self._flat_t[:, block]).mul_(w), self._forms[block])
+            traces = torch.mm(inverse, self._flat_t[:, block], out=scratch)
+            forms.addmm_(traces.mul_(w), self._forms[block])
+        self._spare[len(z)] = spare
         grad = self._features.pull(x, forms.mul_(0.5))
         if self.decay:
             grad -= self.decay * floor * self._algebra.trace(inverse) * z.clamp(-self._box, self._box)
