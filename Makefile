@@ -9,7 +9,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 PORT ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui test lint format requirements clean
+.PHONY: help setup demo ui test lint format requirements pictures clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*##/:/' | awk -F': ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ format: setup ## put the code into its format
 
 requirements: ## regenerate requirements.txt from pyproject.toml and the versions in .venv
 	python tools/requirements.py
+
+pictures: setup ## remake the README's pictures from the latest demo
+	PYTHONPATH=. python tools/pictures.py
 
 clean: ## remove the environment and caches, not the runs
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -38,7 +38,7 @@ def resolve(flags: Sequence[str] = (), *, prog: str = "geovae") -> Config:
         ConfigError: for an unknown file, option, model or data set, or a value of the wrong type.
         SystemExit: after `--help`.
     """
-    given, wants_help = _split_flags(flags)
+    given, wants_help = split_flags(flags)
     file = given.pop("config", None) or _default_file(given)
     from_file = flatten(read_yaml(Path(file)))
     options = from_file | given
@@ -88,7 +88,7 @@ def read_yaml(path: Path) -> Config:
     return content
 
 
-def _split_flags(flags: Sequence[str]) -> tuple[Config, bool]:
+def split_flags(flags: Sequence[str]) -> tuple[Config, bool]:
     """Return `--a.b v` and `--a.b=v` as {"a.b": "v"}, without empty values, and whether help is asked for."""
     given: Config = {}
     rest = list(flags)

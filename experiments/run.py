@@ -98,7 +98,7 @@ def run(
     state = plan.trainer.start(network, seed=seed)
     if (output / CHECKPOINT).exists():
         checkpoint.load_training(output / CHECKPOINT, state)
-    _train(plan.trainer, state, splits, output, tracker, images_every)
+    train(plan.trainer, state, splits, output, tracker, images_every)
     network = state.load_best()
 
     codes = encode_images(network, splits.train.images)
@@ -231,9 +231,10 @@ def _gives_log_var(model: Config, image_shape: tuple[int, int, int] | None) -> b
         return network.encode(torch.empty(1, *shape)).log_var is not None
 
 
-def _train(
+def train(
     trainer: Trainer, state: TrainState, splits: Splits, output: Path, tracker: Tracker, images_every: int
 ) -> None:
+    """Train from where `state` stands, with a progress bar, a checkpoint after every epoch, and all of it tracked."""
     from tqdm import tqdm
 
     for record in state.history:  # of a run that goes on: the same points again, or all of them in a new run

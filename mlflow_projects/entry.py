@@ -14,9 +14,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from experiments.config import Config, flatten, to_yaml
+from experiments.config import Config, flatten, split_flags, to_flags, to_yaml
 from experiments.run import check, choose_device, environment
 from geovae.tracking import MlflowTracker
 
@@ -59,18 +59,9 @@ def take_flags(flags: Sequence[str], **defaults: str) -> tuple[dict[str, str], l
 
     An empty value stands for the default, which is how an MLproject leaves a parameter open.
     """
-    values, rest, flags = dict(defaults), [], list(flags)
-    while flags:
-        flag = flags.pop(0)
-        name, equals, value = flag.removeprefix("--").partition("=")
-        if not flag.startswith("--") or name not in defaults:
-            rest.append(flag)
-            continue
-        if not equals and not flags:
-            raise ValueError(f"option --{name} needs a value")
-        value = value if equals else flags.pop(0)
-        values[name] = value or defaults[name]
-    return values, rest
+    given, wants_help = split_flags(flags)
+    values = {name: given.pop(name, default) for name, default in defaults.items()}
+    return values, [*to_flags(given), *(["--help"] if wants_help else [])]
 
 
 def check_config(config: Config) -> Config:
@@ -136,6 +127,23 @@ def writable(folder: Path) -> Path:
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"cannot write to the output folder {folder}: make it writable or choose another")
     return folder
+
+
+def bind(function: Callable[..., Any], flags: Sequence[str], prog: str) -> dict[str, Any]:
+    """Return the keyword arguments of `function` that the flags stand for; flags without a value are left out.
+
+    Raises:
+        ValueError: for an unknown option, or a value of the wrong type.
+    """
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    parser = ArgumentParser(prog=prog, exit_on_error=False, description=inspect.getdoc(function))
+    parser.add_function_arguments(function, as_positional=False)
+    given, wants_help = split_flags(flags)
+    try:
+        return parser.parse_args(["--help"] if wants_help else to_flags(given)).as_dict()
+    except ArgumentError as error:
+        raise ValueError(" ".join(str(error).split()).replace("Parser key", "option")) from error
 
 
 def refuse(flags: Sequence[str], known: Sequence[str]) -> None:

@@ -30,11 +30,11 @@ class GenerativeModel(mlflow.pyfunc.PythonModel):
         Raises:
             ValueError: for `n` outside 1 to 10,000 or a sampler that this model does not have.
         """
-        params = {"n": 16, "sampler": "", "seed": 0} | (params or {})
-        n, seed = int(params["n"]), int(params["seed"])
+        said: dict[str, Any] = {"n": 16, "sampler": "", "seed": 0} | (params or {})
+        n, seed = int(said["n"]), int(said["seed"])
         if not 1 <= n <= MAX_IMAGES:
             raise ValueError(f"`n` must lie between 1 and {MAX_IMAGES}, got {n}")
-        z = self._sampler(str(params["sampler"])).sample(n, torch.Generator().manual_seed(seed))
+        z = self._sampler(str(said["sampler"])).sample(n, torch.Generator().manual_seed(seed))
         with torch.no_grad():
             images = torch.cat([to_uint8(self.saved.model.decode(batch)) for batch in z.split(500)])
         return images.permute(0, 2, 3, 1).contiguous().numpy()

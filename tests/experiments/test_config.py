@@ -154,7 +154,7 @@ def test_help_shows_what_the_docstrings_say(capsys):
 def test_entry_points_take_their_own_flags_and_pass_on_the_rest():
     values, rest = take_flags(["--n=3", "--model.beta", "2", "--seed", ""], n="1", seed="0")
     assert values == {"n": "3", "seed": "0"}
-    assert rest == ["--model.beta", "2"]
+    assert rest == ["--model.beta=2"]
     with pytest.raises(ValueError, match="option --n needs a value"):
         take_flags(["--n"], n="1")
     with pytest.raises(ValueError, match="`n` must be a whole number of at least 1, got '0x1'"):

@@ -1,0 +1,70 @@
+"""Make the README's pictures and leaderboard from the latest `make demo`: `make pictures`."""
+
+import re
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+from PIL import Image, ImageDraw
+
+from geovae.data import DATASETS
+from geovae.figures.grids import image_grid
+
+ROOT = Path(__file__).parents[1]
+PICTURES = ROOT / "docs" / "pictures"
+SAMPLERS = ("prior", "mixture", "riemannian")
+
+
+def main() -> None:
+    """Write docs/pictures/*.png, and the leaderboard between its marks in README.md."""
+    client = mlflow.MlflowClient()
+    experiment = client.get_experiment_by_name("geovae")
+    if experiment is None:
+        raise SystemExit("no experiment 'geovae' here: run `make demo` first")
+    runs = client.search_runs([experiment.experiment_id], "tags.role = 'comparison' and attributes.status = 'FINISHED'")
+    if not runs:
+        raise SystemExit("no finished comparison here: run `make demo` first")
+    parent = runs[0]
+    children = client.search_runs([experiment.experiment_id], f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
+    vae = next(run for run in children if run.info.run_name == "vae")
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    for run, name in ((parent, "leaderboard.png"), (vae, "figures/latent_map.png")):
+        path = Path(client.download_artifacts(run.info.run_id, name))
+        Image.open(path).save(PICTURES / path.name)
+    grids = {"real": real_digits()} | {name: samples(client, vae.info.run_id, name) for name in SAMPLERS}
+    side_by_side(grids).save(PICTURES / "samples.png")
+    table = parent.data.tags["mlflow.note.content"].partition("\n\n")[0]
+    readme = ROOT / "README.md"
+    marks = re.compile(r"(<!-- leaderboard -->\n).*?(<!-- /leaderboard -->)", re.DOTALL)
+    readme.write_text(marks.sub(lambda m: f"{m[1]}{table}\n{m[2]}", readme.read_text()))
+    sys.stdout.write(f"pictures in {PICTURES}, leaderboard in {readme}\n")
+
+
+def real_digits() -> np.ndarray:
+    """Return 64 test images as a grid."""
+    test = DATASETS["digits"]().test
+    assert test is not None
+    return image_grid(test.images[:64], scale=2)
+
+
+def samples(client: mlflow.MlflowClient, run_id: str, sampler: str) -> np.ndarray:
+    """Return the grid that the run logged for a sampler."""
+    paths = [item.path for item in client.list_artifacts(run_id, "images") if item.path.endswith(".png")]
+    path = next(path for path in paths if re.split("[%+]", Path(path).name)[0] == f"samples#{sampler}")
+    return np.asarray(Image.open(client.download_artifacts(run_id, path)))
+
+
+def side_by_side(grids: dict[str, np.ndarray]) -> Image.Image:
+    """Return the grids in one row, each under its name."""
+    width, height = 260, 284
+    picture = Image.new("L", (width * len(grids), height), 255)
+    draw = ImageDraw.Draw(picture)
+    for i, (name, grid) in enumerate(grids.items()):
+        picture.paste(Image.fromarray(grid).resize((width - 8, height - 24)), (i * width + 4, 20))
+        draw.text((i * width + 6, 4), name, fill=0)
+    return picture
+
+
+if __name__ == "__main__":
+    main()
