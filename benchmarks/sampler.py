@@ -203,9 +203,7 @@ def on_gpu(repeats: int) -> None:
 
 def compare_mixing(repeats: int) -> None:
     """HMC alone and HMC with jumps on the same targets: effective samples a second, R-hats, and mode occupancy."""
-    print(
-        "\nMixing: 256 chains in 16 groups that start at the first half of the modes, 40 transitions of 10 steps; medians"
-    )
+    print("\nMixing: 256 chains in 16 groups from the first half of the modes, 40 transitions of 10 steps; medians")
     print(f"{'target':>22} {'kernel':>12} {'ESS/s':>9} {'nested R-hat':>13} {'R-hat':>7} {'occupancy error':>16}")
     for name, metric in mixing_targets().items():
         for n_jumps in (0, 1):
