@@ -20,7 +20,7 @@ def check_codes(codes: Codes, *, need_log_var: bool = False) -> Codes:
     Raises:
         ValueError: naming what is wrong: type, shape, NaN, an absurd log variance, or a missing one.
     """
-    mu, log_var = codes
+    mu, log_var = codes.mu, codes.log_var
     if mu.ndim != 2 or 0 in mu.shape or not mu.is_floating_point():
         raise ValueError(f"`codes.mu` must be non-empty (n, d) floats, got {tuple(mu.shape)} {mu.dtype}")
     if not torch.isfinite(mu).all():
