@@ -168,13 +168,14 @@ def check(
     _check_known("sampler", samplers or [], SAMPLERS)
     _check_known("score", scores or [], SCORES)
     extractor = choose_extractor(extractor)
-    gives_log_var = _gives_log_var(model, IMAGE_SHAPES[data["name"]])
+    codes = _codes_without_memory(model, IMAGE_SHAPES[data["name"]])
     fitting = {name: SAMPLERS[name](**sampler.get(name, {})) for name in samplers or SAMPLERS}
-    starved = [name for name, one in fitting.items() if one.needs_log_var and not gives_log_var]
+    starved = {name: what for name, one in fitting.items() if (what := _lacks(one, codes))}
     if starved and samplers:
+        first, what = next(iter(starved.items()))
         raise ValueError(
-            f"sampler {starved[0]!r} needs posterior variances, which model {model['name']!r} does not have; "
-            f"choose from {', '.join(name for name in SAMPLERS if name not in starved)}"
+            f"sampler {first!r} needs {what}, which model {model['name']!r} does not have; "
+            f"choose from {', '.join(name for name, one in SAMPLERS.items() if not _lacks(one, codes))}"
         )
     fed = {name: one for name, one in fitting.items() if name not in starved}
     return Plan(Trainer(**training), fed, extractor, scores or DEFAULT_SCORES)
@@ -223,12 +224,21 @@ def _options(section: Config) -> Config:
     return {key: value for key, value in section.items() if key != "name"}
 
 
-def _gives_log_var(model: Config, image_shape: tuple[int, int, int] | None) -> bool:
-    """Build the model without memory, which checks all its options, and see whether its codes have variances."""
-    with torch.device("meta"):
+def _codes_without_memory(model: Config, image_shape: tuple[int, int, int] | None) -> Codes:
+    """Build the model without memory, which checks all its options, and see what its codes consist of."""
+    with torch.device("meta"), torch.no_grad():
         shape = image_shape or (1, 32, 32)
         network: Any = build_model(model["name"], shape, **_options(model)).eval()
-        return network.encode(torch.empty(1, *shape)).log_var is not None
+        mu, log_var = network.encode(torch.empty(1, *shape))
+        return Codes(mu, log_var, network.latent_tensors() if hasattr(network, "latent_tensors") else {})
+
+
+def _lacks(sampler: Any, codes: Codes) -> str:
+    """Return what `sampler` needs and `codes` do not have, in words, or nothing."""
+    if sampler.needs_log_var and codes.log_var is None:
+        return "posterior variances"
+    missing = [name for name in getattr(sampler, "needs", ()) if name not in codes.extras]
+    return f"the model's own {missing[0].partition('.')[0]}" if missing else ""
 
 
 def train(

@@ -115,6 +115,7 @@ def save_model(
     tensors = {f"model.{key}": value for key, value in model.state_dict().items()} | {"codes.mu": codes.mu}
     if codes.log_var is not None:
         tensors["codes.log_var"] = codes.log_var
+    tensors |= {f"codes.extras.{key}": value for key, value in codes.extras.items()}
     return save(path, tensors, {"kind": "model", "model": name, "options": options, **meta})
 
 
@@ -133,7 +134,8 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> SavedMod
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"{path} holds a model of another architecture: {_first_lines(error)}") from error
-    codes = Codes(tensors["codes.mu"], tensors.get("codes.log_var"))
+    extras = {k.removeprefix("codes.extras."): v for k, v in tensors.items() if k.startswith("codes.extras.")}
+    codes = Codes(tensors["codes.mu"], tensors.get("codes.log_var"), extras)
     return SavedModel(model.to(device).eval(), codes, meta)
 
 

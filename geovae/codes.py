@@ -1,6 +1,8 @@
 """Codes: what an encoder says about a data set, and all that geometry and samplers need to know of a model."""
 
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -8,15 +10,22 @@ from torch import Tensor
 from geovae.images import to_float
 
 
-class Codes(NamedTuple):
-    """Posterior means and log variances of `n` images in `d` latent dimensions.
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """Posterior means and log variances of `n` images in `d` latent dimensions; unpacks into `mu, log_var`.
 
     `mu` and `log_var` are (n, d); `log_var` is None for a deterministic encoder. The posterior covariance of
-    image i is Sigma_i = diag(exp(log_var[i])).
+    image i is Sigma_i = diag(exp(log_var[i])). `extras` holds, by name, the tensors of a prior or a metric that belongs
+    to the model itself (its hook `latent_tensors`), for the sampler that draws from it.
     """
 
     mu: Tensor
     log_var: Tensor | None = None
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield `mu`, then `log_var`."""
+        return iter((self.mu, self.log_var))
 
 
 class Encoder(Protocol):
@@ -35,7 +44,12 @@ def encode_images(model: Encoder, images: Tensor, *, batch_size: int = 500) -> C
     device = next(iter(model.parameters())).device  # type: ignore[attr-defined]
     batches = [model.encode(to_float(x.to(device))) for x in images.split(batch_size)]
     mu = torch.cat([b.mu.float().cpu() for b in batches])
-    log_vars = [b.log_var for b in batches]
-    if any(v is None for v in log_vars):
-        return Codes(mu)
-    return Codes(mu, torch.cat([v.float().cpu() for v in log_vars if v is not None]))
+    log_vars = [b.log_var.float().cpu() for b in batches if b.log_var is not None]
+    return Codes(mu, torch.cat(log_vars) if log_vars else None, latent_tensors(model))
+
+
+@torch.no_grad()
+def latent_tensors(model: object) -> dict[str, Tensor]:
+    """Return what the model's own sampler needs beside the codes, copied to the CPU; nothing for most models."""
+    own = model.latent_tensors() if hasattr(model, "latent_tensors") else {}
+    return {name: value.detach().float().cpu().clone() for name, value in own.items()}

@@ -1,4 +1,10 @@
-"""Autoencoders by name: to add one, write a file with `encode`, `decode` and `loss`, and add a line here."""
+"""Autoencoders by name: to add one, write a file with `encode`, `decode` and `loss`, and add a line here.
+
+A model may also have any of four hooks. `prepare(images, generator)` sees the training images once, before the first
+epoch; `begin_epoch(epoch)` and `end_epoch(images)` stand around the steps of every epoch, before its validation; what
+they set and a run needs to go on lies in parameters and buffers. `latent_tensors()` names the tensors of a prior or a
+metric of its own, which travel with the codes to the sampler that draws from it.
+"""
 
 from typing import Any
 
@@ -6,12 +12,38 @@ import torch
 from torch import nn
 
 from geovae.models.ae import AE
+from geovae.models.likelihood import log_likelihood
 from geovae.models.networks import NETWORKS, ImageShape
+from geovae.models.rae import RAE, RAEGP, RAEL2, RAESN
 from geovae.models.vae import VAE
+from geovae.models.vamp import VAMP
+from geovae.models.wae import WAE
 
-MODELS: dict[str, type[nn.Module]] = {"vae": VAE, "ae": AE}
+MODELS: dict[str, type[nn.Module]] = {
+    "vae": VAE,
+    "ae": AE,
+    "wae": WAE,
+    "rae": RAE,
+    "rae_l2": RAEL2,
+    "rae_gp": RAEGP,
+    "rae_sn": RAESN,
+    "vamp": VAMP,
+}
 
-__all__ = ["AE", "MODELS", "NETWORKS", "VAE", "build_model"]
+__all__ = [
+    "AE",
+    "MODELS",
+    "NETWORKS",
+    "RAE",
+    "RAEGP",
+    "RAEL2",
+    "RAESN",
+    "VAE",
+    "VAMP",
+    "WAE",
+    "build_model",
+    "log_likelihood",
+]
 
 
 def build_model(name: str, image_shape: ImageShape, *, seed: int = 0, **options: Any) -> nn.Module:

@@ -122,7 +122,7 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return one (b, d) tensor for each head."""
         features = self.body(x)
-        outputs = [head(features) for head in self.heads]
+        outputs = [at_least_float32(head(features)) for head in self.heads]
         if self.tanh_log_var and len(outputs) > 1:
             outputs[1] = torch.tanh(outputs[1])
         return tuple(outputs)
@@ -140,7 +140,16 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Return the decoder's mean image for each latent."""
-        return torch.sigmoid(self.body(z)).reshape(-1, *self.image_shape)
+        return torch.sigmoid(self.logits(z))
+
+    def logits(self, z: Tensor) -> Tensor:
+        """Return what the sigmoid is taken of, (b, c, h, w)."""
+        return at_least_float32(self.body(z)).reshape(-1, *self.image_shape)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return a bf16 tensor of automatic mixed precision as float32: sums and exponentials need the digits."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _mlp_body(image_shape: ImageShape, width: int) -> tuple[nn.Sequential, int]:

@@ -3,11 +3,13 @@
 from geovae.samplers.mixture import MixtureSampler
 from geovae.samplers.prior import PriorSampler
 from geovae.samplers.riemannian import RiemannianSampler
+from geovae.samplers.vamp import VampSampler
 
 SAMPLERS = {
     "prior": PriorSampler,
     "mixture": MixtureSampler,
     "riemannian": RiemannianSampler,
+    "vamp": VampSampler,
 }
 
-__all__ = ["SAMPLERS", "MixtureSampler", "PriorSampler", "RiemannianSampler"]
+__all__ = ["SAMPLERS", "MixtureSampler", "PriorSampler", "RiemannianSampler", "VampSampler"]

@@ -2,10 +2,9 @@
 
 A model is built from an image shape and keyword options; it encodes images in [0, 1] to codes (b, d), decodes latents
 to images in [0, 1], and its `loss` is a dictionary of finite scalars whose `loss` gives every parameter a gradient.
-Weights come from the seed alone, and survive a save and a load unchanged.
+Weights come from the seed alone, and survive a save and a load unchanged; so do the tensors of a model's own sampler.
 """
 
-import numpy as np
 import pytest
 import torch
 from torch import Generator
@@ -17,6 +16,8 @@ from geovae.training import Trainer
 
 SHAPE = (1, 32, 32)
 OPTIONS = {"network": "mlp", "width": 32, "latent_dim": 4}
+# A decoder whose every layer has norm 1 needs batch norm, and codes that may grow, to reach black and white.
+FREE = {"rae_sn": {"network": "conv32", "width": 4, "embedding_weight": 1e-3}}
 
 
 def build(name, **options):
@@ -64,9 +65,10 @@ def test_weights_come_from_the_seed_and_the_global_state_is_kept(name):
 
 
 def test_the_loss_draws_from_its_generator_alone(name):
-    model, x = build(name), torch.rand(4, *SHAPE)
+    x = torch.rand(4, *SHAPE)
+    models = [build(name), build(name)]  # two: spectral normalisation moves on with every step
     before = torch.get_rng_state()
-    losses = [model.loss(x, generator(seed=3))["loss"] for _ in range(2)]
+    losses = [model.loss(x, generator(seed=3))["loss"] for model in models]
     assert torch.equal(losses[0], losses[1])
     assert torch.equal(before, torch.get_rng_state())
 
@@ -88,33 +90,11 @@ def test_it_overfits_eight_images(name):
     images = (
         (torch.rand(8, 1, 4, 4, generator=generator()) > 0.5).float().repeat_interleave(8, 2).repeat_interleave(8, 3)
     )
-    model = build(name, width=128)
+    model = build(name, **{"width": 128, **FREE.get(name, {})})
     state = Trainer(epochs=150, batch_size=8, learning_rate=3e-3, plateau_patience=30).start(model)
     records = list(Trainer(epochs=150, batch_size=8, learning_rate=3e-3).run(state, images, images))
     error = "reconstruction" if "reconstruction" in records[0].train else "loss"
     assert records[-1].train[error] < 0.1 * records[0].train[error]
-
-
-def test_ae_loss_is_the_squared_error():
-    model, x = build("ae"), torch.rand(6, *SHAPE)
-    x_hat = model.decode(model.encode(x).mu).detach().double().numpy()
-    expected = ((x.double().numpy() - x_hat) ** 2).reshape(6, -1).sum(1).mean()
-    assert float(model.loss(x, generator())["loss"].detach()) == pytest.approx(expected, rel=1e-5)
-
-
-def test_vae_loss_is_equation_3():
-    model, x = build("vae", beta=0.3), torch.rand(6, *SHAPE)
-    losses = model.loss(x, generator(seed=5))
-    mu, log_var = (t.detach().double().numpy() for t in model.encode(x))
-    noise = torch.randn(6, 4, generator=generator(seed=5)).double().numpy()
-    z = mu + np.exp(log_var / 2) * noise
-    x_hat = model.decode(torch.from_numpy(z).float()).detach().double().numpy()
-    squared = ((x.double().numpy() - x_hat) ** 2).reshape(6, -1).sum(1).mean()
-    # KL(N(mu, s^2) || N(0, 1)) = log(1/s) + (s^2 + mu^2)/2 - 1/2, dimension by dimension
-    sd = np.exp(log_var / 2)
-    divergence = (np.log(1 / sd) + (sd**2 + mu**2) / 2 - 0.5).sum(1).mean()
-    assert float(losses["kl"].detach()) == pytest.approx(divergence, rel=1e-5)
-    assert float(losses["loss"].detach()) == pytest.approx(squared + 0.3 * divergence, rel=1e-5)
 
 
 def test_codes_do_not_depend_on_the_batches(name):

@@ -18,7 +18,9 @@ QUICK = {"prior": {}, "mixture": {"n_components": 3}, "riemannian": {"n_centroid
 def make_codes(n=150, d=3, seed=0, log_var=-4.0, dtype=torch.float32):
     g = torch.Generator().manual_seed(seed)
     mu = torch.randn(n, d, generator=g) + 3 * torch.randint(2, (n, 1), generator=g)
-    return Codes(mu.to(dtype), (log_var + 0.3 * torch.randn(n, d, generator=g)).to(dtype))
+    log_var = log_var + 0.3 * torch.randn(n, d, generator=g)
+    extras = {"prior.mu": mu[:9], "prior.log_var": log_var[:9]}
+    return Codes(mu.to(dtype), log_var.to(dtype), extras)
 
 
 def seeded(seed=0):
@@ -27,12 +29,12 @@ def seeded(seed=0):
 
 @pytest.fixture(params=SAMPLERS)
 def sampler(request):
-    return SAMPLERS[request.param](**QUICK[request.param])
+    return SAMPLERS[request.param](**QUICK.get(request.param, {}))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_shape_type_and_finite_values(sampler, dtype, device):
-    codes = Codes(*(t.to(device, dtype) for t in make_codes()))
+    codes = Codes(*(t.to(device, dtype) for t in make_codes()), make_codes().extras)
     z, info = sampler.fit(codes).sample(70, seeded(), return_info=True)
     assert z.shape == (70, 3)
     assert z.dtype == dtype
@@ -69,7 +71,7 @@ def test_not_fitted_no_samples_and_broken_codes(sampler):
 
 
 def test_only_the_riemannian_sampler_needs_log_var(sampler):
-    codes = Codes(make_codes().mu)
+    codes = Codes(make_codes().mu, None, make_codes().extras)
     if sampler.needs_log_var:
         with pytest.raises(ValueError, match="deterministic encoder"):
             sampler.fit(codes)
@@ -243,3 +245,22 @@ def test_novelty_is_one_for_fresh_draws_and_zero_for_copies():
     assert Novelty(mu).scalars(fresh)["nearest_code_ratio"] == pytest.approx(1, abs=0.05)
     assert Novelty(mu).scalars(mu[:100])["nearest_code_ratio"] < 1e-3
     assert Novelty(mu, held_out=fresh).scalars(fresh)["nearest_code_ratio"] == pytest.approx(1)
+
+
+def test_vamp_draws_from_the_mixture_of_its_pseudo_inputs():
+    mu = torch.tensor([[-3.0, 0.0], [5.0, 1.0]])
+    log_var = torch.tensor([[-2.0, 0.0], [0.0, -4.0]])
+    codes = Codes(torch.randn(50, 2, generator=seeded()), None, {"prior.mu": mu, "prior.log_var": log_var})
+    z = SAMPLERS["vamp"]().fit(codes).sample(40_000, seeded())
+    left = z[:, 0] < 0
+    assert float(left.float().mean()) == pytest.approx(0.5, abs=0.01)
+    near = z[left & (z[:, 0] > -6)]
+    torch.testing.assert_close(near.mean(0), mu[0], rtol=0, atol=0.03)
+    torch.testing.assert_close(z.mean(0), mu.mean(0), rtol=0, atol=0.1)
+    variance = log_var.exp().mean(0) + mu.var(0, correction=0)
+    torch.testing.assert_close(z.var(0), variance, rtol=0.03, atol=0)
+
+
+def test_vamp_refuses_codes_without_a_prior():
+    with pytest.raises(ValueError, match="the sampler `vamp` needs codes of the model `vamp`"):
+        SAMPLERS["vamp"]().fit(Codes(make_codes().mu))

@@ -1,0 +1,113 @@
+"""VampPrior (Tomczak & Welling 2018): the prior is the mean posterior of K pseudo-inputs, `(1/K) sum_k q(z | u_k)`.
+
+The divergence to a mixture has no closed form: the loss takes `log q(z | x) - log p(z)` at the one z it draws (Eq. 5).
+"""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor, nn
+
+from geovae.codes import Codes
+from geovae.geometry.fields import DiagonalFeatures
+from geovae.images import to_float
+from geovae.models.checks import check_choice, check_counts
+from geovae.models.likelihood import Likelihood, log_normal
+from geovae.models.networks import ImageShape, NetworkName
+from geovae.models.vae import VAE, sample_posterior
+
+
+def log_mixture(z: Tensor, codes: Codes) -> Tensor:
+    """Return log (1/K) sum_k N(z; mu_k, diag exp(log_var_k)): z (b, d), codes of K -> (b,); no (b, K, d) array."""
+    mu, log_var = codes
+    centre = mu.detach().mean(0)  # squares of large numbers would lose their digits
+    features = DiagonalFeatures()
+    forms, shift = features.coefficients(mu - centre, (-log_var).exp())
+    exponents = torch.addmm(shift, features(z - centre), forms.T)  # minus the squared Mahalanobis distances
+    constants = log_var.sum(1) + mu.shape[1] * math.log(2 * math.pi)
+    return (0.5 * (exponents - constants)).logsumexp(1) - math.log(len(mu))
+
+
+class VAMP(VAE):
+    """VAE whose prior follows its own posteriors; drawn from by the sampler `vamp`.
+
+    Args:
+        image_shape: (channels, height, width) of the images.
+        latent_dim: dimension d of the latent space.
+        network: `mlp`, `conv32`, `conv64` or `conv_oasis`.
+        width: filters of the first layer; by default the paper's for the network.
+        beta: weight of the divergence to the prior, 0 or more.
+        likelihood: `gaussian` (the squared error of Eq. 3) or `bernoulli` (the cross entropy).
+        n_pseudo_inputs: K, the components of the prior.
+        pseudo_inputs: `learnt`, starting from random training images, or `data`, which keeps those images.
+        warm_up: epochs over which beta grows from 0 to its value while training; 0 for none.
+    """
+
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        *,
+        latent_dim: int = 16,
+        network: NetworkName = "conv32",
+        width: int | None = None,
+        beta: float = 1.0,
+        likelihood: Likelihood = "gaussian",
+        n_pseudo_inputs: int = 500,
+        pseudo_inputs: Literal["learnt", "data"] = "learnt",
+        warm_up: int = 0,
+    ) -> None:
+        super().__init__(
+            image_shape, latent_dim=latent_dim, network=network, width=width, beta=beta, likelihood=likelihood
+        )
+        check_counts(n_pseudo_inputs=n_pseudo_inputs)
+        check_choice("pseudo_inputs", pseudo_inputs, ("learnt", "data"))
+        if warm_up < 0:
+            raise ValueError(f"`warm_up` must be 0 or more, got {warm_up}")
+        start = torch.randn(n_pseudo_inputs, *image_shape)
+        self.learnt = pseudo_inputs == "learnt"
+        if self.learnt:
+            self.pseudo = nn.Parameter(start)  # logits: u = sigmoid(pseudo) stays an image
+        else:
+            self.register_buffer("pseudo", start.sigmoid())
+        self.warm_up = warm_up
+        self.warmth = 1.0
+
+    def prepare(self, images: Tensor, generator: Generator) -> None:
+        """Take the pseudo-inputs from random training images (n, c, h, w); with repetition if there are too few."""
+        k, n = len(self.pseudo), len(images)
+        order = torch.randperm(n, generator=generator, device=generator.device).repeat(-(-k // n))[:k]
+        chosen = to_float(images[order.to(images.device)]).to(self.pseudo)
+        with torch.no_grad():
+            self.pseudo.copy_(chosen.clamp(0.05, 0.95).logit() if self.learnt else chosen)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Set the share of beta for training in this epoch, counted from 1."""
+        self.warmth = min(1.0, epoch / self.warm_up) if self.warm_up else 1.0
+
+    def prior_codes(self) -> Codes:
+        """Return the codes of the pseudo-inputs: the components of the prior."""
+        return self.encode(self.pseudo.sigmoid() if self.learnt else self.pseudo)
+
+    def latent_tensors(self) -> dict[str, Tensor]:
+        """Return what the sampler `vamp` needs: means and log variances (K, d) of the prior."""
+        mu, log_var = self.prior_codes()
+        return {"prior.mu": mu, "prior.log_var": log_var}
+
+    def log_prior(self, z: Tensor) -> Tensor:
+        """Return log p(z) (b,) under the mixture."""
+        codes = self.prior_codes()
+        with torch.autocast(z.device.type, enabled=False):
+            return log_mixture(z, codes)
+
+    def loss(self, x: Tensor, generator: Generator) -> dict[str, Tensor]:
+        """Return `loss` and its parts `reconstruction` and `kl`, one draw of log q(z|x) - log p(z), batch means.
+
+        Validation always weighs with the whole of beta: epochs of the warm-up would otherwise look the best.
+        """
+        codes = self.encode(x)
+        z = sample_posterior(codes, generator)
+        reconstruction = self.errors(x, z).mean()
+        kl = (log_normal(z, codes) - self.log_prior(z)).mean()
+        beta = self.beta * (self.warmth if self.training else 1.0)
+        return {"loss": reconstruction + beta * kl, "reconstruction": reconstruction, "kl": kl}
