@@ -18,6 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "geovae.geometry": set(),
     "geovae.evaluation": set(),
     "geovae.figures": set(),
+    "geovae.mri": set(),
     "geovae.training": set(),
     "geovae.outbox": set(),
     "geovae.tracking": {"geovae.outbox"},

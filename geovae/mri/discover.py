@@ -1,0 +1,170 @@
+"""Find the volumes of a folder: the OASIS-1 distribution, BIDS (also Clinica's output), or a flat folder of files.
+
+Every function returns sessions, one file each, sorted by id, and the problems met. An id is `<subject>_MR<visit>`
+wherever a subject can have several visits, so that the subject is what comes before `_MR`.
+"""
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from geovae.mri.problems import Problem, some
+
+Layout = Literal["auto", "oasis1", "bids", "flat"]
+
+# n4 is the number of averaged repeats: n3, n5 and n6 exist
+_NUMBER = r"(?P<subject>OAS1_\d{4})_MR(?P<visit>\d+)_mpr"
+_END = r"\.(?:hdr|img|nii)(?:\.gz)?"
+OASIS_FILES = {
+    "t88_masked": rf"{_NUMBER}_n\d+_anon_111_t88_masked_gfc{_END}",
+    "t88": rf"{_NUMBER}_n\d+_anon_111_t88_gfc{_END}",
+    "fseg": rf"{_NUMBER}_n\d+_anon_111_t88_masked_gfc_fseg{_END}",
+    "subj": rf"{_NUMBER}_n\d+_anon_sbj_111{_END}",
+    "raw": rf"{_NUMBER}-1_anon{_END}",
+}
+BIDS_FILE = (
+    r"(?P<subject>sub-[A-Za-z0-9]+)(?:_(?P<session>ses-[A-Za-z0-9]+))?(?:_[A-Za-z0-9]+-[A-Za-z0-9]+)*_T1w\.nii(?:\.gz)?"
+)
+FLAT_FILE = rf"(?P<name>.+?){_END}"
+HINTS = {
+    "oasis1": "disc*/OAS1_0001_MR1/PROCESSED/MPRAGE/T88_111/OAS1_0001_MR1_mpr_n4_anon_111_t88_masked_gfc.img",
+    "bids": "sub-01[/ses-01]/anat/sub-01[_ses-01]_T1w.nii.gz",
+    "flat": "*.nii, *.nii.gz, or pairs of *.hdr and *.img",
+}
+
+
+@dataclass(frozen=True)
+class Session:
+    """One scan: where it is and whose it is.
+
+    Attributes:
+        id: unique; the key of the table's row.
+        subject: who was scanned.
+        visit: 1, 2, ... within the subject.
+        path: the volume; of an Analyze pair the image file.
+        product: for OASIS-1 which one (a key of `OASIS_FILES`), else the layout.
+        mask: the brain mask, where one is asked for.
+    """
+
+    id: str
+    subject: str
+    visit: int
+    path: Path
+    product: str
+    mask: Path | None = None
+
+
+def discover(
+    source: str | Path, layout: Layout = "auto", *, product: str = "t88_masked"
+) -> tuple[list[Session], list[Problem]]:
+    """Return the sessions below `source`, sorted by id, and problems (several files of one session).
+
+    Args:
+        source: folder; it is searched with all folders below it.
+        layout: `auto` takes the first of oasis1, bids, flat of which there is a file.
+        product: which volume of an OASIS-1 session: `t88_masked` (brain only), `t88`, `subj`, `raw` or `fseg`.
+
+    Raises:
+        FileNotFoundError: if nothing fits; it shows the pattern and what was seen.
+    """
+    if layout not in ("auto", *HINTS):
+        raise ValueError(f"`layout` must be one of auto, {', '.join(HINTS)}, got {layout!r}")
+    if product not in OASIS_FILES:
+        raise ValueError(f"`product` must be one of {', '.join(OASIS_FILES)}, got {product!r}")
+    folder = Path(source)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"`{folder}` is not a folder: `source` must be the folder that holds the volumes")
+    files = sorted(Path(where) / name for where, _, names in os.walk(folder) for name in names)
+    finders: dict[str, Callable[[], list[Session]]] = {
+        "oasis1": lambda: _oasis1(files, product),
+        "bids": lambda: _bids(files),
+        "flat": lambda: _flat(files),
+    }
+    for name, find in finders.items():
+        if layout in ("auto", name) and (found := find()):
+            return _one_file_each(found)
+        if layout == "auto" and name == "oasis1" and any(p.name.startswith("OAS1_") for p in files):
+            layout = "oasis1"  # other products of OASIS-1 are no flat folder
+    wanted = ", or ".join(HINTS.values()) if layout == "auto" else HINTS[layout]
+    if layout == "oasis1":
+        wanted += f" (product `{product}`: {OASIS_FILES[product]})"
+    seen = some([str(p.relative_to(folder)) for p in files], 8) or "nothing"
+    raise FileNotFoundError(f"no volume below `{folder}`: expected {wanted}; {len(files)} files were seen: {seen}")
+
+
+def with_masks(sessions: Sequence[Session], pattern: str | None = None) -> tuple[list[Session], list[Problem]]:
+    """Return the sessions with their mask files, and a problem for each session without one.
+
+    Args:
+        sessions: as `discover` returns them.
+        pattern: glob within the volume's folder, in which `{id}` and `{subject}` are replaced, such as
+            `{id}*_mask.nii.gz`; None finds the masked T88_111 volume of an OASIS-1 session.
+    """
+    found, problems = [], []
+    for session in sessions:
+        glob = (pattern or "{id}_mpr_n*_anon_111_t88_masked_gfc.*").format(id=session.id, subject=session.subject)
+        masks = sorted(p for p in session.path.parent.glob(glob) if not p.name.endswith((".hdr", ".hdr.gz")))
+        if len(masks) != 1:
+            what = "no mask" if not masks else f"{len(masks)} masks ({some(p.name for p in masks)})"
+            problems.append(Problem(session.id, f"{what} like `{glob}` in `{session.path.parent}`, one is needed"))
+        else:
+            found.append(replace(session, mask=masks[0]))
+    return found, problems
+
+
+def _matches(files: Sequence[Path], pattern: str) -> list[tuple[Path, re.Match[str]]]:
+    """Return files whose whole name fits; of an Analyze pair only the image, or the header if that is all there is."""
+    found = [(path, m) for path in files if (m := re.fullmatch(pattern, path.name))]
+    images = {str(path).removesuffix(".gz").removesuffix(".img") for path, _ in found if ".img" in path.suffixes}
+    return [
+        (path, m)
+        for path, m in found
+        if ".hdr" not in path.suffixes or str(path).removesuffix(".gz").removesuffix(".hdr") not in images
+    ]
+
+
+def _oasis1(files: Sequence[Path], product: str) -> list[Session]:
+    return [
+        Session(f"{m['subject']}_MR{m['visit']}", m["subject"], int(m["visit"]), path, product)
+        for path, m in _matches(files, OASIS_FILES[product])
+    ]
+
+
+def _bids(files: Sequence[Path]) -> list[Session]:
+    """Sessions are numbered within the subject, in the order of their names."""
+    found = _matches(files, BIDS_FILE)
+    names: dict[str, set[str]] = defaultdict(set)
+    for _, m in found:
+        names[m["subject"]].add(m["session"] or "")
+    sessions = []
+    for path, m in found:
+        visit = sorted(names[m["subject"]]).index(m["session"] or "") + 1
+        sessions.append(Session(f"{m['subject']}_MR{visit}", m["subject"], visit, path, "bids"))
+    return sessions
+
+
+def _flat(files: Sequence[Path]) -> list[Session]:
+    """A name that ends in `_MR2` is a second visit, any other name a subject of its own."""
+    sessions = []
+    for path, m in _matches(files, FLAT_FILE):
+        visit = re.fullmatch(r"(.+)_MR(\d+)", m["name"])
+        subject, number = (visit[1], int(visit[2])) if visit else (m["name"], 1)
+        sessions.append(Session(m["name"], subject, number, path, "flat"))
+    return sessions
+
+
+def _one_file_each(sessions: Sequence[Session]) -> tuple[list[Session], list[Problem]]:
+    """Leave out sessions of several files; two halves of a pair that fits badly (`.img.gz`, `.hdr`) are one file."""
+    by_id: dict[str, list[Session]] = defaultdict(list)
+    for session in sessions:
+        by_id[session.id].append(session)
+    problems = [
+        Problem(id, f"{len(group)} files for one session ({some(s.path.name for s in group)}): keep one of them")
+        for id, group in sorted(by_id.items())
+        if len(group) > 1
+    ]
+    return [group[0] for _, group in sorted(by_id.items()) if len(group) == 1], problems

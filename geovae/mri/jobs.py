@@ -1,0 +1,98 @@
+"""One session a job, in processes of their own; what a job leaves behind is a file, so that a call can be resumed."""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geovae.mri.discover import Session
+from geovae.mri.export import atomic
+from geovae.mri.orient import resample
+from geovae.mri.pipeline import process
+from geovae.mri.problems import Unfit
+from geovae.mri.restore import write_nifti
+from geovae.mri.state import input_digest, load_state, save_state, state_key
+from geovae.mri.volume import Volume
+
+
+def run_all(jobs: Sequence[tuple[Any, ...]], workers: int | None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (id, outcome) of each job as it ends, from processes of their own if there are several workers."""
+    workers = min(workers or _cores(), len(jobs))
+    if workers <= 1:
+        yield from map(run_one, jobs)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(run_one, job) for job in jobs]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def run_one(job: tuple[Session, Path, dict[str, Any], dict[str, Any], bool]) -> tuple[str, dict[str, Any]]:
+    """Return a session's id and outcome: its problems, or what its file says; a finished session is not done again."""
+    session, path, steps, extra, resume = job
+    outcome: dict[str, Any] = {"problems": [], "warnings": [], "digest": "", "shape": (), "resumed": False}
+    try:
+        key = state_key(session, steps | extra)
+        state = load_state(path, key) if resume else None
+        if state is not None and array_path(path, extra["arrays"]).exists():
+            return session.id, outcome | summary(state) | {"resumed": True}
+        done = process(session, **steps)
+        write_array(done.volume, array_path(path, extra["arrays"]), extra)
+        save_state(path, key, input_digest(session), done)
+        state = load_state(path, key)
+        assert state is not None
+        return session.id, outcome | summary(state)
+    except Unfit as error:
+        return session.id, outcome | {"problems": list(error.sentences)}
+    except (ValueError, OSError) as error:
+        return session.id, outcome | {"problems": [str(error)]}
+
+
+def write_array(volume: Volume, path: Path, extra: dict[str, Any]) -> None:
+    """Write a volume in [0, 1] as uint8 `.npy` (x, y, z) or as `.nii.gz` (0 to 1), if one of them is wanted."""
+    if extra["arrays"] == "none":
+        return
+    if extra["arrays_spacing"] is not None:
+        volume = resample(volume, extra["arrays_spacing"])
+    if extra["arrays"] == "nii.gz":
+        write_nifti(volume, path)
+        return
+    with atomic(path) as partial:
+        np.save(partial, np.rint(volume.data * 255).astype(np.uint8))
+
+
+def state_path(folder: Path, session: Session) -> Path:
+    """Return where a session's file lies."""
+    return folder / "subjects" / f"{session.id}.npz"
+
+
+def array_path(state: Path, arrays: str) -> Path:
+    """Return where a session's array goes; the state file itself if there is none."""
+    return state if arrays == "none" else state.parents[1] / "volumes" / f"{state.stem}.{arrays}"
+
+
+def finished(folder: Path, session: Session) -> dict[str, Any]:
+    """Return the content of a finished session's file."""
+    state = load_state(state_path(folder, session))
+    if state is None:
+        raise ValueError(f"`{state_path(folder, session)}` was removed or changed meanwhile: call prepare again")
+    return state
+
+
+def summary(state: dict[str, Any]) -> dict[str, Any]:
+    """Return what the main process keeps of a session: no pixels."""
+    small = {name: state[name] for name in ("digest", "numbers", "affines", "slice_mm")}
+    shape = tuple(state["pictures"].shape)
+    return small | {"shape": shape, "rows": shape[0], "warnings": state["numbers"]["warnings"]}
+
+
+def _cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,86 @@
+"""A synthetic scan: grey values on the grid of an OASIS-1 product, and the bytes of an Analyze 7.5 pair."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from geovae.mri.affines import PRODUCTS, table_affine
+from geovae.mri.anatomy import Anatomy, template
+from geovae.mri.export import atomic
+from geovae.mri.volume import to_mm
+
+MAX_VALUE = 32000
+
+
+def scan(
+    anatomy: Anatomy, generator: np.random.Generator, *, product: str = "t88_masked", voxel: float = 1.0
+) -> np.ndarray:
+    """Return int16 values (x, y, z) in the product's own order of axes; 0 outside of the brain.
+
+    Args:
+        anatomy: what is scanned.
+        generator: draws gain, contrast, the smooth bias and noise of this scan.
+        product: `t88_masked`, `subj` or `raw` (grey values) or `fseg` (1 fluid, 2 grey, 3 white).
+        voxel: edge in units of the product's own voxels: 2 gives half as many along each axis.
+    """
+    shape, spacing = grid_of(product, voxel)
+    affine = table_affine(product, shape, spacing)
+    index = np.indices(shape, dtype=np.float32).reshape(3, -1).T
+    points = to_mm(affine, index).T
+    known = template()
+    inside = np.flatnonzero(_near(anatomy, points))
+    points = points[:, inside]
+    t1 = anatomy.sample(known.t1, points)
+    values = np.zeros(int(np.prod(shape)), np.float64)
+    brain = t1 > 0
+    if product == "fseg":
+        grey, white = (anatomy.sample(v, points) for v in (known.grey, known.white))
+        fluid = np.maximum(255 - grey - white, 0)
+        values[inside[brain]] = 1 + np.stack([fluid, grey, white])[:, brain].argmax(axis=0)
+    else:
+        values[inside[brain]] = _grey(t1[brain], points[:, brain], generator)
+    return np.clip(np.rint(values), 0, MAX_VALUE).astype(np.int16).reshape(shape)
+
+
+def grid_of(product: str, voxel: float = 1.0) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
+    """Return shape and spacing in mm of a product with voxels `voxel` times as large, over the same field of view."""
+    known = PRODUCTS[product]
+    x, y, z = (round(n / voxel) for n in known.shape)
+    a, b, c = (s * voxel for s in known.spacing)
+    if [x * voxel, y * voxel, z * voxel] != list(known.shape):
+        raise ValueError(f"`voxel` must divide {known.shape}, got {voxel}")
+    return (x, y, z), (a, b, c)
+
+
+def write_analyze(path: Path, data: np.ndarray, spacing: tuple[float, float, float]) -> None:
+    """Write int16 values (x, y, z) as OASIS-1 does: big-endian Analyze, 4-D with a trailing 1, spaces for origin."""
+    header = bytearray(348)
+    struct.pack_into(">i", header, 0, 348)
+    struct.pack_into(">i", header, 32, 16384)
+    header[38:39] = b"r"
+    struct.pack_into(">8h", header, 40, 4, *data.shape, 1, 0, 0, 0)
+    struct.pack_into(">2h", header, 70, 4, 16)
+    struct.pack_into(">8f", header, 76, 0.0, *spacing, 0.0, 0.0, 0.0, 0.0)
+    struct.pack_into(">2i", header, 140, int(data.max()), int(data.min()))
+    header[253:263] = b" " * 10
+    with atomic(path.with_suffix(".hdr")) as partial:
+        partial.write_bytes(header)
+    with atomic(path.with_suffix(".img")) as partial:
+        partial.write_bytes(data.astype(">i2").tobytes(order="F"))
+
+
+def _grey(t1: np.ndarray, points: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Return scanner values (n,) of the template's values (n,) at points (3, n) in mm; at least 1."""
+    gain, contrast = generator.uniform(11, 15), generator.uniform(0.9, 1.1)
+    slope = generator.normal(0, 0.05, 3) / 80  # the bias of the coil: some per cent over 80 mm
+    bias = 1 + slope @ points
+    noise = generator.normal(0, 3.0, t1.shape)
+    return np.maximum(gain * (255 * (t1 / 255) ** contrast * bias + noise), 1)
+
+
+def _near(anatomy: Anatomy, points: np.ndarray) -> np.ndarray:
+    """Return which points (3, n) can be brain: within an ellipsoid that holds the largest brain, mm."""
+    centre, radii = np.array([0, -18, 4]), np.array([80, 102, 92])
+    x = (points - centre[:, None]) / (radii[:, None] * anatomy.scale / 0.94)
+    return np.einsum("ij,ij->j", x, x) < 1
