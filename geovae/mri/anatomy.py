@@ -61,7 +61,7 @@ def _ventricles(t1: np.ndarray, grey: np.ndarray, white: np.ndarray, affine: np.
     box[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = True
     pieces, _ = label(binary_opening(fluid & box))
     sizes = np.bincount(pieces.ravel())[1:]
-    large = 1 + np.flatnonzero(sizes > 0.3 * sizes.max())
+    large = 1 + np.flatnonzero(sizes > 0.8 * sizes.max())
     return np.isin(pieces, large).astype(np.float32)
 
 

@@ -8,7 +8,6 @@ import numpy as np
 from geovae.mri.affines import PRODUCTS, table_affine
 from geovae.mri.anatomy import Anatomy, template
 from geovae.mri.export import atomic
-from geovae.mri.volume import to_mm
 
 MAX_VALUE = 32000
 
@@ -26,11 +25,8 @@ def scan(
     """
     shape, spacing = grid_of(product, voxel)
     affine = table_affine(product, shape, spacing)
-    index = np.indices(shape, dtype=np.float32).reshape(3, -1).T
-    points = to_mm(affine, index).T
+    inside, points = _near(anatomy, affine, shape)
     known = template()
-    inside = np.flatnonzero(_near(anatomy, points))
-    points = points[:, inside]
     t1 = anatomy.sample(known.t1, points)
     values = np.zeros(int(np.prod(shape)), np.float64)
     brain = t1 > 0
@@ -79,8 +75,16 @@ def _grey(t1: np.ndarray, points: np.ndarray, generator: np.random.Generator) ->
     return np.maximum(gain * (255 * (t1 / 255) ** contrast * bias + noise), 1)
 
 
-def _near(anatomy: Anatomy, points: np.ndarray) -> np.ndarray:
-    """Return which points (3, n) can be brain: within an ellipsoid that holds the largest brain, mm."""
-    centre, radii = np.array([0, -18, 4]), np.array([80, 102, 92])
-    x = (points - centre[:, None]) / (radii[:, None] * anatomy.scale / 0.94)
-    return np.einsum("ij,ij->j", x, x) < 1
+def _near(anatomy: Anatomy, affine: np.ndarray, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the voxels (n,), as flat indices, that can be brain, and where they are (3, n), mm.
+
+    They lie in an ellipsoid that holds the largest brain. The affine only permutes and flips axes, so each coordinate
+    belongs to one axis of voxels, and the test is a sum of three vectors.
+    """
+    centre, radii = np.array([0, -18, 4]), np.array([80, 102, 92]) * anatomy.scale / 0.94
+    axis_of = np.abs(affine[:3, :3]).argmax(axis=1)
+    mm = [affine[row, axis_of[row]] * np.arange(shape[axis_of[row]]) + affine[row, 3] for row in range(3)]
+    parts = {int(axis_of[row]): ((mm[row] - centre[row]) / radii[row]) ** 2 for row in range(3)}
+    index = np.nonzero(parts[0][:, None, None] + parts[1][:, None] + parts[2] < 1)
+    points = np.stack([mm[row][index[axis_of[row]]] for row in range(3)])
+    return np.ravel_multi_index(index, shape), points
