@@ -34,6 +34,7 @@ def write_outputs(
         "affines": np.concatenate([s["affines"] for s in small]),
         "slice_mm": np.concatenate([s["slice_mm"] for s in small]),
         "settings": json.dumps(settings),
+        "volumes": json.dumps({s.id: known["numbers"] for (s, _), known in zip(pairs, small, strict=True)}),
     }
     images = (finished(folder, session)["pictures"] for session, _ in pairs)
     npz = write_npz(folder / "OASIS.npz", images, (sum(each), h, w), per_row)
