@@ -110,10 +110,11 @@ def run(
     for name, z in latents.items():
         images = decode_images(network, z)
         tracker.image(f"samples/{name}", image_grid(images[:64], scale=_scale(images)), step=state.epoch)
-        for real, prefix, found in (splits.val, "val_score", val_scores), (splits.test, "score", test_scores):
-            if real is not None:
-                found[name] = _score(plan, images, real, splits.train, seed, cache, place)
-                tracker.metrics({f"{prefix}/{name}/{key}": value for key, value in found[name].items()})
+        val_scores[name] = _score(plan, ["frechet"], images, splits.val, splits, seed, cache, place)
+        tracker.metrics({f"val_score/{name}/{key}": value for key, value in val_scores[name].items()})
+        if splits.test is not None:
+            test_scores[name] = _score(plan, plan.scores, images, splits.test, splits, seed, cache, place)
+            tracker.metrics({f"score/{name}/{key}": value for key, value in test_scores[name].items()})
 
     result = Result(tracker.run_id, output / MODEL, headline(plan.extractor), val_scores, test_scores)
     checkpoint.save_model(
@@ -279,14 +280,24 @@ def _draw(samplers: Mapping[str, Any], codes: Codes, n: int, seed: int, tracker:
 
 
 def _score(
-    plan: Plan, images: Tensor, real: Split, train: Split, seed: int, cache: FeatureCache, device: torch.device
+    plan: Plan,
+    scores: Sequence[str],
+    images: Tensor,
+    real: Split,
+    splits: Splits,
+    seed: int,
+    cache: FeatureCache,
+    device: torch.device,
 ) -> dict[str, float]:
+    """Score `images` against one held-out part; the other held-out part says what perfect looks like."""
+    other = splits.test if real is splits.val else splits.val
     report = evaluate(
         real=real.images,
         fake=images,
-        train=train.images,
+        train=splits.train.images,
+        other_real=None if other is None else other.images,
         extractor=plan.extractor,
-        scores=plan.scores,
+        scores=scores,
         seed=seed,
         device=device,
         cache=cache,

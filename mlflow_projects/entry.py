@@ -34,7 +34,7 @@ def main(function: Callable[[Sequence[str]], None]) -> NoReturn:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     try:
         function(sys.argv[1:])
-    except (ValueError, FileNotFoundError, PermissionError, NotADirectoryError) as error:
+    except (ValueError, FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError) as error:
         if os.environ.get("GEOVAE_TRACEBACK"):
             raise
         print(f"error: {error}", file=sys.stderr)
@@ -146,10 +146,10 @@ def bind(function: Callable[..., Any], flags: Sequence[str], prog: str) -> dict[
         raise ValueError(" ".join(str(error).split()).replace("Parser key", "option")) from error
 
 
-def refuse(flags: Sequence[str], known: Sequence[str]) -> None:
-    """Raise if there are flags left that an entry point does not know; print the known ones on `--help`."""
-    if "--help" in flags or "-h" in flags:
-        print("options: " + ", ".join(f"--{name}" for name in known))
+def refuse(flags: Sequence[str], known: Sequence[str], help_text: str) -> None:
+    """Raise if there are flags left that an entry point does not know; print its documentation on `--help`."""
+    if "--help" in flags:
+        print(inspect.cleandoc(help_text) + "\n\noptions: " + ", ".join(f"--{name}" for name in known))
         raise SystemExit(0)
     if flags:
         raise ValueError(f"unknown option {flags[0]!r}; valid here: {', '.join(f'--{name}' for name in known)}")

@@ -1,56 +1,97 @@
 """`mlflow run . -e evaluate`: score a model's samples against its data set's test images, or two sets of images."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
-import torch
+from torch import Generator, Tensor, nn
 
-from experiments.run import choose_extractor, decode_images, headline
+from experiments.run import choose_extractor, decode_images
 from geovae.checkpoint import load_model
+from geovae.codes import encode_images
 from geovae.data import DATASETS
+from geovae.evaluation import extractor as build_extractor
 from geovae.evaluation.evaluate import evaluate
 from geovae.evaluation.folders import read_images
-from geovae.evaluation.report import Report
+from geovae.evaluation.report import Report, differences
+from geovae.evaluation.scores import reported_name
 from geovae.figures.evaluation import neighbour_figure, prd_figure
 from geovae.samplers import SAMPLERS
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
 from mlflow_projects.registry import fetch_model
 
+SHOWN = 8
+DEFAULTS = {
+    "model": "",
+    "sampler": "",
+    "n": "500",
+    "seed": "0",
+    "real": "",
+    "fake": "",
+    "train": "",
+    "extractor": "auto",
+    "inception-weights": "",
+    "module": "",
+    "module-state": "",
+    "compare": "",
+}
+
+
+class Images(NamedTuple):
+    """What is scored: image sets (n, c, h, w), and for a model its codes and its training images' reconstructions."""
+
+    real: Tensor
+    fake: Tensor
+    train: Tensor | None = None
+    other_real: Tensor | None = None
+    reconstructions: Tensor | None = None
+    codes: dict[str, Tensor] | None = None
+
 
 def main(flags: Sequence[str]) -> None:
     """Score `--n` samples of `--model` (drawn with `--sampler`), or the images `--fake` against `--real`.
 
     `--real`, `--fake` and `--train` are folders of pictures, or npy or npz files. `--seed` draws the samples and the
-    subsets; `--extractor` names the features.
+    subsets. `--extractor` names the features: auto, inception (with `--inception-weights FILE` if they lie elsewhere
+    than in torch's cache), random-conv-v1, pixels, or module with `--module package:Class` and `--module-state FILE`.
+    `--compare REPORT` refuses to go on unless the numbers of that earlier report.json compare with these.
     """
-    values, rest = entry.take_flags(
-        flags, model="", sampler="", n="500", seed="0", real="", fake="", train="", extractor="auto"
-    )
-    entry.refuse(rest, list(values))
+    values, rest = entry.take_flags(flags, **DEFAULTS)
+    entry.refuse(rest, list(values), main.__doc__ or "")
     seed, n = entry.whole("seed", values["seed"], 0), entry.whole("n", values["n"], 2)
-    extractor = choose_extractor(values["extractor"])
+    extractor = _extractor(values)
     if bool(values["model"]) == bool(values["real"] and values["fake"]):
         raise ValueError("give either --model, or both --real and --fake")
-    if values["model"]:
-        train: torch.Tensor | None
-        train, real, fake = _from_model(values["model"], values["sampler"], n, seed)
-    else:
-        train = read_images(values["train"]) if values["train"] else None
-        real, fake = read_images(values["real"]), read_images(values["fake"])
+    images = _from_model(values, n, seed) if values["model"] else _from_files(values)
     with entry.open_run("evaluate") as tracker:
-        report = evaluate(train=train, real=real, fake=fake, extractor=extractor, seed=seed, progress=True)
-        _track(tracker, report, train, fake)
-        tracker.tags({key: value for key, value in values.items() if value})
-    for key, value in report.values.items():
-        print(f"{key:36s} {value:.5g}")
-    print(f"headline: {headline(extractor)} {report.values[headline(extractor)]:.5g}")
-    print("\n".join(report.notes))
+        report = evaluate(**images._asdict(), extractor=extractor, seed=seed, progress=True)
+        _track(tracker, report, images)
+        tracker.params({f"cfg.{key}": value for key, value in values.items()})
+    if values["compare"]:
+        _compare(report, Path(values["compare"]))
+    key = reported_name("frechet", report.settings["extractor"])
+    for name, value in report.values.items():
+        print(f"{name:40s} {value:.5g}")
+    print(f"\n{key} {report.values[key]:.5g}; real against real {report.values[f'real_{key}']:.5g}")
 
 
-def _from_model(uri: str, sampler: str, n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return training images, held-out images and n samples of a model file."""
-    saved = load_model(fetch_model(uri))
-    name = sampler or saved.meta["best_sampler"]
+def _extractor(values: dict[str, str]) -> str | nn.Module:
+    if values["module"]:
+        return build_extractor("module", target=values["module"], state=values["module-state"] or None)
+    if values["inception-weights"]:
+        return build_extractor("inception", weights=values["inception-weights"])
+    return choose_extractor(values["extractor"])
+
+
+def _from_files(values: dict[str, str]) -> Images:
+    train = read_images(values["train"]) if values["train"] else None
+    return Images(read_images(values["real"]), read_images(values["fake"]), train)
+
+
+def _from_model(values: dict[str, str], n: int, seed: int) -> Images:
+    saved = load_model(fetch_model(values["model"]))
+    name = values["sampler"] or saved.meta["best_sampler"]
     if name not in SAMPLERS:
         raise ValueError(f"unknown sampler {name!r}; choose from {', '.join(SAMPLERS)}")
     data = dict(saved.meta["data"])
@@ -60,21 +101,36 @@ def _from_model(uri: str, sampler: str, n: int, seed: int) -> tuple[torch.Tensor
             f"the data set {saved.meta['data']['name']!r} found here is not the one that the model was trained on: "
             f"digest {splits.digest}, expected {saved.meta['digest']}"
         )
-    drawn = SAMPLERS[name](**saved.meta["sampler"].get(name, {})).fit(saved.codes)
-    images = decode_images(saved.model, drawn.sample(n, torch.Generator().manual_seed(seed)))
-    return splits.train.images, (splits.test or splits.val).images, images
+    z = SAMPLERS[name](**saved.meta["sampler"].get(name, {})).fit(saved.codes).sample(n, Generator().manual_seed(seed))
+    real, other = (splits.test, splits.val) if splits.test is not None else (splits.val, None)
+    return Images(
+        real=real.images,
+        fake=decode_images(saved.model, z),
+        train=splits.train.images,
+        other_real=None if other is None else other.images,
+        reconstructions=decode_images(saved.model, saved.codes.mu),
+        codes={"train": saved.codes.mu, "fake": z, "real": encode_images(saved.model, real.images).mu},
+    )
 
 
-def _track(tracker: MlflowTracker, report: Report, train: torch.Tensor | None, fake: torch.Tensor) -> None:
+def _track(tracker: MlflowTracker, report: Report, images: Images) -> None:
     tracker.metrics({f"score/{key}": value for key, value in report.values.items()})
     tracker.text("report.json", report.to_json())
     if report.curve:
-        tracker.figure("figures/prd.png", prd_figure({"samples": (report.curve["precision"], report.curve["recall"])}))
-    if train is not None and "train" in report.nearest:
-        shown, nearest = (torch.tensor(report.nearest[key][:8]) for key in ("fake", "train"))
-        tracker.figure(
-            "figures/nearest.png", neighbour_figure({"sample": fake[shown], "nearest training image": train[nearest]})
-        )
+        curve = (report.curve["precision"], report.curve["recall"])
+        tracker.figure("figures/prd.png", prd_figure({"samples": curve}))
+    others = {"train": images.train, "reconstructions": images.reconstructions}
+    names = {"train": "nearest training image", "reconstructions": "nearest reconstruction"}
+    rows = {names[key]: x[report.nearest[key][:SHOWN]] for key, x in others.items() if x is not None}
+    if rows:
+        samples = {"sample": images.fake[report.nearest["fake"][:SHOWN]]}
+        tracker.figure("figures/nearest.png", neighbour_figure(samples | rows))
+
+
+def _compare(report: Report, earlier: Path) -> None:
+    why = differences(Report.from_json(earlier.read_text()), report)
+    if why:
+        raise ValueError(f"these numbers do not compare with those of {earlier}: {'; '.join(why)}")
 
 
 if __name__ == "__main__":

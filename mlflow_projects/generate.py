@@ -20,7 +20,7 @@ def main(flags: Sequence[str]) -> None:
     values, rest = entry.take_flags(
         flags, model=f"models:/{NAME}@{CHAMPION}", sampler="", n="100", seed="0", output="generated"
     )
-    entry.refuse(rest, list(values))
+    entry.refuse(rest, list(values), main.__doc__ or "")
     n, seed = entry.whole("n", values["n"], 1), entry.whole("seed", values["seed"], 0)
     output = Path(values["output"])
     if output.exists():

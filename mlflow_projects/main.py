@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.compare import as_figure, as_markdown, compare, read_comparison
-from experiments.config import ConfigError
+from experiments.config import CONFIGS, ConfigError
 from experiments.run import Result
 from mlflow_projects import entry
 from mlflow_projects.registry import NAME, promote_if_better, register
 
-COMPARISON = "experiments/configs/demo.yaml"
+COMPARISON = str(CONFIGS / "demo.yaml")
 
 
 def main(flags: Sequence[str]) -> None:

@@ -6,7 +6,7 @@
 from typing import Any
 
 import mlflow
-import numpy as np
+import mlflow.pyfunc
 import torch
 
 from geovae.checkpoint import SavedModel, load_model
@@ -16,7 +16,7 @@ from geovae.samplers import SAMPLERS
 MAX_IMAGES = 10_000
 
 
-class GenerativeModel(mlflow.pyfunc.PythonModel):
+class GenerativeModel(PythonModel):
     """Draws images from a trained autoencoder with any of its samplers."""
 
     def load_context(self, context: Any) -> None:
@@ -24,7 +24,7 @@ class GenerativeModel(mlflow.pyfunc.PythonModel):
         self.saved: SavedModel = load_model(context.artifacts["model"])
         self.fitted: dict[str, Any] = {}
 
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> np.ndarray:
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # MLflow reads the hints
         """Return images (n, h, w, c), uint8; the input is not used, all is said by `params`.
 
         Raises:

@@ -51,7 +51,7 @@ def real_digits() -> np.ndarray:
 def samples(client: mlflow.MlflowClient, run_id: str, sampler: str) -> np.ndarray:
     """Return the grid that the run logged for a sampler."""
     paths = [item.path for item in client.list_artifacts(run_id, "images") if item.path.endswith(".png")]
-    path = next(path for path in paths if re.split("[%+]", Path(path).name)[0] == f"samples#{sampler}")
+    path = next(path for path in paths if re.split("[%+]", Path(path).name)[0] == f"samples~{sampler}")
     return np.asarray(Image.open(client.download_artifacts(run_id, path)))
 
 

@@ -34,6 +34,7 @@ def evaluate(
     fake: Tensor,
     train: Tensor | None = None,
     reconstructions: Tensor | None = None,
+    other_real: Tensor | None = None,
     extractor: str | nn.Module | Sequence[nn.Module] = "random-conv-v1",
     scores: Sequence[str] = ("frechet", "kid", "prd", "precision_recall"),
     real_labels: Tensor | None = None,
@@ -50,12 +51,14 @@ def evaluate(
 ) -> Report:
     """Score the samples `fake` against the held-out images `real`, all (n, c, h, w), uint8 or float in [0, 1].
 
-    Both are cut, with `seed`, to the smaller n. The same scores of training images against `real` (without `train`: of
-    one half of `real` against the other) carry the prefix `real_` and say what perfect looks like; their own n is
-    `real_n`. `train` also gives memorisation (`nn_<space>_...`, see `memorisation`) in each space of `memorisation_in`
-    ("pixels", "features") and, where `codes` holds latents (n, d) of "train", "real" and "fake", in "codes".
-    `reconstructions` give the Frechet distance of the samples to them. With labels (n,) of `real` and `fake`, scores
-    follow for each class.
+    Both are cut, with `seed`, to the smaller n. The same scores of `other_real` against `real` carry the prefix `real_`
+    and say what perfect looks like; their own n is `real_n`. `other_real` are more held-out images; without them it is
+    the training images (not a fair row where these are augmented), without `train` the halves of `real`.
+
+    `train` also gives memorisation (`nn_<space>_...`, see `memorisation`) in each space of `memorisation_in` ("pixels",
+    "features") and, where `codes` holds latents (n, d) of "train", "real" and "fake", in "codes". `reconstructions`
+    give the Frechet distance of the samples to them. With labels (n,) of `real` and `fake`, scores follow for each
+    class.
 
     "random-conv-v1" means three networks: values are means and `<name>_sd` their spread. One network's spread is a
     half-sample standard error from `repeats` halves (0: none). `eight_bit` rounds all images to 8 bits first, as if
@@ -67,7 +70,15 @@ def evaluate(
     if codes is not None and set(codes) != {"train", "fake", "real"}:
         raise ValueError(f"`codes` needs train, fake and real, got {', '.join(codes) or 'none'}")
     networks = _networks(extractor)
-    sets = prepare(real=real, fake=fake, train=train, reconstructions=reconstructions, eight_bit=eight_bit, seed=seed)
+    sets = prepare(
+        real=real,
+        fake=fake,
+        train=train,
+        reconstructions=reconstructions,
+        other_real=other_real,
+        eight_bit=eight_bit,
+        seed=seed,
+    )
     take = extract if cache is None else cache.features
     features = _remembering(
         lambda x, network: take(x, network, batch_size=batch_size, device=device, progress=progress).to(device)
@@ -81,6 +92,7 @@ def evaluate(
     values |= {"n": float(len(sets.fake)), "real_n": float(len(sets.row_real))}
     values |= _memorisation(sets, networks[0], features, memorisation_in, codes, seed)
     settings = _settings(sets, networks, eight_bit, seed) | {
+        "real_row": _row_name(other_real, train),
         "scores": list(scores),
         "memorisation_in": list(memorisation_in),
         "repeats": repeats,
@@ -172,6 +184,12 @@ def _of_subsets(train: Tensor, fake: Tensor, real: Tensor, seed: int) -> Numbers
     return memorisation(train=train, fake=cut(fake, SUBSET, seed), held_out=cut(real, SUBSET, seed))
 
 
+def _row_name(other_real: Tensor | None, train: Tensor | None) -> str:
+    if other_real is not None:
+        return "other real images against real"
+    return "train against real" if train is not None else "two halves of real"
+
+
 def _nearest_shown(sets: ImageSets) -> dict[str, list[int]]:
     """For the first samples, the index of the nearest image, in pixels, among training images and reconstructions."""
     others = {"train": sets.train, "reconstructions": sets.reconstructions}
@@ -192,7 +210,6 @@ def _settings(sets: ImageSets, networks: Sequence[nn.Module], eight_bit: bool, s
         "eight_bit": eight_bit,
         "seed": seed,
         "score_seed": 0,  # the default of every score
-        "real_row": "train against real" if sets.train is not None else "two halves of real",
         "images": {
             name: {"sha256": content_hash(x), "shape": list(x.shape), "dtype": str(x.dtype).removeprefix("torch.")}
             for name, x in images.items()

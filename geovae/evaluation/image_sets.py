@@ -26,14 +26,17 @@ def prepare(
     fake: Tensor,
     train: Tensor | None,
     reconstructions: Tensor | None,
+    other_real: Tensor | None = None,
     eight_bit: bool,
     seed: int,
 ) -> ImageSets:
     """Check the sets, round them to 8 bits where `eight_bit`, and cut `real` and `fake` to the smaller n.
 
-    The real row is `train` against `real`, both cut to n or to what there is; without `train`, the halves of `real`.
+    The real row is `other_real`, by default `train`, against `real`, both cut to n or to what there is; without either,
+    the halves of `real`.
     """
     all_sets = {"real": real, "fake": fake, "train": train, "reconstructions": reconstructions}
+    all_sets["other_real"] = other_real
     given = {name: check_images(images, name) for name, images in all_sets.items() if images is not None}
     for name, images in given.items():
         if images.shape[1:] != real.shape[1:]:
@@ -46,7 +49,7 @@ def prepare(
     n = min(len(real), len(fake))
     rows = {"real": subsample(len(real), n, seed), "fake": subsample(len(fake), n, seed + 1)}
     real, fake = (given[name][rows[name].to(given[name].device)] for name in ("real", "fake"))
-    row_real, row_other = _real_row(real, given.get("train"), seed)
+    row_real, row_other = _real_row(real, given.get("other_real", given.get("train")), seed)
     return ImageSets(real, fake, row_real, row_other, given.get("train"), given.get("reconstructions"), rows)
 
 
@@ -55,8 +58,8 @@ def cut(rows: Tensor, n: int, seed: int) -> Tensor:
     return rows if n >= len(rows) else rows[subsample(len(rows), n, seed).to(rows.device)]
 
 
-def _real_row(real: Tensor, train: Tensor | None, seed: int) -> tuple[Tensor, Tensor]:
-    if train is None:
+def _real_row(real: Tensor, other: Tensor | None, seed: int) -> tuple[Tensor, Tensor]:
+    if other is None:
         return real[0::2][: len(real) // 2], real[1::2]
-    n = min(len(real), len(train))
-    return cut(real, n, seed + 3), cut(train, n, seed + 2)
+    n = min(len(real), len(other))
+    return cut(real, n, seed + 3), cut(other, n, seed + 2)

@@ -1,7 +1,8 @@
 """Mini-batch k-means (Sculley 2010) with k-means++ seeding, in torch: on any device, from a seeded generator.
 
 Only labels are needed, to turn two feature sets into histograms. Points are visited in passes over shuffled batches and
-each centroid is the running mean of the points it was given, with rate 1 / count.
+each centroid is the running mean of the points it was given, with rate 1 / count. A set that fits into one batch gets
+plain Lloyd steps until no label changes.
 """
 
 import torch
@@ -25,6 +26,8 @@ def mini_batch_kmeans(
         raise ValueError(f"{k} clusters need at least {k} points, got {len(points)}; ask for fewer clusters")
     half_norms = 0.5 * torch.einsum("nd,nd->n", points, points)
     centroids = _best_start(points, half_norms, k, generator, min(len(points), batch_size), inits)
+    if len(points) <= batch_size:
+        return _lloyd(points, centroids, steps)
     counts = torch.zeros(k, dtype=points.dtype, device=points.device)
     for batch in _batches(len(points), batch_size, steps, generator):
         x = points[batch.to(points.device)]
@@ -32,11 +35,24 @@ def mini_batch_kmeans(
     return _nearest(points, centroids)
 
 
+def _lloyd(points: Tensor, centroids: Tensor, steps: int) -> Tensor:
+    """Return the labels (n,) after at most `steps` full steps; a cluster that loses all its points keeps its place."""
+    labels = _nearest(points, centroids)
+    for _ in range(steps):
+        members = torch.nn.functional.one_hot(labels, len(centroids)).to(points.dtype)
+        sizes = members.sum(dim=0)[:, None]
+        centroids = torch.where(sizes > 0, members.T @ points / sizes.clamp(min=1.0), centroids)
+        before, labels = labels, _nearest(points, centroids)
+        if torch.equal(before, labels):
+            break
+    return labels
+
+
 def _batches(n: int, size: int, steps: int, generator: torch.Generator) -> list[Tensor]:
-    """Cut shuffled passes over 0..n into at most `steps` batches; small sets get one full batch a step."""
-    passes = -(-steps * min(size, n) // n)
+    """Cut shuffled passes over 0..n, n > size, into `steps` batches."""
+    passes = -(-steps * size // n)
     order = torch.cat([torch.randperm(n, generator=generator) for _ in range(passes)])
-    return list(order.split(min(size, n))[:steps])
+    return list(order.split(size)[:steps])
 
 
 def _best_start(points: Tensor, half_norms: Tensor, k: int, g: torch.Generator, size: int, inits: int) -> Tensor:

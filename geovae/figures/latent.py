@@ -18,7 +18,8 @@ def principal_directions(mu: Tensor) -> tuple[Tensor, Tensor]:
 def latent_map(mu: Tensor, *, labels: Tensor | None = None, samples: dict[str, Tensor] | None = None) -> "Figure":
     """Return a figure of codes (n, d), coloured by labels (n,), beside one panel for each set of samples (m, d).
 
-    With d above 2 everything is projected on the codes' first two principal directions.
+    With d above 2 everything is projected on the codes' first two principal directions. The axes frame the codes with
+    a margin; samples beyond it are counted in the panel's title.
     """
     from matplotlib import pyplot
 
@@ -28,6 +29,8 @@ def latent_map(mu: Tensor, *, labels: Tensor | None = None, samples: dict[str, T
         1, len(panels), figsize=(4 * len(panels), 4), sharex=True, sharey=True, squeeze=False, layout="constrained"
     )
     codes = _project(mu, mean, directions)
+    low, high = codes.min(0).values, codes.max(0).values
+    low, high = low - 0.3 * (high - low) - 1e-6, high + 0.3 * (high - low) + 1e-6
     for ax, (name, points) in zip(axes[0], panels.items(), strict=True):
         xy = _project(points, mean, directions)
         if name == "codes":
@@ -37,7 +40,9 @@ def latent_map(mu: Tensor, *, labels: Tensor | None = None, samples: dict[str, T
         else:
             ax.scatter(*codes.T, c="0.85", s=4)
             ax.scatter(*xy.T, s=6)
-        ax.set_title(f"{name} (n = {len(points)})")
+        outside = int(((xy < low) | (xy > high)).any(1).sum())
+        ax.set_title(f"{name} (n = {len(points)}{f', {outside} outside' if outside else ''})")
+        ax.set(xlim=(float(low[0]), float(high[0])), ylim=(float(low[1]), float(high[1])))
         ax.set_xlabel("first direction")
     axes[0, 0].set_ylabel("second direction")
     return figure

@@ -8,6 +8,7 @@ from geovae.geometry.metric import LatentMetric
 from geovae.geometry.paths import distances_from, geodesic_medoids, neighbour_graph, path_to, refine
 from geovae.geometry.pullback import check_pullback, pullback_metric
 from geovae.geometry.temperature import (
+    above_floor,
     coverage_temperature,
     fraction_above_floor,
     likelihood_temperature,
@@ -18,6 +19,7 @@ __all__ = [
     "CENTROIDS",
     "Grid",
     "LatentMetric",
+    "above_floor",
     "check_codes",
     "check_pullback",
     "choose_centroids",

@@ -104,13 +104,13 @@ def exclude_own(table: Tensor, own: Tensor, value: float) -> None:
     table[rows, own.to(table.device)[rows]] = value
 
 
-def fraction_above_floor(metric: LatentMetric, z: Tensor, *, own: Tensor | None = None) -> float:
-    """Return the share of the codes z (n, d) where the centroids outweigh the floor, `tr sum_i V_i w_i > d f`.
+def above_floor(metric: LatentMetric, z: Tensor, *, own: Tensor | None = None) -> Tensor:
+    """Return for each code of z (n, d) whether the centroids outweigh the floor there, `tr sum_i V_i w_i > d f`; (n,).
 
-    On the floor the force is zero and a sampler is blind. `own` as in `coverage_temperature`.
+    On the floor the density is flat, the force is zero, and a chain walks away. `own` as in `coverage_temperature`.
     """
     flat = metric.values if metric.values.ndim == 2 else metric.values.diagonal(dim1=1, dim2=2)
-    traces, above = flat.sum(1), 0
+    traces, found = flat.sum(1), []
     floor = (2 / metric.d * metric.floor_log_volume(z) * (1 if metric.tensor == "metric" else -1)).exp()
     rows = max(BLOCK // metric.k, 1)
     for start in range(0, len(z), rows):
@@ -118,8 +118,13 @@ def fraction_above_floor(metric: LatentMetric, z: Tensor, *, own: Tensor | None 
         weights = metric.centroid_weights(z[part])
         if own is not None:
             exclude_own(weights, own[part], 0.0)
-        above += int((weights @ traces > metric.d * floor[part]).sum())
-    return above / len(z)
+        found.append(weights @ traces > metric.d * floor[part])
+    return torch.cat(found)
+
+
+def fraction_above_floor(metric: LatentMetric, z: Tensor, *, own: Tensor | None = None) -> float:
+    """Return the share of the codes z (n, d) that lie above the floor; see `above_floor`."""
+    return float(above_floor(metric, z, own=own).double().mean())
 
 
 def _positive(temperature: float) -> float:

@@ -15,6 +15,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "n_leapfrog": 10,
         "step_size": 0.01,
         "mass": "unit",
+        "start": "codes",
     },
     # The same trajectories as the published code, whose momentum has standard deviation 0.5 at unit mass: it settles at
     # the density to the power 4, and its step of 0.01 is one of 0.005 in units of that density.
@@ -26,6 +27,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "n_leapfrog": 10,
         "step_size": 0.005,
         "mass": "unit",
+        "start": "codes",
         "sharpness": 4.0,
     },
 }
@@ -33,7 +35,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 CHOICES = {
     "centroids": ("kmeans", "all", "random", "first", "published"),
     "temperature": ("coverage", "likelihood", "published"),
-    "start": ("codes", "centroids"),
+    "start": ("covered", "codes", "centroids"),
     "mass": ("posterior", "unit"),
 }
 POSITIVE = ("temperature_scale", "floor", "sharpness")

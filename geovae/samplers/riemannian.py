@@ -1,6 +1,7 @@
 """The Riemannian sampler: HMC on `sqrt(det G(z))^sharpness` for the metric of Eq. 7 built from posterior variances.
 
-Chadebec & Allassonnière (2022), Section 4.5. Chains start at codes; a short chain explores around them.
+Chadebec & Allassonnière (2022), Section 4.5. Chains start at codes that the metric covers, and explore around
+them.
 """
 
 from typing import Any, Literal, Self, overload
@@ -12,6 +13,7 @@ from geovae.codes import Codes
 from geovae.geometry.centroids import check_codes, choose_centroids, take
 from geovae.geometry.metric import LatentMetric
 from geovae.geometry.temperature import (
+    above_floor,
     coverage_temperature,
     fraction_above_floor,
     likelihood_temperature,
@@ -45,7 +47,8 @@ class RiemannianSampler:
         decay: tau, above 0 the floor fades as exp(-tau |z|^2); with 0 the density has no finite mass, and a chain that
             is long enough leaves the codes for the floor.
         sharpness: power of the density: 1 is the paper's, 2 / d turns it into about a mixture of bumps.
-        start: where chains start: at random "codes" or at random "centroids".
+        start: where chains start: at random "codes", at random "centroids", or at random "covered" codes, those above
+            the floor: on the floor the density is flat, and a chain that starts there walks away from the data.
         n_transitions: length of a chain.
         n_leapfrog: leapfrog steps in a transition.
         step_size: of the leapfrog; none: dual averaging when fitting.
@@ -69,7 +72,7 @@ class RiemannianSampler:
         floor: float = 0.01,
         decay: float = 0.0,
         sharpness: float = 1.0,
-        start: Literal["codes", "centroids"] = "codes",
+        start: Literal["covered", "codes", "centroids"] = "covered",
         n_transitions: int = 20,
         n_leapfrog: int = 10,
         step_size: float | None = None,
@@ -92,6 +95,7 @@ class RiemannianSampler:
         measured = _spread(len(codes.mu), MEASURED)
         self.fraction_above_floor = fraction_above_floor(self.metric, codes.mu[measured], own=own[measured])
         warn_if_blind(self.fraction_above_floor, self.metric)
+        self._start_points = self._choose_start_points()
         self.kernel = self._kernel(generator)
         self._novelty = Novelty(codes.mu)
         return self
@@ -127,8 +131,14 @@ class RiemannianSampler:
             restart_every=max(self.options["n_transitions"], 1),
         )[0].step_size
 
+    def _choose_start_points(self) -> Tensor:
+        if self.options["start"] == "codes":
+            return self._codes.mu
+        covered = self._codes.mu[above_floor(self.metric, self._codes.mu)]
+        return self.metric.centroids if self.options["start"] == "centroids" or not len(covered) else covered
+
     def _starts(self, n: int, generator: torch.Generator) -> Tensor:
-        points = self.metric.centroids if self.options["start"] == "centroids" else self._codes.mu
+        points = self._start_points
         index = torch.randint(len(points), (n,), generator=generator, device=generator.device)
         return points[index.to(points.device)]
 

@@ -53,7 +53,7 @@ def test_a_map_has_a_panel_for_the_codes_and_each_sampler(d, generator):
 
     mu = torch.randn(30, d, generator=generator)
     labels = torch.arange(30) % 3
-    figure = latent_map(mu, labels=labels, samples={"prior": mu + 1, "mixture": mu})
+    figure = latent_map(mu, labels=labels, samples={"prior": mu * 0.5, "mixture": mu + 100})
     titles = [axes.get_title() for axes in figure.axes]
-    assert titles[:3] == ["codes (n = 30)", "prior (n = 30)", "mixture (n = 30)"]
+    assert titles[:3] == ["codes (n = 30)", "prior (n = 30)", "mixture (n = 30, 30 outside)"]
     pyplot.close(figure)

@@ -141,7 +141,7 @@ def test_a_child_holds_what_the_ui_shows(project, children):
         "checkpoints/checkpoint.safetensors",
     } <= files
     keys = {re.split("[%+]", path.split("/")[1])[0] for path in files if path.startswith("images/")}
-    assert {"reconstructions", "samples#prior", "samples#mixture", "samples#riemannian"} <= keys
+    assert {"reconstructions", "samples~prior", "samples~mixture", "samples~riemannian"} <= keys
     contexts = {tag.value for item in run.inputs.dataset_inputs for tag in item.tags}
     assert contexts == {"train", "val", "test"}
     assert run.data.tags["model"] == "vae"
@@ -200,7 +200,7 @@ def test_a_second_comparison_adds_a_version_and_keeps_a_better_champion(project,
     done = project.run("main", "comparison=tiny.yaml", "training.learning_rate=1e-9", *SMALL)
     assert done.returncode == 0, done.stderr
     assert "Registered as geovae version 2; version 1 stays champion" in done.stdout
-    assert project.client.get_model_version_by_alias("geovae", "champion").version == "1"
+    assert str(project.client.get_model_version_by_alias("geovae", "champion").version) == "1"
 
 
 def test_generate_writes_numbered_pngs_and_refuses_to_overwrite(project, compared):
@@ -225,28 +225,17 @@ def test_evaluate_scores_a_registered_model(project, compared):
 
 
 @pytest.mark.parametrize(
-    ("entry", "parameters", "sentence"),
+    ("flags", "sentence"),
     [
-        ("train", ["model.latent_dim=0"], "error: `latent_dim` must be at least 1, got 0"),
-        ("train", ["model.latent_dmi=3"], "error: unknown option 'model.latent_dmi'; did you mean model.latent_dim"),
-        ("train", ["training.batch_size=2000", *SMALL[:1]], "is larger than the training set of 1257 images"),
-        ("train", ["resume=nothing"], "error: nothing to resume at 'nothing'"),
-        ("train", ["dataset=mnist"], "data_folders/mnist/mnist_32x32.npz"),
-        ("generate", ["model=models:/geovae@nobody"], "error: no model at models:/geovae@nobody"),
-        ("evaluate", ["n=5"], "error: give either --model, or both --real and --fake"),
+        (["--training.batch_size=2000", "--data.augment=0"], "is larger than the training set of 1257 images"),
+        (["--data.name=mnist"], "data_folders/mnist/mnist_32x32.npz"),
     ],
 )
-def test_bad_input_is_one_sentence_and_a_failed_run(project, entry, parameters, sentence):
-    flags = [f"--{p}" for p in parameters] if entry != "train" else _train_flags(parameters)
-    done = project.module(entry, *flags)
+def test_bad_data_is_one_sentence(project, flags, sentence):
+    done = project.module("train", *flags)
     assert done.returncode == 2, done.stderr
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def _train_flags(parameters):
-    names = {"dataset": "data.name"}
-    return [f"--{names.get(key, key)}={value}" for key, _, value in (p.partition("=") for p in parameters)]
 
 
 def test_a_bad_value_fails_the_run_that_mlflow_made(project, compared):

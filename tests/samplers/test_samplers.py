@@ -12,14 +12,21 @@ from geovae.samplers import SAMPLERS, MixtureSampler, RiemannianSampler
 from geovae.samplers.novelty import Novelty
 from geovae.samplers.options import PRESETS
 
-QUICK = {"prior": {}, "mixture": {"n_components": 3}, "riemannian": {"n_centroids": 20, "n_transitions": 5}}
+QUICK = {
+    "prior": {},
+    "mixture": {"n_components": 3},
+    "riemannian": {"n_centroids": 20, "n_transitions": 5},
+    "rhvae": {"n_transitions": 5},
+}
 
 
 def make_codes(n=150, d=3, seed=0, log_var=-4.0, dtype=torch.float32):
     g = torch.Generator().manual_seed(seed)
     mu = torch.randn(n, d, generator=g) + 3 * torch.randint(2, (n, 1), generator=g)
     log_var = log_var + 0.3 * torch.randn(n, d, generator=g)
-    extras = {"prior.mu": mu[:9], "prior.log_var": log_var[:9]}
+    extras = {"prior.mu": mu[:9], "prior.log_var": log_var[:9], "metric.centroids": mu[:30]}
+    extras |= {"metric.values": torch.diag_embed(log_var[:30].exp()), "metric.temperature": torch.tensor(0.8)}
+    extras["metric.floor"] = torch.tensor(1e-3)
     return Codes(mu.to(dtype), log_var.to(dtype), extras)
 
 
@@ -211,7 +218,7 @@ def test_bad_codes_are_named(codes, options, message):
         ({"floor": -1.0}, "`floor` must be positive"),
         ({"decay": -1.0}, "`decay` must be 0 or positive"),
         ({"sharpness": math.nan}, "`sharpness` must be positive and finite, got nan"),
-        ({"start": "origin"}, "`start` must be one of codes, centroids"),
+        ({"start": "origin"}, "`start` must be one of covered, codes, centroids"),
         ({"n_transitions": -1}, "`n_transitions` must be at least 0"),
         ({"n_leapfrog": 0}, "`n_leapfrog` must be at least 1"),
         ({"step_size": 0.0}, "`step_size` must be positive"),
@@ -264,3 +271,55 @@ def test_vamp_draws_from_the_mixture_of_its_pseudo_inputs():
 def test_vamp_refuses_codes_without_a_prior():
     with pytest.raises(ValueError, match="the sampler `vamp` needs codes of the model `vamp`"):
         SAMPLERS["vamp"]().fit(Codes(make_codes().mu))
+
+
+def test_rhvae_draws_from_the_inverse_volume_of_its_metric():
+    """One centroid with V = v I: the density v w(z) + floor to the power d / 2; here its radius in closed form."""
+    d, v, floor, rho = 2, 1.0, 1e-9, 0.8
+    extras = {
+        "metric.centroids": torch.zeros(1, d),
+        "metric.values": v * torch.eye(d).unsqueeze(0),
+        "metric.temperature": torch.tensor(rho),
+        "metric.floor": torch.tensor(floor),
+    }
+    sampler = SAMPLERS["rhvae"](n_transitions=30).fit(Codes(torch.randn(20, d, generator=seeded()), None, extras))
+    z = sampler.sample(4000, seeded())
+    # (w^d)^(1/2) = exp(-d |z|^2 / (2 rho^2)): a Gaussian of variance rho^2 / d
+    torch.testing.assert_close(z.var(0), torch.full((d,), rho**2 / d), rtol=0.1, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"n_transitions": -1}, "`n_transitions` must be at least 0, got -1"),
+        ({"n_leapfrog": 0}, "`n_leapfrog` must be at least 1, got 0"),
+        ({"step_size": 0.0}, "`step_size` must be positive and finite, got 0.0"),
+        ({"target_acceptance": 1.0}, r"`target_acceptance` must lie in \(0, 1\), got 1.0"),
+    ],
+)
+def test_rhvae_sampler_refuses_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        SAMPLERS["rhvae"](**options)
+
+
+def test_rhvae_sampler_refuses_codes_without_a_metric_and_untrained_models():
+    with pytest.raises(ValueError, match="the sampler `rhvae` needs codes of the model `rhvae`"):
+        SAMPLERS["rhvae"]().fit(Codes(make_codes().mu))
+    codes = make_codes()
+    extras = {**codes.extras, "metric.values": torch.zeros(30, 3, 3)}
+    with pytest.raises(ValueError, match="has no centroids: train the model for an epoch or more"):
+        SAMPLERS["rhvae"]().fit(Codes(codes.mu, None, extras))
+
+
+def test_no_chain_starts_on_the_floor_and_walks_away(generator):
+    """Codes far from every centroid lie on the flat floor, where nothing holds a chain."""
+    mu = torch.cat([torch.randn(300, 6, generator=generator), 40 + 5 * torch.randn(6, 6, generator=generator)])
+    codes = Codes(mu, torch.full_like(mu, -4.0))
+    options = {"centroids": "first", "n_centroids": 150, "temperature": 8.0}
+    sampler = RiemannianSampler(**options).fit(codes)
+    z, info = sampler.sample(2000, torch.Generator().manual_seed(1), return_info=True)
+    assert sampler.fraction_above_floor < 1
+    assert info.scalars()["samples_above_floor"] == 1
+    assert z.norm(dim=1).max() < 15
+    loose = RiemannianSampler(**options, start="codes").fit(codes)
+    assert loose.sample(2000, torch.Generator().manual_seed(1)).norm(dim=1).max() > 40

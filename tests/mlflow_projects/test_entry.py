@@ -1,0 +1,73 @@
+"""Bad input ends an entry point with one sentence and exit code 2, before any run is made."""
+
+import sys
+
+import pytest
+
+from mlflow_projects import entry, evaluate, generate, import_checkpoint, main, prepare, sync, train
+
+
+@pytest.fixture
+def end(monkeypatch, tmp_path, capsys):
+    """Call an entry point with flags; return its exit code and what it said on stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setattr("warnings.showwarning", lambda *args, **options: None)
+    monkeypatch.setattr("signal.signal", lambda *args: None)
+
+    def call(module, *flags):
+        monkeypatch.setattr(sys, "argv", ["program", *flags])
+        with pytest.raises(SystemExit) as ended:
+            entry.main(module.main)
+        return ended.value.code, capsys.readouterr()
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("module", "flags", "sentence"),
+    [
+        (train, ["--model.latent_dim=0"], "error: `latent_dim` must be at least 1, got 0"),
+        (train, ["--model.latent_dmi=3"], "error: unknown option 'model.latent_dmi'; did you mean model.latent_dim"),
+        (train, ["--resume=nothing"], "error: nothing to resume at 'nothing': expected checkpoint.safetensors"),
+        (train, ["--resume"], "error: option --resume needs a value"),
+        (main, ["--comparison=no.yaml"], "error: cannot read the configuration no.yaml"),
+        (generate, ["--n=0"], "error: `n` must be a whole number of at least 1, got '0'"),
+        (generate, ["--samples=3"], "error: unknown option '--samples=3'; valid here: --model, --sampler"),
+        (generate, ["--model=elsewhere"], "error: no model at 'elsewhere': give a file, models:/geovae@champion"),
+        (evaluate, ["--n=5"], "error: give either --model, or both --real and --fake"),
+        (evaluate, ["--real=a", "--fake=b", "--extractor=vgg"], "error: unknown extractor 'vgg'"),
+        (evaluate, ["--real=a", "--fake=b", "--inception-weights=none.pth"], "error: no Inception weights at none.pth"),
+        (prepare, ["--dataset=imagenet", "--source=x"], "error: unknown dataset 'imagenet'; choose from mnist"),
+        (prepare, ["--dataset=mnist", "--source=x", "--fast=1"], "error: unrecognized arguments: --fast=1"),
+        (import_checkpoint, [], "error: give --path, the best_model.pt of the published code"),
+        (import_checkpoint, ["--path=no.pt"], "error: no published model at no.pt"),
+        (sync, ["elsewhere"], "error: no tracking records below elsewhere: nothing to deliver"),
+    ],
+)
+def test_bad_input_is_one_sentence(end, module, flags, sentence, tmp_path):
+    code, said = end(module, *flags)
+    assert code == 2
+    assert sentence in said.err
+    assert "Traceback" not in said.err
+    assert not list(tmp_path.iterdir()), "something was written"
+
+
+def test_a_bad_run_of_a_comparison_is_named(end, tmp_path):
+    (tmp_path / "c.yaml").write_text("dataset: digits\nruns: {good: {}, bad: {model.width: 0}}\n")
+    code, said = end(main, "--comparison=c.yaml")
+    assert code == 2
+    assert "error: run 'bad': `width` must be at least 1, got 0" in said.err
+
+
+@pytest.mark.parametrize("module", [main, train, generate, evaluate, sync])
+def test_help_helps(end, module):
+    code, said = end(module, "--help")
+    assert code == 0
+    assert len(said.out) > 100
+
+
+def test_an_output_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "blocked").write_text("a file")
+    with pytest.raises(PermissionError, match="cannot write to the output folder .*blocked"):
+        entry.writable(tmp_path / "blocked")
