@@ -167,9 +167,13 @@ class Trainer:
             )
         device = next(state.model.parameters()).device
         train, val = train.to(device), val.to(device)
+        if not state.history:
+            _tell(state.model, "prepare", train, state.generator)
         while state.epoch < self.epochs and not self._stalled(state):
             started = time.perf_counter()
+            _tell(state.model, "begin_epoch", state.epoch + 1)
             train_losses = self._train_epoch(state, train)
+            _tell(state.model, "end_epoch", train)
             val_losses = self._validate(state.model, val, state.epoch)
             learning_rate = state.optimizer.param_groups[0]["lr"]
             best = not state.history or val_losses["loss"] < state.best_record.val["loss"]
@@ -219,6 +223,12 @@ class Trainer:
                 f"training diverged in epoch {epoch}: {', '.join(f'{n} is {v}' for n, v in bad.items())}; "
                 f"lower `learning_rate` (now {self.learning_rate:g})"
             )
+
+
+def _tell(model: nn.Module, hook: str, *arguments: Any) -> None:
+    """Call a hook (`prepare`, `begin_epoch`, `end_epoch`) of a model that has it."""
+    if hasattr(model, hook):
+        getattr(model, hook)(*arguments)
 
 
 def _accumulate(totals: dict[str, Tensor], losses: dict[str, Tensor], count: int) -> None:

@@ -12,9 +12,11 @@ import torch
 from torch import nn
 
 from geovae.models.ae import AE
+from geovae.models.hvae import HVAE
 from geovae.models.likelihood import log_likelihood
 from geovae.models.networks import NETWORKS, ImageShape
 from geovae.models.rae import RAE, RAEGP, RAEL2, RAESN
+from geovae.models.rhvae import RHVAE
 from geovae.models.vae import VAE
 from geovae.models.vamp import VAMP
 from geovae.models.wae import WAE
@@ -28,16 +30,20 @@ MODELS: dict[str, type[nn.Module]] = {
     "rae_gp": RAEGP,
     "rae_sn": RAESN,
     "vamp": VAMP,
+    "hvae": HVAE,
+    "rhvae": RHVAE,
 }
 
 __all__ = [
     "AE",
+    "HVAE",
     "MODELS",
     "NETWORKS",
     "RAE",
     "RAEGP",
     "RAEL2",
     "RAESN",
+    "RHVAE",
     "VAE",
     "VAMP",
     "WAE",

@@ -2,6 +2,7 @@
 
 from geovae.samplers.mixture import MixtureSampler
 from geovae.samplers.prior import PriorSampler
+from geovae.samplers.rhvae import RHVAESampler
 from geovae.samplers.riemannian import RiemannianSampler
 from geovae.samplers.vamp import VampSampler
 
@@ -10,6 +11,7 @@ SAMPLERS = {
     "mixture": MixtureSampler,
     "riemannian": RiemannianSampler,
     "vamp": VampSampler,
+    "rhvae": RHVAESampler,
 }
 
-__all__ = ["SAMPLERS", "MixtureSampler", "PriorSampler", "RiemannianSampler", "VampSampler"]
+__all__ = ["SAMPLERS", "MixtureSampler", "PriorSampler", "RHVAESampler", "RiemannianSampler", "VampSampler"]

@@ -1,0 +1,161 @@
+"""Riemannian Hamiltonian VAE (Chadebec et al. 2020): an HVAE whose kinetic energy uses a learnt metric.
+
+`H(z, rho) = U(z) + rho^T F(z) rho / 2 - log det F(z) / 2`, F = G^-1 as in `cometric.py`, integrated by the generalised
+leapfrog (Girolami & Calderhead 2011), whose two implicit half steps are solved by fixed-point iteration. In training
+the centroids are the batch's own means; otherwise they are those of training images, kept with the weights.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+
+from geovae.codes import Codes
+from geovae.images import to_float
+from geovae.models.checks import check_counts, check_positive
+from geovae.models.cometric import Cometric, MetricNetwork, Place
+from geovae.models.hvae import HVAE, Flow
+from geovae.models.likelihood import Likelihood
+from geovae.models.networks import ImageShape, NetworkName, at_least_float32
+from geovae.models.vae import sample_posterior
+
+
+class RHVAE(HVAE):
+    """HVAE with a metric learnt from the images; drawn from by the sampler `rhvae`, or by those of a VAE's codes.
+
+    Args:
+        image_shape: (channels, height, width) of the images.
+        latent_dim: dimension d of the latent space.
+        network: `mlp`, `conv32`, `conv64` or `conv_oasis`.
+        width: filters of the first layer; by default the paper's for the network.
+        beta: weight of all that is not the reconstruction, above 0.
+        likelihood: `gaussian` (the squared error of Eq. 3) or `bernoulli` (the cross entropy).
+        n_leapfrog: K, steps of the leapfrog.
+        step_size: of the leapfrog, at most 0.5.
+        learn_step_size: train the step size too; it stays below 0.5.
+        tempering: `fixed`, the quadratic schedule from beta_zero to 1, or `free`, every ratio is learnt from there.
+        beta_zero: inverse temperature of the first momentum, above 0 and at most 1; 1 is no tempering.
+        through_force: differentiate the decoder's forces too, which is the exact gradient of the bound; without it a
+            step costs about half and the gradient is off by terms of the order of the step size.
+        n_fixed_point: iterations for each implicit half step.
+        temperature: T > 0, how far a centroid of the metric reaches.
+        floor: lambda > 0, the inverse metric far from every centroid.
+        metric_width: hidden units of the metric network.
+        n_centroids: training images, at even distances in the set, whose codes carry the metric after training.
+    """
+
+    centroids: Tensor
+    values: Tensor
+
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        *,
+        latent_dim: int = 16,
+        network: NetworkName = "conv32",
+        width: int | None = None,
+        beta: float = 1.0,
+        likelihood: Likelihood = "bernoulli",
+        n_leapfrog: int = 1,
+        step_size: float = 1e-3,
+        learn_step_size: bool = False,
+        tempering: Literal["fixed", "free"] = "fixed",
+        beta_zero: float = 0.3,
+        through_force: bool = True,
+        n_fixed_point: int = 3,
+        temperature: float = 0.8,
+        floor: float = 1e-3,
+        metric_width: int = 400,
+        n_centroids: int = 1000,
+    ) -> None:
+        super().__init__(
+            image_shape,
+            latent_dim=latent_dim,
+            network=network,
+            width=width,
+            beta=beta,
+            likelihood=likelihood,
+            n_leapfrog=n_leapfrog,
+            step_size=step_size,
+            learn_step_size=learn_step_size,
+            tempering=tempering,
+            beta_zero=beta_zero,
+            through_force=through_force,
+        )
+        check_counts(n_fixed_point=n_fixed_point, metric_width=metric_width, n_centroids=n_centroids)
+        check_positive(temperature=temperature, floor=floor)
+        self.metric_network = MetricNetwork(image_shape, latent_dim, metric_width)
+        self.n_fixed_point, self.temperature, self.floor = n_fixed_point, temperature, floor
+        # A slot that no image fills has V = 0 and adds nothing to the metric.
+        self.register_buffer("centroids", torch.zeros(n_centroids, latent_dim))
+        self.register_buffer("values", torch.zeros(n_centroids, latent_dim, latent_dim))
+
+    @torch.no_grad()
+    def end_epoch(self, images: Tensor) -> None:
+        """Set the metric that validation and sampling use from training images (n, c, h, w) and the weights of now."""
+        was_training = self.training
+        self.eval()
+        used = min(len(self.centroids), len(images))
+        chosen = torch.linspace(0, len(images) - 1, used).round().long().to(images.device)
+        self.values.zero_()
+        for slots in torch.arange(used).split(500):
+            x = to_float(images[chosen[slots.to(chosen.device)]].to(self.centroids.device), self.centroids.dtype)
+            part = slice(int(slots[0]), int(slots[-1]) + 1)
+            self.centroids[part] = self.encode(x).mu
+            self.values[part] = squares(self.metric_network(x))
+        self.train(was_training)
+
+    def latent_tensors(self) -> dict[str, Tensor]:
+        """Return what the sampler `rhvae` needs: centroids (k, d), matrices (k, d, d), temperature and floor."""
+        numbers = {"metric.temperature": self.temperature, "metric.floor": self.floor}
+        tensors = {name: self.centroids.new_tensor(value) for name, value in numbers.items()}
+        return {"metric.centroids": self.centroids, "metric.values": self.values} | tensors
+
+    def metric_around(self, x: Tensor, codes: Codes) -> Cometric:
+        """Return the metric of the batch in training, of the stored centroids otherwise."""
+        if not self.training:
+            return Cometric(self.centroids, self.values, self.temperature, self.floor)
+        return Cometric(codes.mu, squares(self.metric_network(x)), self.temperature, self.floor)
+
+    def flow(self, x: Tensor, codes: Codes, generator: Generator) -> Flow:
+        """Draw z_0 and a momentum N(0, G(z_0) / beta_0), and follow them for K generalised leapfrog steps."""
+        metric = self.metric_around(x, codes)
+        start = z = sample_posterior(codes, generator)
+        noise = torch.randn(z.shape, generator=generator, device=z.device, dtype=z.dtype)
+        step, ratios = self.step_size(), self.cooling()
+        errors, force = self.force(x, z)
+        with torch.autocast(z.device.type, enabled=False):  # determinants and differences of squares need the digits
+            first = place = metric.at(z)
+            rho = place.momentum(noise) / ratios.prod()
+        for ratio in ratios:
+            with torch.autocast(z.device.type, enabled=False):
+                rho = self._half_kick(metric, place, rho, force, step)
+                place = metric.at(self._drift(metric, place, rho, step))
+            errors, force = self.force(x, place.z)
+            with torch.autocast(z.device.type, enabled=False):
+                rho = (rho - 0.5 * step * (force + metric.slope(place, rho))) * ratio
+        with torch.autocast(z.device.type, enabled=False):
+            kinetic = 0.5 * (rho * place.velocity(rho) - noise.square()).sum(1)
+        return Flow(start, place.z, errors, kinetic - 0.5 * (place.log_det() - first.log_det()))
+
+    def _half_kick(self, metric: Cometric, place: Place, rho: Tensor, force: Tensor, step: Tensor | float) -> Tensor:
+        """Solve `p = rho - step / 2 (grad U + grad T(z, p))` for p."""
+        p = rho
+        for _ in range(self.n_fixed_point):
+            p = rho - 0.5 * step * (force + metric.slope(place, p))
+        return p
+
+    def _drift(self, metric: Cometric, place: Place, rho: Tensor, step: Tensor | float) -> Tensor:
+        """Solve `z' = z + step / 2 (F(z) + F(z')) rho` for z'."""
+        here = place.velocity(rho)
+        z = place.z + step * here
+        for _ in range(self.n_fixed_point):
+            z = place.z + 0.5 * step * (here + metric.velocity(z, rho))
+        return z
+
+
+def squares(factors: Tensor) -> Tensor:
+    """Return L L^T of L (b, d, d)."""
+    factors = at_least_float32(factors)
+    with torch.autocast(factors.device.type, enabled=False):
+        return factors @ factors.mT

@@ -1,0 +1,98 @@
+"""A learnt toy with two latent dimensions: a bright spot at a random place. And what VAMP does with images."""
+
+import pytest
+import torch
+from torch import Generator
+
+from geovae.codes import encode_images
+from geovae.models import MODELS, build_model
+from geovae.samplers import SAMPLERS
+from geovae.training import Trainer
+
+SIDE = 8
+# the default weights are for images of 1024 pixels, these have 64
+OPTIONS = {
+    "vae": {"beta": 0.05},
+    "wae": {"mmd_weight": 2.0},
+    "rae_sn": {"embedding_weight": 1e-4},
+    "vamp": {"beta": 0.05, "n_pseudo_inputs": 20, "warm_up": 5},
+    "hvae": {"beta": 0.05},
+    "rhvae": {"beta": 0.05, "likelihood": "gaussian", "n_centroids": 50},
+}
+# a decoder of norm 1 stays soft until its codes have grown
+BOUND = {"rae_sn": 0.6}
+PACE = {"rae_sn": (60, 2e-2)}
+
+
+def spots(n, seed=0):
+    """Return n images (n, 1, 8, 8) of a spot whose centre is uniform."""
+    centre = 1.5 + (SIDE - 4) * torch.rand(n, 2, 1, 1, generator=Generator().manual_seed(seed))
+    y, x = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
+    return (-((y - centre[:, 0]) ** 2 + (x - centre[:, 1]) ** 2) / 2).exp().unsqueeze(1)
+
+
+def learn(name):
+    model = build_model(name, (1, SIDE, SIDE), network="mlp", width=64, latent_dim=2, **OPTIONS.get(name, {}))
+    epochs, learning_rate = PACE.get(name, (30, 5e-3))
+    trainer = Trainer(epochs=epochs, batch_size=50, learning_rate=learning_rate)
+    state = trainer.start(model)
+    list(trainer.run(state, spots(600), spots(100, seed=1)))
+    return state.load_best()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_two_latents_explain_held_out_spots(name):
+    """The error of new images is at most a third of that of the mean image, which knows nothing of the latents."""
+    model, images = learn(name), spots(200, seed=2)
+    with torch.no_grad():
+        found = model.decode(model.encode(images).mu)
+    error, blind = ((images - guess).square().flatten(1).sum(1).mean() for guess in (found, spots(600).mean(0)))
+    assert error < BOUND.get(name, 1 / 3) * blind
+    sampler = {"vamp": "vamp", "rhvae": "rhvae"}.get(name, "mixture")
+    z = SAMPLERS[sampler]().fit(encode_images(model, images)).sample(20, Generator().manual_seed(0))
+    assert z.shape == (20, 2)
+    assert z.isfinite().all()
+
+
+def test_vamp_prepares_its_pseudo_inputs_from_images():
+    images = spots(30).mul(255).to(torch.uint8)
+    for kind in ("learnt", "data"):
+        model = build_model(
+            "vamp", (1, SIDE, SIDE), network="mlp", width=8, n_pseudo_inputs=40, pseudo_inputs=kind, latent_dim=2
+        )
+        model.prepare(images, Generator().manual_seed(0))
+        shown = (model.pseudo.sigmoid() if kind == "learnt" else model.pseudo).detach()
+        expected = (images / 255).clamp(0.05, 0.95) if kind == "learnt" else images / 255
+        distances = torch.cdist(shown.flatten(1), expected.flatten(1)).min(1)
+        assert distances.values.max() < 1e-3
+        assert len(distances.indices.unique()) == 30  # all of them, some twice
+        assert isinstance(model.pseudo, torch.nn.Parameter) == (kind == "learnt")
+
+
+def test_vamp_warms_up_in_training_only():
+    model = build_model("vamp", (1, SIDE, SIDE), network="mlp", width=8, latent_dim=2, warm_up=4, beta=0.5)
+    x = spots(5)
+    for epoch, share in ((1, 0.25), (3, 0.75), (9, 1.0)):
+        model.begin_epoch(epoch)
+        for training, weight in ((True, 0.5 * share), (False, 0.5)):
+            losses = model.train(training).loss(x, Generator().manual_seed(0))
+            expected = losses["reconstruction"] + weight * losses["kl"]
+            torch.testing.assert_close(losses["loss"], expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("vamp", {"n_pseudo_inputs": 0}, "`n_pseudo_inputs` must be at least 1, got 0"),
+        ("vamp", {"warm_up": -1}, "`warm_up` must be 0 or more, got -1"),
+        ("vamp", {"pseudo_inputs": "both"}, "`pseudo_inputs` must be one of learnt, data, got 'both'"),
+        ("wae", {"mmd_weight": -1.0}, "`mmd_weight` must be 0 or more and finite, got -1.0"),
+        ("wae", {"bandwidth": "mean"}, "`bandwidth` must be one of fixed, median, got 'mean'"),
+        ("rae", {"embedding_weight": float("nan")}, "`embedding_weight` must be 0 or more and finite, got nan"),
+        ("rae_l2", {"decay_weight": -1.0}, "`decay_weight` must be 0 or more and finite, got -1.0"),
+        ("rae_gp", {"penalty_weight": -1.0}, "`penalty_weight` must be 0 or more and finite, got -1.0"),
+    ],
+)
+def test_bad_options_are_refused_in_one_sentence(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        build_model(name, (1, SIDE, SIDE), network="mlp", **options)
