@@ -48,8 +48,8 @@ class HVAE(VAE):
         learn_step_size: train the step size too; it stays below 0.5.
         tempering: `fixed`, the quadratic schedule from beta_zero to 1, or `free`, every ratio is learnt from there.
         beta_zero: inverse temperature of the first momentum, above 0 and at most 1; 1 is no tempering.
-        through_force: differentiate the forces too, which is the exact gradient of the bound; without it a step costs
-            about half and the gradient is off by terms of the order of the step size.
+        through_force: differentiate the forces too, for the exact gradient of the bound; without it, as is usual, a
+            step costs about half and the gradient is off by the order of the step size.
     """
 
     fixed_ratios: Tensor
@@ -68,7 +68,7 @@ class HVAE(VAE):
         learn_step_size: bool = False,
         tempering: Literal["fixed", "free"] = "fixed",
         beta_zero: float = 0.3,
-        through_force: bool = True,
+        through_force: bool = False,
     ) -> None:
         super().__init__(
             image_shape, latent_dim=latent_dim, network=network, width=width, beta=beta, likelihood=likelihood

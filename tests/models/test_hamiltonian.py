@@ -75,19 +75,21 @@ def test_the_energy_error_falls_with_the_square_of_the_step(name, x):
     assert float(error(0.004, 10) / error(0.002, 20)) == pytest.approx(4.0, rel=0.1)
 
 
-def test_the_gradient_without_forces_is_close_for_a_small_step(x):
+@pytest.mark.parametrize("name", ["hvae", "rhvae"])
+def test_the_gradient_without_forces_is_close_for_a_small_step(name, x):
     grads = []
     for through_force in (True, False):
-        model = build("hvae", step_size=1e-3, through_force=through_force)
+        model = build(name, step_size=1e-3, through_force=through_force)
         model.loss(x, generator())["loss"].backward()
         grads.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
     difference = float((grads[0] - grads[1]).norm() / grads[0].norm())
     assert 0 < difference < 0.01
 
 
-def test_the_exact_gradient_is_that_of_the_bound(x):
+@pytest.mark.parametrize("name", ["hvae", "rhvae"])
+def test_the_exact_gradient_is_that_of_the_bound(name, x):
     """Central differences of the loss in one weight of the decoder, all noise kept."""
-    model = build("hvae", step_size=0.2, n_leapfrog=2)
+    model = build(name, step_size=0.2, n_leapfrog=2, through_force=True)
     model.loss(x, generator())["loss"].backward()
     weight = model.decoder.body[0].weight
     values = []
