@@ -9,7 +9,9 @@ import numpy as np
 CODES = {"u1": (2, 8), "i2": (4, 16), "i4": (8, 32), "f4": (16, 32), "f8": (64, 64)}
 
 
-def analyze_header(shape, kind="i2", *, order=">", dims=4, pixdim=(1.0, 1.0, 1.0), code=None, dim=None, origin=b" " * 10):
+def analyze_header(
+    shape, kind="i2", *, order=">", dims=4, pixdim=(1.0, 1.0, 1.0), code=None, dim=None, origin=b" " * 10
+):
     """348 bytes of an Analyze 7.5 header."""
     known, bits = CODES[kind]
     sizes = dim or [dims, *shape, 1, 0, 0, 0]
@@ -52,7 +54,7 @@ def to_axes(data, axes):
 
 
 def affine_of(axes, shape, spacing=1.0, first=(0.0, 0.0, 0.0)):
-    """The affine under which `to_axes(data, axes)` lies as `data` (shape in RAS order) with its first voxel at `first`."""
+    """The affine of `to_axes(data, axes)`, where data have this shape in RAS order and their first voxel at `first`."""
     place = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
     affine = np.eye(4)
     affine[:3, :3] = 0

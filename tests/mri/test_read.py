@@ -7,12 +7,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from tests.mri.originals import analyze_header, head, to_axes, write_pair
 
 from geovae.mri import canonical, read_volume
 from geovae.mri.anatomy import template
 from geovae.mri.files import read_bytes
 from geovae.mri.validate import check_values
+from tests.mri.originals import analyze_header, head, to_axes, write_pair
 
 REAL = Path(nib.__file__).parent / "tests" / "data"
 
@@ -231,6 +231,8 @@ def test_the_offset_of_a_nifti_file_counts(tmp_path):
 
 def test_stored_axes_come_back_in_order(tmp_path):
     data = head()
-    image = nib.Nifti1Image(to_axes(data, "ASL"), np.array([[0, 0, -1, 19], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]]))
+    image = nib.Nifti1Image(
+        to_axes(data, "ASL"), np.array([[0, 0, -1, 19], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]])
+    )
     nib.save(image, tmp_path / "a.nii")
     np.testing.assert_array_equal(canonical(read_volume(tmp_path / "a.nii")).data, data)

@@ -1,0 +1,132 @@
+"""Brain volumes: one volume, two processes, the memory of 416, and the import.
+
+    python benchmarks/mri.py [--volumes 416] [--scaling 96] [--rounds 15]
+
+Times one 176 x 208 x 176 volume from file to picture beside the plain chain (nibabel, numpy, nothing checked), the ways
+in turn; `prepare` with two processes against one; its peak memory, in a process of its own; `import geovae.mri`. The
+volumes are synthetic and full-size; for many of them, 4 are linked under further names.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from geovae.mri import discover, prepare, process, write_cohort
+
+MEASURE = """
+import sys, time
+from pathlib import Path
+from geovae.mri import prepare
+
+def main():
+    start = time.perf_counter()
+    counts = prepare(sys.argv[1], sys.argv[2], workers=int(sys.argv[3]), progress=False, table=None)["counts"]
+    seconds = time.perf_counter() - start
+    lines = Path("/proc/self/status").read_text().splitlines()
+    print(seconds, 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))), counts["used"])
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def plain(path: Path) -> np.ndarray:
+    """The chain as one writes it down: read, canonical, percentiles inside the brain, clip, middle slice, 0 to 255."""
+    import nibabel as nib
+
+    image = nib.as_closest_canonical(nib.AnalyzeImage.from_filename(path))
+    data = image.get_fdata(dtype=np.float32)[..., 0]
+    low, high = np.percentile(data[data > 0], (0, 99.5))
+    data = np.clip((data - low) / (high - low), 0, 1)
+    picture = np.rot90(data[:, :, 88])
+    return np.rint((picture - picture.min()) / (picture.max() - picture.min()) * 255).astype(np.uint8)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def show(values: list[float], unit: str = "", scale: float = 1.0) -> str:
+    """Median [lowest to highest]."""
+    middle, low, high = (v * scale for v in (statistics.median(values), min(values), max(values)))
+    return f"{middle:.3g} [{low:.3g} to {high:.3g}]{unit}"
+
+
+def one_volume(folder: Path, rounds: int) -> None:
+    sessions = discover(folder)[0]
+    same = [np.array_equal(process(s).pictures[0], plain(s.path)) for s in sessions]
+    print(f"pictures equal to those of the plain chain: {sum(same)} of {len(same)}")
+    ours, theirs = [], []
+    for i in range(rounds):
+        session = sessions[i % len(sessions)]
+        ours.append(seconds(lambda s=session: process(s)))
+        theirs.append(seconds(lambda s=session: plain(s.path)))
+    ratios = [t / o for o, t in zip(ours, theirs, strict=True)]
+    print(f"one volume: geovae {show(ours, ' s')}, plain chain {show(theirs, ' s')}, ratio {show(ratios)}")
+
+
+def link(source: Path, folder: Path, n: int) -> Path:
+    """A tree of `n` sessions whose files are links to those of `source`."""
+    paths = sorted(source.rglob("*.img"))
+    for i in range(n):
+        for path in (paths[i % len(paths)], paths[i % len(paths)].with_suffix(".hdr")):
+            new = folder / "disc1" / f"OAS1_{i + 1:04d}_MR1" / f"OAS1_{i + 1:04d}_MR1{path.name[13:]}"
+            new.parent.mkdir(parents=True, exist_ok=True)
+            os.link(path, new)
+    return folder
+
+
+def prepared(source: Path, workers: int) -> tuple[float, float, int]:
+    """Seconds, peak bytes of the main process, and volumes of one `prepare` in a process of its own."""
+    with tempfile.TemporaryDirectory() as root:
+        script = Path(root) / "measure.py"
+        script.write_text(MEASURE)
+        command = [sys.executable, str(script), str(source), root, str(workers)]
+        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return float(found[0]), float(found[1]), int(found[2])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--volumes", type=int, default=416)
+    parser.add_argument("--scaling", type=int, default=96)
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        write_cohort(folder / "cohort", subjects=4, repeats=0)
+        prepare(folder / "cohort", folder / "warm", workers=1, progress=False, table=None)
+        one_volume(folder / "cohort", options.rounds)
+        some = link(folder / "cohort", folder / "some", options.scaling)
+        one, two = [], []
+        for _ in range(3):
+            one.append(prepared(some, 1)[0])
+            two.append(prepared(some, 2)[0])
+        gain = [a / b for a, b in zip(one, two, strict=True)]
+        each = show(one, " ms", 1000 / options.scaling)
+        print(
+            f"prepare, {options.scaling} volumes: one process {show(one, ' s')} ({each} a volume, with hash and files),"
+        )
+        print(f"  two processes {show(two, ' s')}, gain {show(gain)}")
+        many = link(folder / "cohort", folder / "many", options.volumes)
+        took, peak, used = prepared(many, 1)
+        print(f"prepare, {used} volumes, one process: {took:.0f} s, peak memory {peak / 2**20:.0f} MiB")
+    imports = [
+        seconds(lambda: subprocess.run([sys.executable, "-c", "import geovae.mri"], check=True)) for _ in range(7)
+    ]
+    bare = [seconds(lambda: subprocess.run([sys.executable, "-c", ""], check=True)) for _ in range(7)]
+    print(f"import geovae.mri: {show(imports, ' s')} with the interpreter, which alone takes {show(bare, ' s')}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Figures of volumes: small enough, the right way round, and right in their numbers."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from geovae.figures import mri, mri_samples
+from tests.mri.originals import head
+
+T88 = np.array([[4.0, 0, 0, -86.5], [0, 4, 0, -121.5], [0, 0, 4, -73.5], [0, 0, 0, 1]])
+
+
+def png(figure):
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=100)
+    assert len(file.getvalue()) < 1_000_000
+    return np.asarray(Image.open(file).convert("RGB"))
+
+
+def brains(n=6):
+    """Noisy pictures (n, 208, 176) of the worst kind for PNG."""
+    base = np.kron(head()[:, :, 11].T / 2300, np.ones((9, 9)))[:208, :176]
+    return (np.random.default_rng(0).random((n, 208, 176)) * 0.2 + 0.8) * np.pad(base, ((0, 208 - len(base)), (0, 0)))
+
+
+def test_the_mosaic_is_small_and_may_hide_ids():
+    pictures = brains(60)
+    ids = [f"OAS1_{i:04d}_MR1" for i in range(60)]
+    figure = mri.cohort_mosaic(pictures, ids, cdr=[0.5, np.nan] * 30, ages=[70, np.nan] * 30)
+    png(figure)
+    titles = [ax.get_title() for ax in figure.axes]
+    assert titles[:2] == ["OAS1_0000_MR1\nCDR 0.5, 70 y", "OAS1_0001_MR1\nCDR -, age ?"]
+    assert sum(map(bool, titles)) == 48
+    hidden = mri.cohort_mosaic(pictures, ids, masked_ids=True, limit=3)
+    assert [ax.get_title() for ax in hidden.axes[:3]] == ["#1", "#2", "#3"]
+    with pytest.raises(ValueError, match=r"`ids` must be as many as the 60 pictures, got 1"):
+        mri.cohort_mosaic(pictures, ["a"])
+    with pytest.raises(ValueError, match=r"`pictures` must have shape \(n, h, w\)"):
+        mri.cohort_mosaic(pictures[0], ids)
+
+
+def test_mean_and_sd_are_those_of_numpy():
+    pictures = brains()
+    figure = mri.mean_and_sd(pictures)
+    png(figure)
+    shown = [ax.images[0].get_array() for ax in figure.axes if ax.images and ax.get_title()]
+    np.testing.assert_allclose(shown[0], pictures.mean(0))
+    np.testing.assert_allclose(shown[1], pictures.std(0), atol=1e-6)
+
+
+@pytest.mark.parametrize(("view", "letters"), [("neurological", "PAIS LRIS LRPA"), ("radiological", "APIS RLIS RLPA")])
+def test_orthogonal_views_put_the_left_where_the_letter_is(view, letters):
+    data = np.zeros((44, 52, 44), np.float32)
+    data[5:15, 30:40, 20:24] = 1  # left, in front
+    data[35:37, 30:40, 20:24] = 0.4
+    planes, meeting = mri.planes_at(data, T88)
+    figure = mri.orthogonal_views(planes, T88, meeting, view=view, title="OAS1_0001_MR1", lines=False)
+    assert ["".join(t.get_text() for t in ax.texts) for ax in figure.axes] == letters.split()
+    image = png(figure)
+    axial = figure.axes[2]
+    box = axial.get_window_extent().transformed(figure.transFigure.inverted())
+    h, w = image.shape[:2]
+    region = image[int((1 - box.y1) * h) : int((1 - box.y0) * h), int(box.x0 * w) : int(box.x1 * w)]
+    white = np.argwhere((region > 250).all(axis=2)).mean(axis=0) / region.shape[:2]
+    assert white[0] < 0.5  # the front is at the top
+    assert (white[1] < 0.5) == (view == "neurological")
+    assert axial.get_title() == "axial, z = 14 mm"
+    assert sorted(axial.get_xlim()) == [-88.5, 87.5]
+    assert axial.get_aspect() == 1
+
+
+def test_planes_at_a_point():
+    data = np.arange(44 * 52 * 44, dtype=np.float32).reshape(44, 52, 44)
+    planes, meeting = mri.planes_at(data, T88, mm=(-78.5, -121.5, 2.5))
+    assert meeting == (2, 0, 19)
+    np.testing.assert_array_equal(planes["coronal"], data[:, 0])
+    with pytest.raises(ValueError, match=r"the point \(0, 0, 300\) mm is outside the volume"):
+        mri.planes_at(data, T88, mm=(0, 0, 300))
+    with pytest.raises(ValueError, match=r"`view` must be neurological or radiological, got 'up'"):
+        mri.orthogonal_views(planes, T88, meeting, view="up")
+    with pytest.raises(ValueError, match=r"`planes` must be sagittal, coronal, axial, got axial"):
+        mri.orthogonal_views({"axial": data[:, :, 0]}, T88, meeting)
+
+
+def test_histograms():
+    before = np.random.default_rng(0).integers(0, 99, (5, 128))
+    edges = np.tile(np.linspace(0, 3000, 129), (5, 1))
+    figure = mri.histograms(before, edges, before)
+    png(figure)
+    assert len(figure.axes[1].lines) == 6
+
+
+def test_the_viewer_is_one_page_below_a_megabyte():
+    rng = np.random.default_rng(0)
+    data = np.kron(head((22, 26, 22)) / 2300, np.ones((4, 4, 4))) * (1 + 0.1 * rng.random((88, 104, 88)))
+    page = mri.viewer_html(data.astype(np.float32), T88 @ np.diag([0.5, 0.5, 0.5, 1]), title="OAS1_0001_MR1")
+    assert page.lstrip().startswith("<!DOCTYPE html>")
+    assert "OAS1_0001_MR1" in page
+    assert len(page) < 1_000_000
+    assert 'src="http' not in page
+
+
+def test_nearest_neighbours_are_found_and_shown():
+    real = brains(20)
+    generated = np.clip(real[[7, 3]] + 0.01, 0, 1)
+    rows, distances = mri_samples.nearest(generated, real)
+    assert rows.tolist() == [7, 3]
+    exact = [np.sqrt(((g - r) ** 2).mean()) for g, r in zip(generated, real[[7, 3]], strict=True)]
+    np.testing.assert_allclose(distances, exact, atol=1e-4)
+    figure = mri_samples.real_versus_generated(generated, real, ids=[f"s{i}" for i in range(20)])
+    png(figure)
+    assert figure.axes[2].get_title() == "s7"
+    with pytest.raises(ValueError, match=r"pictures must be \(m, h, w\) and \(n, h, w\)"):
+        mri_samples.nearest(generated, real[:, 1:])
+
+
+def test_the_gif_runs_there_and_back():
+    a, b = brains(2)
+    frames = np.stack([a * (1 - t) + b * t for t in np.linspace(0, 1, 12)])
+    data = mri_samples.interpolation_gif(frames)
+    assert data[:6] == b"GIF89a"
+    assert len(data) < 1_000_000
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.n_frames == 22
+        assert image.info["loop"] == 0
+        assert image.size == (176, 208)
+    with pytest.raises(ValueError, match=r"`frames` must have shape \(t, h, w\) with t at least 2"):
+        mri_samples.interpolation_gif(frames[:1])
+
+
+def test_the_latent_map_colours_by_age_and_cdr():
+    mu = np.random.default_rng(0).normal(size=(30, 5))
+    cdr = [np.nan, 0, 0.5] * 10
+    figure = mri_samples.latent_map_of_cohort(mu, ages=[np.nan, *range(29)], cdr=cdr)
+    png(figure)
+    labels = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
+    assert labels == ["not assessed", "CDR 0", "CDR 0.5"]
+    png(mri_samples.latent_map_of_cohort(mu[:, :1], ages=range(30), cdr=cdr))
+    with pytest.raises(ValueError, match=r"must be equally many: \(30, 5\), 29, 30"):
+        mri_samples.latent_map_of_cohort(mu, ages=range(29), cdr=cdr)

@@ -1,0 +1,292 @@
+"""The whole way: trees in, npz out; resumed, parallel, spoilt; and what the loader makes of it."""
+
+import json
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+from openpyxl import Workbook
+
+from geovae.data.oasis import load
+from geovae.mri import InputProblems, check_npz, discover, inspect, load_state, prepare, process, read_volume
+from tests.mri.originals import head, oasis_tree, to_axes, write_pair
+
+FILES = ("OASIS.npz", "manifest.csv", "qc_table.csv", "prepare.json")
+
+
+def arrays(root):
+    with np.load(root / "oasis" / "OASIS.npz") as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """A second tree, with other header choices, and an xlsx table."""
+    lines = oasis_tree(tmp_path / "in", n=6)
+    book = Workbook()
+    for line in lines:
+        book.active.append(line)
+    book.save(tmp_path / "in" / "oasis_cross-sectional.xlsx")
+    return tmp_path / "in", {"spacing": 8.0, "shape": (22, 26, 22), "workers": 1, "progress": False}
+
+
+def test_the_cohort_becomes_an_npz_with_everything_in_it(cohort, tmp_path, small):
+    source, truths = cohort
+    report = prepare(source, tmp_path, **small)
+    first = [t for t in truths if t.visit == 1]
+    assert report["counts"]["used"] == len(first) == 8
+    assert report["counts"]["slices"] == 8
+    assert report["problems"] == []
+    assert json.loads((tmp_path / "oasis" / "prepare.json").read_text()) == report
+    assert check_npz(report["files"]["npz"]) == []
+    found = arrays(tmp_path)
+    assert found["x_train"].shape == (8, 52, 44, 1)
+    assert found["x_train"].dtype == np.uint8
+    assert found["ids"].tolist() == [t.id for t in first]
+    assert found["subjects"].tolist() == [t.subject for t in first]
+    np.testing.assert_array_equal(found["cdr"], np.array([t.cdr for t in first], np.float32))
+    np.testing.assert_array_equal(found["age"], [t.age for t in first])
+    assert found["sex"].tolist() == [t.sex for t in first]
+    expected = [-1 if np.isnan(t.cdr) else {0: 0, 0.5: 1, 1: 2, 2: 3}[t.cdr] for t in first]
+    assert found["y_train"].tolist() == expected
+    assert found["affines"].shape == (8, 4, 4)
+    settings = json.loads(str(found["settings"]))
+    assert settings["view"] == "neurological"
+    numbers = json.loads(str(found["volumes"]))[first[0].id]
+    assert [step["step"] for step in numbers["history"]] == ["read", "canonical", "normalise", "crop"]
+    manifest = (tmp_path / "oasis" / "manifest.csv").read_text().splitlines()
+    assert len(manifest) == 9
+    assert (tmp_path / "oasis" / "qc_table.csv").read_text().count("OAS1_") == 8
+
+
+def test_equal_input_gives_equal_bytes_with_two_processes(cohort, tmp_path, small):
+    one = prepare(cohort[0], tmp_path / "one", **small)
+    two = prepare(cohort[0], tmp_path / "two", **{**small, "workers": 2})
+    assert one["input_hash"] == two["input_hash"]
+    same = [(tmp_path / part / "oasis" / "OASIS.npz").read_bytes() for part in ("one", "two")]
+    assert same[0] == same[1]
+
+
+def test_the_pictures_are_planes_of_the_volumes(cohort, tmp_path, small):
+    prepare(cohort[0], tmp_path, **small, at=(-13.0, 22.0), unit="mm", quantisation="volume")
+    found = arrays(tmp_path)
+    assert found["slice_mm"].tolist() == [-13.5, 22.5] * 8
+    assert found["ids"][:2].tolist() == ["OAS1_0001_MR1"] * 2
+    session = discover(cohort[0])[0][0]
+    stored = np.asarray(nib.AnalyzeImage.from_filename(session.path).dataobj)[..., 0].astype(float)
+    inside = stored[stored > 0]
+    low, high = inside.min(), np.percentile(inside, 99.5)
+    k = round((22.5 + 73.5) / 4)
+    expected = np.rint(255 * np.clip((stored[::-1, :, k] - low) / (high - low), 0, 1))
+    np.testing.assert_allclose(found["x_train"][1, ..., 0], np.rot90(expected), atol=1)
+
+
+def test_a_second_tree_written_by_others(foreign, tmp_path):
+    source, options = foreign
+    report = prepare(source, tmp_path / "out", **options, repeats="keep")
+    found = arrays(tmp_path / "out")
+    assert found["ids"].tolist()[:3] == ["OAS1_0002_MR1", "OAS1_0005_MR1", "OAS1_0005_MR2"]
+    assert report["counts"]["subjects"] == 6
+    assert len(set(found["split"][1:3])) == 1  # both visits of a subject together
+    left, right = found["x_train"][:, :, :11, 0], found["x_train"][:, :, 11:, 0]
+    assert (left.mean(axis=(1, 2)) > right.mean(axis=(1, 2)) + 5).all()  # the left was made brighter
+    np.testing.assert_allclose(found["affines"][0][:3, 3][:2], [-84.5, -119.5])
+
+
+def test_the_loader_takes_what_is_written(foreign, tmp_path):
+    """At the full 208 x 176, from 8 mm: padding does not care."""
+    source, options = foreign
+    prepare(source, tmp_path, **{**options, "shape": (176, 208, 22)})
+    splits = load(root=str(tmp_path), val_fraction=0.34)
+    assert len(splits.train) + len(splits.val) == 6
+
+
+def test_finished_subjects_are_not_done_again(cohort, tmp_path, small):
+    first = prepare(cohort[0], tmp_path, **small)
+    states = sorted((tmp_path / "oasis" / "subjects").glob("*.npz"))
+    before = [path.stat().st_mtime_ns for path in states]
+    states[2].unlink()
+    states[4].write_bytes(states[4].read_bytes()[:500])  # killed while it was written, by a file system that allows it
+    content = (tmp_path / "oasis" / "OASIS.npz").read_bytes()
+    second = prepare(cohort[0], tmp_path, **small)
+    assert second["counts"]["resumed"] == 6
+    assert first["input_hash"] == second["input_hash"]
+    assert (tmp_path / "oasis" / "OASIS.npz").read_bytes() == content
+    after = [path.stat().st_mtime_ns for path in states]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [i not in (2, 4) for i in range(8)]
+    assert prepare(cohort[0], tmp_path, **small, resume=False)["counts"]["resumed"] == 0
+    assert prepare(cohort[0], tmp_path, **small, view="radiological")["counts"]["resumed"] == 0
+    assert not list(tmp_path.rglob("*.partial*"))
+
+
+def spoil(source):
+    """Bad volumes and a bad table at once."""
+    images = sorted(source.rglob("*.img"))
+    images[0].write_bytes(images[0].read_bytes()[:-7])
+    images[3].with_suffix(".hdr").unlink()
+    write_pair(images[4].with_suffix(""), np.full((44, 52, 44), 9, np.int16), pixdim=(4.0, 4.0, 4.0))
+    table = next(source.glob("oasis_*.csv"))
+    lines = table.read_text().splitlines()
+    table.write_text(
+        "\n".join([*lines[:-1], lines[2], "OAS1_0400_MR1,F,R,70,,,,0.3,,,,N/A", "OAS1_0401_MR1" + "," * 11])
+    )
+
+
+def test_all_problems_are_reported_at_once_and_nothing_is_half_written(cohort, tmp_path, small):
+    shutil.copytree(cohort[0], tmp_path / "in")
+    spoil(tmp_path / "in")
+    with pytest.raises(InputProblems, match=r"problems in the input") as caught:
+        prepare(tmp_path / "in", tmp_path / "out", **small)
+    text = str(caught.value)
+    for sentence in (
+        "OAS1_0001_MR1: `OAS1_0001_MR1_mpr_n4_anon_111_t88_masked_gfc.img` holds",
+        "is missing, the partner of",
+        "constant: every voxel is 9",
+        "OAS1_0400_MR1: CDR must be one of 0, 0.5, 1, 2, 3 or blank, got 0.3",
+        "duplicate id",
+        "a volume without a row in the table",
+        "table: 1 row without a volume (OAS1_0401_MR1)",
+    ):
+        assert sentence in text
+    assert not any((tmp_path / "out" / "oasis" / name).exists() for name in FILES)
+
+
+def test_skip_leaves_bad_sessions_out_and_warns(cohort, tmp_path, small):
+    shutil.copytree(cohort[0], tmp_path / "in")
+    spoil(tmp_path / "in")
+    with pytest.warns(UserWarning, match="The sessions named are left out"):
+        report = prepare(tmp_path / "in", tmp_path / "out", **small, on_error="skip")
+    assert report["counts"]["left_out"] > 0
+    assert len(report["problems"]) > 4
+    assert check_npz(report["files"]["npz"]) == []
+    assert "OAS1_0001_MR1" not in arrays(tmp_path / "out")["ids"]
+
+
+def test_skip_with_nothing_left_is_an_error(tmp_path):
+    image = write_pair(tmp_path / "in" / "a", head())
+    image.write_bytes(b"")
+    with pytest.raises(InputProblems, match="no sound volume is left"):
+        prepare(tmp_path / "in", tmp_path, table=None, on_error="skip", progress=False)
+
+
+def test_mixed_shapes_are_a_problem_unless_a_shape_is_given(tmp_path):
+    for name, shape in (("a", (20, 24, 22)), ("b", (22, 26, 24)), ("c", (20, 24, 22))):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        nib.save(nib.Nifti1Image(head(shape), np.eye(4)), tmp_path / "in" / f"{name}.nii")
+    options = {"table": None, "workers": 1, "progress": False}
+    with pytest.raises(InputProblems, match=r"the images have mixed shapes .* pass `shape`"):
+        prepare(tmp_path / "in", tmp_path, **options, shape=None)
+    with pytest.warns(UserWarning, match="mixed shapes"):
+        report = prepare(tmp_path / "in", tmp_path, **options, shape=None, on_error="skip")
+    assert report["counts"]["used"] == 2
+    assert prepare(tmp_path / "in", tmp_path, **options, shape=(20, 20, 20))["counts"]["used"] == 3
+
+
+def test_an_oblique_volume_is_taken_with_a_warning(tmp_path):
+    affine = np.eye(4)
+    c, s = np.cos(0.2), np.sin(0.2)
+    affine[:2, :2] = [[c, -s], [s, c]]
+    (tmp_path / "in").mkdir()
+    for name in "ab":
+        nib.save(nib.Nifti1Image(head(), affine), tmp_path / "in" / f"{name}.nii.gz")
+    report = prepare(tmp_path / "in", tmp_path, table=None, shape=(24, 24, 24), progress=False, workers=1)
+    assert "a: the grid is oblique by 11.5 degrees" in report["warnings"][0]
+    assert report["counts"]["label_-1"] == 2
+
+
+def test_masks_from_files_and_their_mismatch(tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    data = head()
+    for name in "ab":
+        folder = source / f"sub-{name}" / "anat"
+        folder.mkdir(parents=True)
+        nib.save(nib.Nifti1Image(data + 50, np.eye(4)), folder / f"sub-{name}_T1w.nii.gz")
+        nib.save(nib.Nifti1Image((data > 0).astype(np.uint8), np.eye(4)), folder / f"sub-{name}_mask.nii.gz")
+    options = {"table": None, "workers": 1, "progress": False, "mask": "file", "mask_pattern": "{subject}_mask.nii.gz"}
+    report = prepare(source, tmp_path, **options, shape=(20, 24, 22), stripped=True, percentiles=(1, 99))
+    assert report["counts"]["used"] == 2
+    assert (arrays(tmp_path)["x_train"][:, 0] == 0).all()
+    nib.save(nib.Nifti1Image((data > 0).astype(np.uint8)[1:], np.eye(4)), folder / "sub-b_mask.nii.gz")
+    with pytest.raises(InputProblems, match=r"sub-b_MR1: the mask has shape \(19, 24, 22\), the volume \(20, 24, 22\)"):
+        prepare(source, tmp_path, **options, shape=(20, 24, 22))
+
+
+def test_volumes_as_arrays_and_as_nifti(cohort, tmp_path, small):
+    prepare(cohort[0], tmp_path, **small, arrays="npy", arrays_spacing=8.0)
+    array = np.load(tmp_path / "oasis" / "volumes" / "OAS1_0001_MR1.npy")
+    assert array.shape == (22, 26, 22)
+    assert array.dtype == np.uint8
+    prepare(cohort[0], tmp_path, **small, arrays="nii.gz")
+    image = nib.load(tmp_path / "oasis" / "volumes" / "OAS1_0001_MR1.nii.gz")
+    done = process(discover(cohort[0])[0][0], spacing=4.0, shape=(44, 52, 44))
+    np.testing.assert_array_equal(image.get_fdata(dtype=np.float32), done.volume.data)
+    np.testing.assert_array_equal(image.affine, done.volume.affine)
+    np.testing.assert_array_equal(read_volume(tmp_path / "oasis/volumes/OAS1_0001_MR1.nii.gz").data, done.volume.data)
+
+
+def test_bad_options_have_their_sentence(cohort, tmp_path, small):
+    for options, sentence in (
+        ({"on_error": "ask"}, "`on_error` must be fail or skip, got 'ask'"),
+        ({"arrays": "mat"}, "`arrays` must be none, npy or nii.gz, got 'mat'"),
+        ({"workers": 0}, "`workers` must be at least 1, got 0"),
+        ({"val_fraction": 1.0}, "below 1 together, got 1 and 0"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            prepare(cohort[0], tmp_path, **{**small, **options})
+
+
+def test_a_slice_outside_or_empty_is_reported_for_its_session(cohort, tmp_path, small):
+    with pytest.raises(InputProblems, match=r"OAS1_0001_MR1: the axial slice at 200 \(mm\) is outside the volume"):
+        prepare(cohort[0], tmp_path, **small, at=(200,), unit="mm")
+    with pytest.raises(InputProblems, match=r"OAS1_0001_MR1: the slice is empty: every value is 0"):
+        prepare(cohort[0], tmp_path, **small, at=(43,), unit="index")
+
+
+def test_a_turned_volume_is_suspect_in_the_table(cohort, tmp_path, small):
+    shutil.copytree(cohort[0], tmp_path / "in")
+    path = sorted((tmp_path / "in").rglob("*.img"))[3]
+    data = np.fromfile(path, ">i2").reshape((44, 52, 44), order="F")
+    path.write_bytes(data[:, ::-1].tobytes(order="F"))
+    prepare(tmp_path / "in", tmp_path, **small)
+    lines = (tmp_path / "oasis" / "qc_table.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines if "mirrored_front_back" in line] == [path.name[:13]]
+
+
+def test_states_hold_what_figures_need(cohort, tmp_path, small):
+    prepare(cohort[0], tmp_path, **small)
+    path = tmp_path / "oasis" / "subjects" / "OAS1_0001_MR1.npz"
+    state = load_state(path)
+    assert state["plane_axial"].shape == (44, 52)
+    assert state["plane_sagittal"].shape == (52, 44)
+    assert state["before"].sum() == 11 * 13 * 11
+    assert load_state(path, "another key") is None
+    assert load_state(tmp_path / "none.npz") is None
+
+
+def test_inspection_shows_found_beside_expected(cohort, foreign, tmp_path):
+    text = inspect(cohort[0])
+    for line in (
+        "visits: MR1 8, MR2 1   [OASIS-1: MR1 416, MR2 20]",
+        "analyze int16 big-endian 9",
+        "origin bytes: b'          ' 9",
+        "stored 4-D 9",
+        "axes LAS by table",
+        "none in what was looked at",
+    ):
+        assert line in text
+    other = inspect(foreign[0])
+    assert "analyze float32 little-endian 7" in other
+    assert "b'1234567890' 7" in other
+    spoil(shutil.copytree(cohort[0], tmp_path / "spoilt"))
+    assert "duplicate id" in inspect(tmp_path / "spoilt")
+
+
+def test_volumes_whose_axes_the_table_would_get_wrong_are_refused(tmp_path):
+    """A T88 volume stored at another size is no T88_111 volume: the table must not be guessed at."""
+    place = tmp_path / "in" / "OAS1_0001_MR1_mpr_n4_anon_111_t88_masked_gfc"
+    write_pair(place, to_axes(head(), "LAS"))
+    with pytest.raises(InputProblems, match=r"is not that of t88_masked, \(176, 208, 176\)"):
+        prepare(tmp_path / "in", tmp_path, table=None, progress=False, workers=1)
+    assert not (tmp_path / "oasis" / "OASIS.npz").exists()
