@@ -6,8 +6,8 @@
 from typing import Any
 
 import mlflow
-import mlflow.pyfunc
 import torch
+from mlflow.pyfunc import PythonModel
 
 from geovae.checkpoint import SavedModel, load_model
 from geovae.images import to_uint8
