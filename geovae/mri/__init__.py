@@ -14,6 +14,7 @@ from geovae.mri.intensity import normalise, unscale
 from geovae.mri.mask import brain_mask
 from geovae.mri.orient import canonical, resample
 from geovae.mri.pipeline import Processed, process
+from geovae.mri.prepared import Prepared, read_prepared
 from geovae.mri.preparing import prepare
 from geovae.mri.problems import InputProblems, Problem
 from geovae.mri.qc import qc_rows
@@ -29,6 +30,7 @@ from geovae.mri.volume import Volume
 __all__ = [
     "InputProblems",
     "Plane",
+    "Prepared",
     "Problem",
     "Processed",
     "Row",
@@ -52,6 +54,7 @@ __all__ = [
     "process",
     "qc_rows",
     "quantise",
+    "read_prepared",
     "read_table",
     "read_volume",
     "resample",

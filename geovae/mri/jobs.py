@@ -44,7 +44,7 @@ def run_one(job: tuple[Session, Path, dict[str, Any], dict[str, Any], bool]) -> 
         if state is not None and array_path(path, extra["arrays"]).exists():
             return session.id, outcome | summary(state) | {"resumed": True}
         done = process(session, **steps)
-        write_array(done.volume, array_path(path, extra["arrays"]), extra)
+        done.numbers.update(write_array(done.volume, array_path(path, extra["arrays"]), extra))
         save_state(path, key, input_digest(session), done)
         state = load_state(path, key)
         assert state is not None
@@ -55,17 +55,18 @@ def run_one(job: tuple[Session, Path, dict[str, Any], dict[str, Any], bool]) -> 
         return session.id, outcome | {"problems": [str(error)]}
 
 
-def write_array(volume: Volume, path: Path, extra: dict[str, Any]) -> None:
-    """Write a volume in [0, 1] as uint8 `.npy` (x, y, z) or as `.nii.gz` (0 to 1), if one of them is wanted."""
+def write_array(volume: Volume, path: Path, extra: dict[str, Any]) -> dict[str, Any]:
+    """Write a volume in [0, 1] as uint8 `.npy` (x, y, z) or as `.nii.gz` (0 to 1), if wanted; return its affine."""
     if extra["arrays"] == "none":
-        return
+        return {}
     if extra["arrays_spacing"] is not None:
         volume = resample(volume, extra["arrays_spacing"])
     if extra["arrays"] == "nii.gz":
         write_nifti(volume, path)
-        return
-    with atomic(path) as partial:
-        np.save(partial, np.rint(volume.data * 255).astype(np.uint8))
+    else:
+        with atomic(path) as partial:
+            np.save(partial, np.rint(volume.data * 255).astype(np.uint8))
+    return {"array_affine": volume.affine.tolist()}
 
 
 def state_path(folder: Path, session: Session) -> Path:

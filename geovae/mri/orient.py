@@ -19,7 +19,10 @@ def canonical(volume: Volume) -> Volume:
     moves = io_orientation(volume.affine)
     affine = volume.affine @ inv_ornt_aff(moves, volume.shape)
     axes = "".join(aff2axcodes(volume.affine))
-    return volume.after("canonical", apply_orientation(volume.data, moves), affine, axes_before=axes)
+    angle = round(obliquity(volume.affine), 2)
+    return volume.after(
+        "canonical", apply_orientation(volume.data, moves), affine, axes_before=axes, obliquity_degrees=angle
+    )
 
 
 def needs_resampling(volume: Volume, spacing: float) -> bool:

@@ -15,7 +15,7 @@ from geovae.mri.orient import canonical, resample
 from geovae.mri.quantise import Quantisation, quantise
 from geovae.mri.read import read_volume
 from geovae.mri.slices import Axis, Unit, View, cut_plane, cut_planes, to_image
-from geovae.mri.validate import check_affine, check_mask, check_values, oblique_warning, obliquity, raise_if
+from geovae.mri.validate import check_affine, check_mask, check_values, oblique_warning, raise_if
 from geovae.mri.volume import Volume
 
 T88_SHAPE = (176, 208, 176)
@@ -74,7 +74,8 @@ def process(
     volume, warnings = prepare_volume(session, affine, spacing)
     brain = session_mask(session, volume, affine, spacing, mask)
     raise_if(check_mask(brain))
-    numbers = {"obliquity_degrees": round(obliquity(volume.affine), 2), **brain_numbers(volume, brain)}
+    angle = next(step["obliquity_degrees"] for step in volume.history if step["step"] == "canonical")
+    numbers = {"obliquity_degrees": angle, **brain_numbers(volume, brain)}
     sample = volume.data[::THUMB_STEP, ::THUMB_STEP, ::THUMB_STEP]
     inside = brain[::THUMB_STEP, ::THUMB_STEP, ::THUMB_STEP]
     before = np.histogram(sample, bins=BINS)
@@ -107,6 +108,10 @@ def prepare_volume(session: Session, affine: AffinePolicy, spacing: float | None
     volume = read_volume(session.path, affine=affine, product=session.product)
     raise_if([*check_values(volume.data), *check_affine(volume.affine)])
     warnings = oblique_warning(volume.affine)
+    if volume.history[0]["format"] == "analyze" and volume.history[0]["affine"] == "header":
+        warnings.append(
+            "Analyze says nothing of left and right: LAS is assumed, as nibabel does; check, or see `affine`"
+        )
     volume = canonical(volume)
     return (volume if spacing is None else resample(volume, spacing)), warnings
 

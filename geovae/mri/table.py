@@ -134,7 +134,12 @@ def _visits(sessions: Sequence[Session], repeats: Repeats) -> tuple[list[Session
     if repeats not in ("drop", "keep", "fail"):
         raise ValueError(f"`repeats` must be drop, keep or fail, got {repeats!r}")
     first = {s.subject for s in sessions if s.visit == 1}
-    kept, problems = [], []
+    kept: list[Session] = []
+    problems: list[Problem] = []
+    later = [s.id for s in sessions if s.visit > 1 and s.subject in first]
+    if later and repeats == "drop":
+        sentence = f"{count(len(later), 'repeat scan')} dropped ({some(later)}): pass repeats='keep' to use them"
+        problems.append(Problem("visits", sentence, warning=True))
     for session in sessions:
         if session.visit == 1 or (session.subject in first and repeats == "keep"):
             kept.append(session)

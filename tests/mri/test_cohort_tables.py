@@ -193,8 +193,13 @@ def test_repeat_scans(tmp_path, repeats, kept):
     sessions = sessions_of(tmp_path, "OAS1_0001_MR1", "OAS1_0001_MR2")
     pairs, problems = join(sessions, [Row("OAS1_0001_MR1"), Row("OAS1_0001_MR2")], repeats)
     assert len(pairs) == kept
-    expected = ["OAS1_0001_MR2: unexpected MR2: pass repeats='drop' or 'keep'"] if repeats == "fail" else []
-    assert [str(p) for p in problems] == expected
+    expected = {
+        "drop": ["visits: 1 repeat scan dropped (OAS1_0001_MR2): pass repeats='keep' to use them"],
+        "keep": [],
+        "fail": ["OAS1_0001_MR2: unexpected MR2: pass repeats='drop' or 'keep'"],
+    }
+    assert [str(p) for p in problems] == expected[repeats]
+    assert [p.warning for p in problems] == [True] * (repeats == "drop") + [False] * (repeats == "fail")
 
 
 def test_an_mr2_alone_is_unexpected(tmp_path):

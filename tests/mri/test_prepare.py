@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 
 import nibabel as nib
 import numpy as np
@@ -9,7 +12,17 @@ import pytest
 from openpyxl import Workbook
 
 from geovae.data.oasis import load
-from geovae.mri import InputProblems, check_npz, discover, inspect, load_state, prepare, process, read_volume
+from geovae.mri import (
+    InputProblems,
+    check_npz,
+    discover,
+    inspect,
+    load_state,
+    prepare,
+    process,
+    read_prepared,
+    read_volume,
+)
 from tests.mri.originals import head, oasis_tree, to_axes, write_pair
 
 FILES = ("OASIS.npz", "manifest.csv", "qc_table.csv", "prepare.json")
@@ -120,6 +133,23 @@ def test_finished_subjects_are_not_done_again(cohort, tmp_path, small):
     assert not list(tmp_path.rglob("*.partial*"))
 
 
+def test_a_kill_loses_at_most_the_volume_in_work(cohort, tmp_path, small):
+    code = f"from geovae.mri import prepare; prepare({str(cohort[0])!r}, {str(tmp_path)!r}, **{small!r})"
+    states = tmp_path / "oasis" / "subjects"
+    run = subprocess.Popen([sys.executable, "-c", code])
+    while run.poll() is None and not list(states.glob("OAS1_*.npz")):
+        time.sleep(0.005)
+    run.kill()
+    run.wait()
+    finished = len(list(states.glob("OAS1_*.npz")))
+    assert finished >= 1
+    report = prepare(cohort[0], tmp_path, **small)
+    assert report["counts"]["resumed"] == finished
+    prepare(cohort[0], tmp_path / "other", **small)
+    same = [(root / "oasis" / "OASIS.npz").read_bytes() for root in (tmp_path, tmp_path / "other")]
+    assert same[0] == same[1]
+
+
 def spoil(source):
     """Bad volumes and a bad table at once."""
     images = sorted(source.rglob("*.img"))
@@ -192,7 +222,15 @@ def test_an_oblique_volume_is_taken_with_a_warning(tmp_path):
         nib.save(nib.Nifti1Image(head(), affine), tmp_path / "in" / f"{name}.nii.gz")
     report = prepare(tmp_path / "in", tmp_path, table=None, shape=(24, 24, 24), progress=False, workers=1)
     assert "a: the grid is oblique by 11.5 degrees" in report["warnings"][0]
+    assert read_prepared(tmp_path).volumes["a"]["obliquity_degrees"] == pytest.approx(11.46)
     assert report["counts"]["label_-1"] == 2
+
+
+def test_analyze_without_a_table_of_affines_is_warned_of(tmp_path):
+    for name in "ab":
+        write_pair(tmp_path / "in" / name, head())
+    report = prepare(tmp_path / "in", tmp_path, table=None, shape=(20, 24, 22), progress=False, workers=1)
+    assert "a: Analyze says nothing of left and right: LAS is assumed" in report["warnings"][0]
 
 
 def test_masks_from_files_and_their_mismatch(tmp_path):
@@ -218,6 +256,8 @@ def test_volumes_as_arrays_and_as_nifti(cohort, tmp_path, small):
     array = np.load(tmp_path / "oasis" / "volumes" / "OAS1_0001_MR1.npy")
     assert array.shape == (22, 26, 22)
     assert array.dtype == np.uint8
+    affine = read_prepared(tmp_path).volumes["OAS1_0001_MR1"]["array_affine"]
+    np.testing.assert_array_equal(affine, [[8, 0, 0, -84.5], [0, 8, 0, -119.5], [0, 0, 8, -71.5], [0, 0, 0, 1]])
     prepare(cohort[0], tmp_path, **small, arrays="nii.gz")
     image = nib.load(tmp_path / "oasis" / "volumes" / "OAS1_0001_MR1.nii.gz")
     done = process(discover(cohort[0])[0][0], spacing=4.0, shape=(44, 52, 44))
@@ -261,6 +301,16 @@ def test_states_hold_what_figures_need(cohort, tmp_path, small):
     assert state["plane_axial"].shape == (44, 52)
     assert state["plane_sagittal"].shape == (52, 44)
     assert state["before"].sum() == 11 * 13 * 11
+    found = read_prepared(tmp_path, limit=3)
+    assert found.sessions == ["OAS1_0001_MR1", "OAS1_0002_MR1", "OAS1_0003_MR1"]
+    assert found.pictures.shape == (8, 52, 44)
+    assert found.before.shape == found.after.shape == (3, 128)
+    assert found.meetings.tolist() == [[22, 26, 22]] * 3
+    done = process(discover(cohort[0])[0][0], spacing=4.0, shape=(44, 52, 44))
+    np.testing.assert_array_equal(found.planes[0]["coronal"], np.rint(done.volume.data[:, 26] * 255))
+    np.testing.assert_array_equal(found.grid_affines[0], done.volume.affine)
+    with pytest.raises(FileNotFoundError, match="call geovae.mri.prepare first"):
+        read_prepared(tmp_path / "none")
     assert load_state(path, "another key") is None
     assert load_state(tmp_path / "none.npz") is None
 
