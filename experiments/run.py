@@ -310,7 +310,7 @@ def _track_data(tracker: Tracker, name: str, splits: Splits) -> None:
         tracker.dataset(
             name=name, digest=splits.digest, source=splits.source, context=context, shape=tuple(part.images.shape)
         )
-    tracker.metrics({f"data/n_{context}": len(part) for context, part in splits.parts().items()})
+    tracker.params({f"n_{context}": len(part) for context, part in splits.parts().items()})
 
 
 def _track_epoch(tracker: Tracker, record: Any) -> None:

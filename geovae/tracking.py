@@ -167,6 +167,11 @@ class MlflowTracker:
         return self._delivery.run_id
 
     @property
+    def experiment_id(self) -> str | None:
+        """The MLflow experiment in which children are made."""
+        return self._experiment_id
+
+    @property
     def output(self) -> Path:
         """The folder of the run's own files."""
         return self._output

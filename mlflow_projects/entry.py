@@ -85,10 +85,21 @@ def open_run(name: str) -> MlflowTracker:
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)
     if run_id is None:
         experiment = mlflow.set_experiment(EXPERIMENT).experiment_id
+        show_training_runs(experiment)
         output = writable(RUNS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
         return MlflowTracker(output, experiment_id=experiment, name=name, tags={"mlflow.source.name": name})
     experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or mlflow.get_run(run_id).info.experiment_id
+    show_training_runs(experiment)
     return MlflowTracker(writable(RUNS / run_id), run_id=run_id, experiment_id=experiment)
+
+
+def show_training_runs(experiment_id: str) -> None:
+    """Let the UI open the experiment on its training runs: without this tag it takes every experiment for GenAI."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient()
+    if "mlflow.experimentKind" not in client.get_experiment(experiment_id).tags:
+        client.set_experiment_tag(experiment_id, "mlflow.experimentKind", "custom_model_development")
 
 
 def describe_run(name: str, config: Config, tracker: MlflowTracker, output: Path | None = None) -> Path:

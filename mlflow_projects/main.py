@@ -36,7 +36,9 @@ def main(flags: Sequence[str]) -> None:
             f"of the next model, {second.run} with the {second.sampler} sampler."
         )
         _register(result)
-    print(f"See it all: make ui    (mlflow ui --backend-store-uri {entry.tracking_uri()})")
+        experiment = tracker.experiment_id
+    print(f"See it all: make ui    (mlflow server --backend-store-uri {entry.tracking_uri()} --host 127.0.0.1)")
+    print(f"and open http://127.0.0.1:5000/#/experiments/{experiment}/runs?workflowType=machine_learning")
 
 
 def _register(result: Result) -> None:
