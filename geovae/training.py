@@ -5,8 +5,11 @@ to go on bit for bit (weights, optimizer, schedule, random state) lives in `Trai
 """
 
 import math
+import os
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -14,13 +17,17 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from geovae.batches import Batches
 from geovae.images import to_float
+
+Losses = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class EpochRecord:
     """What one epoch did: mean losses over the training and validation images, in nats or squared units.
 
+    With clipping, `train` also has `grad_norm`, the mean norm of the gradients before it.
     `time` is seconds since the Unix epoch at the record's end, `seconds` the epoch's duration, validation included.
     """
 
@@ -90,9 +97,18 @@ class TrainState:
         self.model.load_state_dict(_below("model.", tensors))
         self.best = _below("best.", tensors)
         self.optimizer.load_state_dict({"state": moments, "param_groups": meta["param_groups"]})
+        _match_layouts(self.optimizer)
         self.scheduler.load_state_dict(meta["scheduler"])
         self.generator.set_state(tensors["generator"].cpu())
         self.history = [EpochRecord(**record) for record in meta["history"]]
+
+
+def _match_layouts(optimizer: torch.optim.Optimizer) -> None:
+    """Give moments the memory layout of their parameters: a file keeps values, and fused Adam walks through memory."""
+    for parameter, moments in optimizer.state.items():
+        for name, value in moments.items():
+            if value.shape == parameter.shape:
+                moments[name] = torch.empty_like(parameter).copy_(value)
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -110,6 +126,12 @@ class Trainer:
         plateau_factor: what it is multiplied by, between 0 and 1.
         early_stop: epochs without a better validation loss before training ends; none for never.
         precision: `fp32`, or `bf16` for automatic mixed precision.
+        clip_grad_norm: largest norm of the gradient of all parameters together, longer ones are scaled; none for any.
+        channels_last: keep images and filters with the channels innermost, which suits convolutions on recent GPUs.
+        compile: compile the loss with torch.compile; the first steps take a minute or more. It needs a C++ compiler.
+        deterministic: refuse operations whose result differs from run to run on a GPU.
+        stream: copy training images to the GPU in chunks instead of keeping them there; none: when they would take more
+            than half of its free memory. On a CPU it does nothing.
     """
 
     def __init__(
@@ -122,6 +144,11 @@ class Trainer:
         plateau_factor: float = 0.5,
         early_stop: int | None = None,
         precision: Literal["fp32", "bf16"] = "fp32",
+        clip_grad_norm: float | None = None,
+        channels_last: bool = False,
+        compile: bool = False,
+        deterministic: bool = False,
+        stream: bool | None = None,
     ) -> None:
         for name, value in {"epochs": epochs, "batch_size": batch_size, "early_stop": early_stop}.items():
             if value is not None and value < 1:
@@ -134,6 +161,8 @@ class Trainer:
             raise ValueError(f"`plateau_factor` must lie between 0 and 1, got {plateau_factor}")
         if precision not in ("fp32", "bf16"):
             raise ValueError(f"`precision` must be fp32 or bf16, got {precision!r}")
+        if clip_grad_norm is not None and not 0 < clip_grad_norm < math.inf:
+            raise ValueError(f"`clip_grad_norm` must be positive and finite, got {clip_grad_norm}")
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -141,10 +170,16 @@ class Trainer:
         self.plateau_factor = plateau_factor
         self.early_stop = early_stop
         self.precision = precision
+        self.clip_grad_norm = clip_grad_norm
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.compile = compile
+        self.deterministic = deterministic
+        self.stream = stream
 
     def start(self, model: nn.Module, *, seed: int = 0) -> TrainState:
         """Return the state before the first epoch; shuffling and latent noise are drawn from `seed`."""
         device = next(model.parameters()).device
+        model.to(memory_format=self.memory_format)  # type: ignore[call-overload]  # before the optimizer: its moments take the parameters' layout
         optimizer = torch.optim.Adam(model.parameters(), lr=self.learning_rate, fused=True)
         scheduler = ReduceLROnPlateau(optimizer, factor=self.plateau_factor, patience=self.plateau_patience)
         return TrainState(model, optimizer, scheduler, Generator(device).manual_seed(seed))
@@ -166,15 +201,20 @@ class Trainer:
                 f"use at most {len(train)}"
             )
         device = next(state.model.parameters()).device
-        train, val = train.to(device), val.to(device)
+        self._check_place(state.model, device)
+        train_batches = Batches(train, device, self.batch_size, self.stream)
+        val_batches = Batches(val, device, self.batch_size, self.stream)
+        loss: Any = state.model.loss
+        loss = torch.compile(loss) if self.compile else loss
         if not state.history:
-            _tell(state.model, "prepare", train, state.generator)
+            _tell(state.model, "prepare", train_batches.images, state.generator)
         while state.epoch < self.epochs and not self._stalled(state):
             started = time.perf_counter()
-            _tell(state.model, "begin_epoch", state.epoch + 1)
-            train_losses = self._train_epoch(state, train)
-            _tell(state.model, "end_epoch", train)
-            val_losses = self._validate(state.model, val, state.epoch)
+            with _deterministic(self.deterministic):
+                _tell(state.model, "begin_epoch", state.epoch + 1)
+                train_losses = self._train_epoch(state, loss, train_batches)
+                _tell(state.model, "end_epoch", train_batches.images)
+                val_losses = self._validate(state.model, loss, val_batches, state.epoch)
             learning_rate = state.optimizer.param_groups[0]["lr"]
             best = not state.history or val_losses["loss"] < state.best_record.val["loss"]
             self._check_finite(state.epoch + 1, train_losses | {"val_loss": val_losses["loss"]})
@@ -191,30 +231,46 @@ class Trainer:
             return False
         return state.epoch - state.best_record.epoch >= self.early_stop
 
-    def _train_epoch(self, state: TrainState, images: Tensor) -> dict[str, float]:
+    def _check_place(self, model: nn.Module, device: torch.device) -> None:
+        if self.compile and getattr(model, "second_derivatives", False):
+            raise ValueError(
+                f"`compile` cannot differentiate a gradient, which the loss of {type(model).__name__} needs; "
+                "leave it off (or, for hvae and rhvae, `through_force`)"
+            )
+        if self.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))):
+            raise ValueError("`compile` needs a C++ compiler, and finds no g++ or clang++; install one or leave it off")
+        if self.deterministic and device.type == "cuda" and "CUBLAS_WORKSPACE_CONFIG" not in os.environ:
+            raise ValueError("`deterministic` needs the environment variable CUBLAS_WORKSPACE_CONFIG=:4096:8 on a GPU")
+
+    def _train_epoch(self, state: TrainState, loss: Callable[..., Losses], batches: Batches) -> dict[str, float]:
         state.model.train()
-        order = torch.randperm(len(images), generator=state.generator, device=images.device)
-        totals: dict[str, Tensor] = {}
-        for batch in order.split(self.batch_size):
-            losses = self._losses(state.model, images[batch], state.generator)
+        totals: Losses = {}
+        for images in batches.shuffled(state.generator):
+            losses = self._losses(loss, images, state.generator)
             state.optimizer.zero_grad()
             losses["loss"].backward()
+            if self.clip_grad_norm is not None:
+                norm = nn.utils.clip_grad_norm_(state.model.parameters(), self.clip_grad_norm)
+                losses = losses | {"grad_norm": norm}
             state.optimizer.step()
-            _accumulate(totals, losses, len(batch))
-        return _means(totals, len(images))
+            _accumulate(totals, losses, len(images))
+        return _means(totals, len(batches))
 
     @torch.no_grad()
-    def _validate(self, model: nn.Module, images: Tensor, epoch: int) -> dict[str, float]:
+    def _validate(
+        self, model: nn.Module, loss: Callable[..., Losses], batches: Batches, epoch: int
+    ) -> dict[str, float]:
         model.eval()
-        generator = Generator(images.device).manual_seed(epoch)  # apart from training's: validating changes nothing
-        totals: dict[str, Tensor] = {}
-        for batch in images.split(self.batch_size):
-            _accumulate(totals, self._losses(model, batch, generator), len(batch))
-        return _means(totals, len(images))
+        generator = Generator(batches.device).manual_seed(epoch)  # apart from training's: validating changes nothing
+        totals: Losses = {}
+        for images in batches.in_order():
+            _accumulate(totals, self._losses(loss, images, generator), len(images))
+        return _means(totals, len(batches))
 
-    def _losses(self, model: Any, images: Tensor, generator: Generator) -> dict[str, Tensor]:
+    def _losses(self, loss: Callable[..., Losses], images: Tensor, generator: Generator) -> Losses:
+        x = to_float(images).contiguous(memory_format=self.memory_format)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return model.loss(to_float(images), generator)
+            return loss(x, generator)
 
     def _check_finite(self, epoch: int, losses: dict[str, float]) -> None:
         bad = {name: value for name, value in losses.items() if not math.isfinite(value)}
@@ -225,17 +281,33 @@ class Trainer:
             )
 
 
+@contextmanager
+def _deterministic(wanted: bool) -> Iterator[None]:
+    """Set torch's deterministic mode where it is wanted, and put back what was before."""
+    if not wanted:
+        yield
+        return
+    before = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(before[0])
+        torch.backends.cudnn.benchmark = before[1]
+
+
 def _tell(model: nn.Module, hook: str, *arguments: Any) -> None:
     """Call a hook (`prepare`, `begin_epoch`, `end_epoch`) of a model that has it."""
     if hasattr(model, hook):
         getattr(model, hook)(*arguments)
 
 
-def _accumulate(totals: dict[str, Tensor], losses: dict[str, Tensor], count: int) -> None:
+def _accumulate(totals: Losses, losses: Losses, count: int) -> None:
     """Add batch means times `count` on the device: nothing waits for it before the epoch ends."""
     for name, value in losses.items():
         totals[name] = totals.get(name, 0.0) + value.detach().double() * count
 
 
-def _means(totals: dict[str, Tensor], count: int) -> dict[str, float]:
+def _means(totals: Losses, count: int) -> dict[str, float]:
     return {name: float(total) / count for name, total in totals.items()}

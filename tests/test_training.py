@@ -1,6 +1,7 @@
 """Training: its arithmetic, its schedule, and that a killed run goes on bit for bit."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import torch
 from torch import Generator
 
 from geovae import checkpoint
+from geovae.batches import Batches, fits, stream_batches
 from geovae.images import to_float
 from geovae.models import build_model
 from geovae.training import Trainer
@@ -85,17 +87,31 @@ def test_bf16_trains(device):
     assert records[-1].train["loss"] < records[0].train["loss"] * 1.5
 
 
-def test_a_restored_state_goes_on_bit_for_bit(tmp_path, device):
+RESUMED = {
+    "vae": {},
+    "rae_sn": {},
+    "vamp": {"n_pseudo_inputs": 7, "warm_up": 5},
+    "rhvae": {"n_centroids": 20, "tempering": "free", "learn_step_size": True},
+}
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("name", RESUMED)
+def test_a_restored_state_goes_on_bit_for_bit(tmp_path, device, name, channels_last):
+    def fresh(seed):
+        options = {"network": "conv32", "width": 2, "latent_dim": 3, **RESUMED[name]}
+        return build_model(name, (1, 32, 32), seed=seed, **options).to(device)
+
     data, val = images(), images(10, seed=1)
-    trainer = Trainer(epochs=4, batch_size=16, plateau_patience=0)
-    through = trainer.start(model(network="conv32", width=2).to(device), seed=3)
+    trainer = Trainer(epochs=4, batch_size=16, plateau_patience=0, channels_last=channels_last, clip_grad_norm=50.0)
+    through = trainer.start(fresh(0), seed=3)
     list(trainer.run(through, data, val))
 
-    first = trainer.start(model(network="conv32", width=2).to(device), seed=3)
+    first = trainer.start(fresh(0), seed=3)
     steps = trainer.run(first, data, val)
     next(steps), next(steps)
     path = checkpoint.save_training(tmp_path / "state.safetensors", first)
-    again = trainer.start(model(network="conv32", width=2, seed=9).to(device), seed=99)
+    again = trainer.start(fresh(9), seed=99)
     checkpoint.load_training(path, again)
     list(trainer.run(again, data, val))
 
@@ -104,6 +120,118 @@ def test_a_restored_state_goes_on_bit_for_bit(tmp_path, device):
     assert all(torch.equal(ours[key].cpu(), theirs[key].cpu()) for key in ours)
     assert [r.val for r in through.history] == [r.val for r in again.history]
     assert through.meta()["scheduler"] == again.meta()["scheduler"]
+
+
+def test_clipping_limits_the_gradient_and_records_its_norm():
+    """One step of plain gradient descent would have this length; Adam's is another, so the gradient itself is read."""
+    network = model()
+    trainer = Trainer(epochs=1, batch_size=50, clip_grad_norm=0.5)
+    record = next(trainer.run(trainer.start(network), images(), images(10)))
+    assert record.train["grad_norm"] > 0.5
+    norms = torch.stack([p.grad.norm() for p in network.parameters()])
+    assert float(norms.norm()) == pytest.approx(0.5, rel=1e-4)
+    assert "grad_norm" not in record.val
+
+
+def test_channels_last_changes_the_layout_and_not_the_losses():
+    records = []
+    for channels_last in (False, True):
+        network = model(network="conv32", width=4)
+        trainer = Trainer(epochs=1, batch_size=25, channels_last=channels_last)
+        records.append(next(trainer.run(trainer.start(network), images(), images(10))))
+        filters = [p for p in network.parameters() if p.ndim == 4 and p.shape[1] > 1]
+        assert all(p.is_contiguous(memory_format=torch.channels_last) == channels_last for p in filters)
+    assert records[0].train["loss"] == pytest.approx(records[1].train["loss"], rel=1e-3)
+
+
+def test_deterministic_mode_holds_while_training_only():
+    seen = []
+
+    class Watching(Unteachable):
+        def loss(self, x, generator):
+            seen.append(torch.are_deterministic_algorithms_enabled())
+            return super().loss(x, generator)
+
+    trainer = Trainer(epochs=1, batch_size=50, deterministic=True)
+    for _ in trainer.run(trainer.start(Watching()), images(), images(10)):
+        assert not torch.are_deterministic_algorithms_enabled()
+    assert seen == [True, True]
+
+
+def test_compile_wraps_the_loss(monkeypatch):
+    """What torch.compile itself does takes a minute; benchmarks/training.py runs it."""
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda function: compiled.append(function) or function)
+    network = model()
+    trainer = Trainer(epochs=1, batch_size=50, compile=True)
+    list(trainer.run(trainer.start(network), images(), images(10)))
+    assert compiled == [network.loss]
+
+
+def test_compile_is_refused_where_it_cannot_work(monkeypatch):
+    trainer = Trainer(epochs=1, batch_size=50, compile=True)
+    network = build_model("rae_gp", (1, 32, 32), network="mlp", width=8)
+    with pytest.raises(ValueError, match="`compile` cannot differentiate a gradient, which the loss of RAEGP needs"):
+        next(trainer.run(trainer.start(network), images(), images(10)))
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(ValueError, match="`compile` needs a C\\+\\+ compiler"):
+        next(trainer.run(trainer.start(model()), images(), images(10)))
+
+
+class Listening(Unteachable):
+    """A model that notes which hooks are called with what."""
+
+    def __init__(self):
+        super().__init__()
+        self.heard = []
+
+    def prepare(self, images, generator):
+        self.heard.append(("prepare", len(images)))
+
+    def begin_epoch(self, epoch):
+        self.heard.append(("begin", epoch))
+
+    def end_epoch(self, images):
+        self.heard.append(("end", len(images)))
+
+
+def test_the_hooks_of_a_model_are_called_in_order_and_preparation_once():
+    network, trainer = Listening(), Trainer(epochs=2, batch_size=50)
+    state = trainer.start(network)
+    next(trainer.run(state, images(), images(10)))
+    assert network.heard == [("prepare", 50), ("begin", 1), ("end", 50)]
+    next(trainer.run(state, images(), images(10)))  # goes on, as after a restart
+    assert network.heard[3:] == [("begin", 2), ("end", 50)]
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 5 * 1024 * 7, 2**30])
+def test_streamed_batches_are_those_of_the_resident_set(device, chunk_bytes):
+    """Chunks of one batch, of five batches (the last one smaller), and of everything."""
+    data = images(73)
+    order = torch.randperm(73, generator=Generator(device).manual_seed(4), device=device)
+    batches = list(stream_batches(data, order, 7, device, chunk_bytes))
+    expected = [data.to(device)[batch] for batch in order.split(7)]
+    assert [len(b) for b in batches] == [7] * 10 + [3]
+    assert all(torch.equal(a, b) for a, b in zip(batches, expected, strict=True))
+    assert all(b.device.type == device.type for b in batches)
+
+
+def test_a_set_is_streamed_when_it_would_fill_the_gpu(monkeypatch):
+    data = images(100)  # 102,400 bytes
+    for free, streamed in ((300_000, False), (200_000, True)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10**9))
+        assert fits(data, torch.device("cuda")) != streamed
+    assert fits(data, torch.device("cpu"))
+    assert not Batches(data, torch.device("cpu"), 10, stream=True).streamed
+
+
+def test_streaming_changes_no_result(device):
+    found = []
+    for stream in (False, True):
+        network = model().to(device)
+        trainer = Trainer(epochs=2, batch_size=16, stream=stream)
+        found.append([r.val["loss"] for r in trainer.run(trainer.start(network), images(), images(10))])
+    assert found[0] == found[1]
 
 
 PROGRAM = """
@@ -151,6 +279,8 @@ def test_a_run_killed_in_the_middle_of_an_epoch_ends_with_the_same_weights(tmp_p
         ({"plateau_patience": -1}, "`plateau_patience` must be 0 or more, got -1"),
         ({"plateau_factor": 1.0}, "`plateau_factor` must lie between 0 and 1, got 1.0"),
         ({"precision": "fp8"}, "`precision` must be fp32 or bf16, got 'fp8'"),
+        ({"clip_grad_norm": 0.0}, "`clip_grad_norm` must be positive and finite, got 0.0"),
+        ({"clip_grad_norm": float("inf")}, "`clip_grad_norm` must be positive and finite, got inf"),
     ],
 )
 def test_bad_options_are_refused(options, message):
@@ -160,9 +290,7 @@ def test_bad_options_are_refused(options, message):
 
 def test_a_batch_larger_than_the_set_is_refused():
     trainer = Trainer(batch_size=51)
-    with pytest.raises(
-        ValueError, match="`batch_size` 51 is larger than the training set of 50 images"
-    ):
+    with pytest.raises(ValueError, match="`batch_size` 51 is larger than the training set of 50 images"):
         next(trainer.run(trainer.start(model()), images(), images(5)))
 
 

@@ -82,7 +82,7 @@ class HVAE(VAE):
         if tempering == "free" and beta_zero == 1:
             raise ValueError("`beta_zero` must be below 1 to be learnt with `tempering` free, got 1")
         self.n_leapfrog = n_leapfrog
-        self.through_force = through_force
+        self.through_force = self.second_derivatives = through_force
         self.fixed_step, self.step_logit = step_size, None
         if learn_step_size:
             self.step_logit = nn.Parameter(torch.tensor(step_size / LARGEST_STEP).logit())

@@ -99,6 +99,8 @@ class RAEGP(RAE):
         penalty_weight: lambda, the weight of |J|_F^2, J the Jacobian of all pixels by all latents.
     """
 
+    second_derivatives = True  # the loss holds a gradient: torch.compile cannot take part
+
     def __init__(
         self,
         image_shape: ImageShape,

@@ -150,11 +150,12 @@ class RHVAE(HVAE):
         return self._fixed_point(lambda z: place.z + 0.5 * step * (here + metric.velocity(z, rho)), start)
 
     def _fixed_point(self, update: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
-        """Iterate `update`; only the last iteration is differentiated unless the gradient is to be exact."""
+        """Iterate `update`; for an approximate gradient all but the last iteration are a constant added to `start`."""
+        point = start
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.through_force):
             for _ in range(self.n_fixed_point - 1):
-                start = update(start)
-        return update(start)
+                point = update(point)
+        return update(point if self.through_force else start + (point - start).detach())
 
 
 def squares(factors: Tensor) -> Tensor:

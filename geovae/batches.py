@@ -1,0 +1,71 @@
+"""Batches of images on a device: the whole set lives there, or passes through pinned memory chunk by chunk.
+
+A chunk is many batches, gathered on the host in the order of the epoch while the device works on the one before: copies
+from pinned memory and the device's work both run apart from the host. The batches are the same either way.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Generator, Tensor
+
+CHUNK_BYTES = 2**28
+SHARE = 0.5  # of the free memory, beyond which a set is streamed: networks and their gradients need the rest
+
+
+class Batches:
+    """A set of images (n, c, h, w) that comes in batches on `device`.
+
+    Args:
+        images: uint8 or float, in the host's memory or on the device.
+        device: where the batches are needed.
+        batch_size: images in a batch; the last one may be smaller.
+        stream: whether to keep the set on the host; none: if it would take more than half of the device's free memory.
+            A CPU has nothing to stream to.
+    """
+
+    def __init__(self, images: Tensor, device: torch.device, batch_size: int, stream: bool | None = None) -> None:
+        if stream is None:
+            stream = images.device != device and not fits(images, device)
+        self.streamed = stream and device.type == "cuda"
+        self.images = images if self.streamed else images.to(device)
+        self.device, self.batch_size = device, batch_size
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.images)
+
+    def shuffled(self, generator: Generator) -> Iterator[Tensor]:
+        """Yield every image once, in an order drawn from `generator`, which is on the device."""
+        order = torch.randperm(len(self), generator=generator, device=self.device)
+        if self.streamed:
+            yield from stream_batches(self.images, order, self.batch_size, self.device)
+        else:
+            for batch in order.split(self.batch_size):
+                yield self.images[batch]
+
+    def in_order(self) -> Iterator[Tensor]:
+        """Yield the images as they stand."""
+        for batch in self.images.split(self.batch_size):
+            yield batch.to(self.device, non_blocking=True)
+
+
+def fits(images: Tensor, device: torch.device) -> bool:
+    """Return whether the images leave enough of the device's memory free."""
+    if device.type != "cuda":
+        return True
+    return images.numel() * images.element_size() <= SHARE * torch.cuda.mem_get_info(device)[0]
+
+
+def stream_batches(
+    images: Tensor, order: Tensor, batch_size: int, device: torch.device, chunk_bytes: int = CHUNK_BYTES
+) -> Iterator[Tensor]:
+    """Yield `images[batch]` on `device` for the batches of `order` (n,), copied some whole batches at a time."""
+    bytes_each = images[0].numel() * images.element_size()
+    rows = max(chunk_bytes // (bytes_each * batch_size), 1) * batch_size
+    for chosen in order.to(images.device).split(rows):
+        shape = (len(chosen), *images.shape[1:])
+        # Pinned memory is recycled by torch only after the copies out of it have ended.
+        host = torch.empty(shape, dtype=images.dtype, pin_memory=device.type == "cuda")
+        torch.index_select(images, 0, chosen, out=host)
+        yield from host.to(device, non_blocking=True).split(batch_size)
