@@ -22,7 +22,7 @@ import numpy as np
 from geovae.mri import discover, prepare, process, write_cohort
 
 MEASURE = """
-import sys, time
+import resource, sys, time
 from pathlib import Path
 from geovae.mri import prepare
 
@@ -31,7 +31,9 @@ def main():
     counts = prepare(sys.argv[1], sys.argv[2], workers=int(sys.argv[3]), progress=False, table=None)["counts"]
     seconds = time.perf_counter() - start
     lines = Path("/proc/self/status").read_text().splitlines()
-    print(seconds, 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))), counts["used"])
+    used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    peak = 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+    print(seconds, sum(u.ru_utime + u.ru_stime for u in used), peak, counts["used"])
 
 if __name__ == "__main__":
     main()
@@ -51,6 +53,7 @@ def plain(path: Path) -> np.ndarray:
 
 
 def seconds(work: Callable[[], object]) -> float:
+    """Wall time of one call."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
@@ -63,16 +66,20 @@ def show(values: list[float], unit: str = "", scale: float = 1.0) -> str:
 
 
 def one_volume(folder: Path, rounds: int) -> None:
+    """Time one volume from file to picture, ours and the plain chain in turn."""
     sessions = discover(folder)[0]
-    same = [np.array_equal(process(s).pictures[0], plain(s.path)) for s in sessions]
-    print(f"pictures equal to those of the plain chain: {sum(same)} of {len(same)}")
-    ours, theirs = [], []
+    off = max(int(np.abs(process(s).pictures[0].astype(int) - plain(s.path)).max()) for s in sessions)
+    print(f"greatest difference from the pictures of the plain chain: {off} of 255")
+    ours, theirs, cpu = [], [], []
     for i in range(rounds):
         session = sessions[i % len(sessions)]
+        before = time.process_time()
         ours.append(seconds(lambda s=session: process(s)))
+        cpu.append(time.process_time() - before)
         theirs.append(seconds(lambda s=session: plain(s.path)))
     ratios = [t / o for o, t in zip(ours, theirs, strict=True)]
-    print(f"one volume: geovae {show(ours, ' s')}, plain chain {show(theirs, ' s')}, ratio {show(ratios)}")
+    print(f"one volume: geovae {show(ours, ' s')} ({show(cpu, ' s')} of processor time)")
+    print(f"  plain chain {show(theirs, ' s')}, ratio {show(ratios)}")
 
 
 def link(source: Path, folder: Path, n: int) -> Path:
@@ -86,17 +93,18 @@ def link(source: Path, folder: Path, n: int) -> Path:
     return folder
 
 
-def prepared(source: Path, workers: int) -> tuple[float, float, int]:
-    """Seconds, peak bytes of the main process, and volumes of one `prepare` in a process of its own."""
+def prepared(source: Path, workers: int) -> tuple[float, float, float, int]:
+    """Seconds, seconds of processor, peak bytes of the main process, and volumes of one `prepare` in a new process."""
     with tempfile.TemporaryDirectory() as root:
         script = Path(root) / "measure.py"
         script.write_text(MEASURE)
         command = [sys.executable, str(script), str(source), root, str(workers)]
         found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    return float(found[0]), float(found[1]), int(found[2])
+    return float(found[0]), float(found[1]), float(found[2]), int(found[3])
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--volumes", type=int, default=416)
     parser.add_argument("--scaling", type=int, default=96)
@@ -108,18 +116,18 @@ def main() -> None:
         prepare(folder / "cohort", folder / "warm", workers=1, progress=False, table=None)
         one_volume(folder / "cohort", options.rounds)
         some = link(folder / "cohort", folder / "some", options.scaling)
-        one, two = [], []
+        one: list[tuple[float, ...]] = []
+        two: list[tuple[float, ...]] = []
         for _ in range(3):
-            one.append(prepared(some, 1)[0])
-            two.append(prepared(some, 2)[0])
-        gain = [a / b for a, b in zip(one, two, strict=True)]
-        each = show(one, " ms", 1000 / options.scaling)
-        print(
-            f"prepare, {options.scaling} volumes: one process {show(one, ' s')} ({each} a volume, with hash and files),"
-        )
-        print(f"  two processes {show(two, ' s')}, gain {show(gain)}")
+            one.append(prepared(some, 1)[:2])
+            two.append(prepared(some, 2)[:2])
+        for name, values in (("one process", one), ("two processes", two)):
+            wall, cpu = map(list, zip(*values, strict=True))
+            each = show(cpu, " ms", 1000 / options.scaling)
+            print(f"prepare, {options.scaling} volumes, {name}: {show(wall, ' s')}; {each} of processor time a volume")
+        print(f"  gain {show([a[0] / b[0] for a, b in zip(one, two, strict=True)])}, load {os.getloadavg()[0]:.1f}")
         many = link(folder / "cohort", folder / "many", options.volumes)
-        took, peak, used = prepared(many, 1)
+        took, _, peak, used = prepared(many, 1)
         print(f"prepare, {used} volumes, one process: {took:.0f} s, peak memory {peak / 2**20:.0f} MiB")
     imports = [
         seconds(lambda: subprocess.run([sys.executable, "-c", "import geovae.mri"], check=True)) for _ in range(7)

@@ -18,6 +18,8 @@ from geovae.mri.restore import write_nifti
 from geovae.mri.state import input_digest, load_state, save_state, state_key
 from geovae.mri.volume import Volume
 
+SUMMARY = ("digest", "numbers", "affines", "slice_mm", "pictures")
+
 
 def run_all(jobs: Sequence[tuple[Any, ...]], workers: int | None) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (id, outcome) of each job as it ends, from processes of their own if there are several workers."""
@@ -40,15 +42,14 @@ def run_one(job: tuple[Session, Path, dict[str, Any], dict[str, Any], bool]) -> 
     outcome: dict[str, Any] = {"problems": [], "warnings": [], "digest": "", "shape": (), "resumed": False}
     try:
         key = state_key(session, steps | extra)
-        state = load_state(path, key) if resume else None
+        state = load_state(path, key, SUMMARY) if resume else None
         if state is not None and array_path(path, extra["arrays"]).exists():
             return session.id, outcome | summary(state) | {"resumed": True}
         done = process(session, **steps)
         done.numbers.update(write_array(done.volume, array_path(path, extra["arrays"]), extra))
-        save_state(path, key, input_digest(session), done)
-        state = load_state(path, key)
-        assert state is not None
-        return session.id, outcome | summary(state)
+        digest = input_digest(session)
+        save_state(path, key, digest, done)
+        return session.id, outcome | summary(vars(done) | {"digest": digest})
     except Unfit as error:
         return session.id, outcome | {"problems": list(error.sentences)}
     except (ValueError, OSError) as error:
@@ -79,12 +80,12 @@ def array_path(state: Path, arrays: str) -> Path:
     return state if arrays == "none" else state.parents[1] / "volumes" / f"{state.stem}.{arrays}"
 
 
-def finished(folder: Path, session: Session) -> dict[str, Any]:
-    """Return the content of a finished session's file."""
-    state = load_state(state_path(folder, session))
+def finished(folder: Path, session: Session, name: str) -> np.ndarray:
+    """Return one array of a finished session's file."""
+    state = load_state(state_path(folder, session), names=[name])
     if state is None:
         raise ValueError(f"`{state_path(folder, session)}` was removed or changed meanwhile: call prepare again")
-    return state
+    return state[name]
 
 
 def summary(state: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from geovae.mri.discover import Session
 from geovae.mri.export import write_csv, write_npz
-from geovae.mri.jobs import array_path, finished, state_path, summary
+from geovae.mri.jobs import array_path, finished, state_path
 from geovae.mri.qc import qc_rows
 from geovae.mri.table import Row
 
@@ -17,10 +17,21 @@ Pair = tuple[Session, Row]
 
 
 def write_outputs(
-    folder: Path, pairs: Sequence[Pair], split: np.ndarray, settings: dict[str, Any], arrays: str
+    folder: Path,
+    pairs: Sequence[Pair],
+    small: Sequence[dict[str, Any]],
+    split: np.ndarray,
+    settings: dict[str, Any],
 ) -> dict[str, str]:
-    """Write npz, manifest and qc table from the sessions' files, and return their paths by name."""
-    small = [summary(finished(folder, session)) for session, _ in pairs]
+    """Write npz, manifest and qc table, and return their paths by name.
+
+    Args:
+        folder: of the data set.
+        pairs: the sessions with their rows, in order.
+        small: of each its summary, see `geovae.mri.jobs.summary`; pixels are read from its file.
+        split: (n,), the part of each session.
+        settings: of `prepare`.
+    """
     each = [s["rows"] for s in small]
     h, w = small[0]["shape"][1:]
     per_row: dict[str, Any] = {
@@ -36,13 +47,13 @@ def write_outputs(
         "settings": json.dumps(settings),
         "volumes": json.dumps({s.id: known["numbers"] for (s, _), known in zip(pairs, small, strict=True)}),
     }
-    images = (finished(folder, session)["pictures"] for session, _ in pairs)
+    images = (finished(folder, session, "pictures") for session, _ in pairs)
     npz = write_npz(folder / "OASIS.npz", images, (sum(each), h, w), per_row)
     manifest = [
-        _manifest_row(session, row, str(part), known, folder, arrays)
+        _manifest_row(session, row, str(part), known, folder, settings["arrays"])
         for (session, row), part, known in zip(pairs, split, small, strict=True)
     ]
-    thumbs = np.stack([finished(folder, session)["thumb"] for session, _ in pairs])
+    thumbs = np.stack([finished(folder, session, "thumb") for session, _ in pairs])
     table = qc_rows([s.id for s, _ in pairs], [s["numbers"] for s in small], thumbs)
     files = {"npz": npz, "manifest": write_csv(folder / "manifest.csv", manifest)}
     files["qc_table"] = write_csv(folder / "qc_table.csv", table)

@@ -120,7 +120,7 @@ def prepare(
     report = judge([*problems, *remarks], on_error, fatal=not sound)
     digests = {s.id: outcomes[s.id]["digest"] for s, _ in sound}
     settings = {**chosen, **steps, **extra}
-    files = write_outputs(folder, sound, split, settings, arrays)
+    files = write_outputs(folder, sound, [outcomes[s.id] for s, _ in sound], split, settings)
     result = {"counts": _counts(pairs, sound, split, outcomes), "input_hash": _hash(digests), "settings": settings}
     result |= {**report, "files": files}
     with atomic(folder / "prepare.json") as partial:

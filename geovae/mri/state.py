@@ -6,6 +6,7 @@ A file holds the key of its settings and its input; another key, or a file that 
 import hashlib
 import json
 import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +65,20 @@ def save_state(path: Path, key: str, digest: str, done: Processed) -> None:
         )
 
 
-def load_state(path: Path, key: str | None = None) -> dict[str, Any] | None:
-    """Return the content of a session's file, `numbers` as a dict; None if it is missing, damaged or of another key."""
+def load_state(path: Path, key: str | None = None, names: Sequence[str] | None = None) -> dict[str, Any] | None:
+    """Return the content of a session's file, `numbers` as a dict; None if it is missing, damaged or of another key.
+
+    Args:
+        path: of the file.
+        key: that it must have.
+        names: what to read; None reads everything.
+    """
     try:
         with np.load(path, allow_pickle=False) as archive:
             if key is not None and str(archive["key"]) != key:
                 return None
-            state: dict[str, Any] = {name: archive[name] for name in archive.files}
-            return state | {"numbers": json.loads(str(state["numbers"])), "digest": str(state["digest"])}
+            state: dict[str, Any] = {name: archive[name] for name in names or archive.files}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
+    decode: dict[str, Callable[[Any], Any]] = {"numbers": lambda text: json.loads(str(text)), "digest": str}
+    return state | {name: decode[name](state[name]) for name in decode if name in state}
