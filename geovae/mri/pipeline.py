@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -21,6 +21,15 @@ from geovae.mri.volume import Volume
 T88_SHAPE = (176, 208, 176)
 THUMB_STEP = 4  # voxels
 BINS = 128
+CHOICES = {
+    "affine": get_args(AffinePolicy),
+    "mask": ("auto", *get_args(MaskRule)),
+    "centre": ("auto", *get_args(Centre)),
+    "axis": get_args(Axis),
+    "unit": get_args(Unit),
+    "view": get_args(View),
+    "quantisation": get_args(Quantisation),
+}
 ORTHOGONAL: tuple[Axis, ...] = ("axial", "coronal", "sagittal")
 
 
@@ -101,6 +110,22 @@ def process(
         after=after,
         numbers=numbers,
     )
+
+
+def check_steps(steps: dict[str, Any]) -> None:
+    """Raise ValueError for arguments of `process` that suit no volume, before any is read."""
+    for name, allowed in CHOICES.items():
+        if steps[name] not in allowed:
+            raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, got {steps[name]!r}")
+    low, high = steps["percentiles"]
+    if not 0 <= low < high <= 100:
+        raise ValueError(f"`percentiles` must be 0 <= low < high <= 100, got {low:g} and {high:g}")
+    if steps["shape"] is not None and (len(steps["shape"]) != 3 or min(steps["shape"]) < 2):
+        raise ValueError(f"`shape` must be three numbers above 1 (x, y, z), got {tuple(steps['shape'])}")
+    if steps["spacing"] is not None and not steps["spacing"] > 0:
+        raise ValueError(f"`spacing` must be above 0 mm, got {steps['spacing']}")
+    if not steps["at"] or len(set(steps["at"])) < len(steps["at"]):
+        raise ValueError(f"`at` must name at least one position and none twice, got {list(steps['at'])}")
 
 
 def prepare_volume(session: Session, affine: AffinePolicy, spacing: float | None) -> tuple[Volume, list[str]]:

@@ -16,7 +16,7 @@ from geovae.mri.export import atomic
 from geovae.mri.jobs import run_all, state_path
 from geovae.mri.mask import MaskRule
 from geovae.mri.outputs import Pair, write_outputs
-from geovae.mri.pipeline import T88_SHAPE
+from geovae.mri.pipeline import T88_SHAPE, check_steps
 from geovae.mri.problems import InputProblems, OnError, Problem, as_text, count
 from geovae.mri.quantise import Quantisation
 from geovae.mri.slices import Axis, Unit, View
@@ -104,6 +104,7 @@ def prepare(
     chosen: dict[str, Any] = {"layout": layout, "product": product, "repeats": repeats, "mask_pattern": mask_pattern}
     chosen |= {"val_fraction": val_fraction, "test_fraction": test_fraction, "seed": seed}
     check_options(on_error, arrays, workers, val_fraction, test_fraction)
+    check_steps(steps)
     pairs, problems = gather(source, layout, product, table, repeats, mask, mask_pattern)
     folder = Path(root) / "oasis"
     jobs = [(session, state_path(folder, session), steps, extra, resume) for session, _ in pairs]

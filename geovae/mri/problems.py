@@ -45,10 +45,13 @@ class InputProblems(ValueError):
 
 
 def as_text(problems: Sequence[Problem], limit: int = 100) -> str:
-    """Return a report: a count, then one problem a line, at most `limit` of them."""
-    lines = [f"- {problem}" for problem in problems[:limit]]
-    if len(problems) > limit:
-        lines.append(f"- and {len(problems) - limit} more")
+    """Return a report: a count, then one sentence a line with all that it holds for, at most `limit` lines."""
+    places: dict[str, list[str]] = {}
+    for problem in problems:
+        places.setdefault(problem.sentence, []).append(problem.where)
+    lines = [f"- {some(where)}: {sentence}" for sentence, where in places.items()]
+    if len(lines) > limit:
+        lines = [*lines[:limit], f"- and {len(lines) - limit} more"]
     return "\n".join([f"{count(len(problems), 'problem')} in the input:", *lines])
 
 

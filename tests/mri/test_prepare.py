@@ -251,6 +251,26 @@ def test_masks_from_files_and_their_mismatch(tmp_path):
         prepare(source, tmp_path, **options, shape=(20, 24, 22))
 
 
+def test_volumes_with_skull_take_the_mask_of_their_masked_sibling(tmp_path):
+    place = tmp_path / "in" / "disc1" / "OAS1_0001_MR1"
+    masked = to_axes(head((22, 26, 22)), "LAS")
+    skull = masked + np.where(masked == 0, 300, 0).astype(np.int16)
+    name = "OAS1_0001_MR1_mpr_n4_anon_111_t88"
+    for kind, data in (("masked_gfc", masked), ("gfc", skull)):
+        write_pair(place / f"{name}_{kind}", data, pixdim=(8.0, 8.0, 8.0))
+    shutil.copytree(place, place.with_name("OAS1_0002_MR1"))
+    for path in place.with_name("OAS1_0002_MR1").iterdir():
+        path.rename(path.with_name(path.name.replace("0001", "0002")))
+    options = {"table": None, "workers": 1, "progress": False, "spacing": 8.0, "shape": (22, 26, 22)}
+    prepare(tmp_path / "in", tmp_path, **options, product="t88", stripped=True)
+    with_skull = arrays(tmp_path)["x_train"]
+    prepare(tmp_path / "in", tmp_path, **options)
+    np.testing.assert_array_equal(with_skull, arrays(tmp_path)["x_train"])
+    next(place.glob("*masked_gfc.img")).unlink()
+    with pytest.raises(InputProblems, match=r"OAS1_0001_MR1: no mask like .*t88_masked_gfc"):
+        prepare(tmp_path / "in", tmp_path, **options, product="t88")
+
+
 def test_volumes_as_arrays_and_as_nifti(cohort, tmp_path, small):
     prepare(cohort[0], tmp_path, **small, arrays="npy", arrays_spacing=8.0)
     array = np.load(tmp_path / "oasis" / "volumes" / "OAS1_0001_MR1.npy")
@@ -271,6 +291,12 @@ def test_bad_options_have_their_sentence(cohort, tmp_path, small):
         ({"on_error": "ask"}, "`on_error` must be fail or skip, got 'ask'"),
         ({"arrays": "mat"}, "`arrays` must be none, npy or nii.gz, got 'mat'"),
         ({"workers": 0}, "`workers` must be at least 1, got 0"),
+        ({"axis": "top"}, "`axis` must be one of axial, coronal, sagittal, got 'top'"),
+        ({"mask": "bet"}, "`mask` must be one of auto, nonzero, file, otsu, none, got 'bet'"),
+        ({"percentiles": (9, 9)}, "`percentiles` must be 0 <= low < high <= 100, got 9 and 9"),
+        ({"shape": (9, 9)}, r"`shape` must be three numbers above 1 \(x, y, z\), got \(9, 9\)"),
+        ({"spacing": 0}, "`spacing` must be above 0 mm, got 0"),
+        ({"at": ()}, r"`at` must name at least one position and none twice, got \[\]"),
         ({"val_fraction": 1.0}, "below 1 together, got 1 and 0"),
     ):
         with pytest.raises(ValueError, match=sentence):
@@ -278,9 +304,9 @@ def test_bad_options_have_their_sentence(cohort, tmp_path, small):
 
 
 def test_a_slice_outside_or_empty_is_reported_for_its_session(cohort, tmp_path, small):
-    with pytest.raises(InputProblems, match=r"OAS1_0001_MR1: the axial slice at 200 \(mm\) is outside the volume"):
+    with pytest.raises(InputProblems, match=r"OAS1_0001_MR1, .* and 3 more: the axial slice at 200 \(mm\) is outside"):
         prepare(cohort[0], tmp_path, **small, at=(200,), unit="mm")
-    with pytest.raises(InputProblems, match=r"OAS1_0001_MR1: the slice is empty: every value is 0"):
+    with pytest.raises(InputProblems, match=r"OAS1_0001_MR1, .* and 3 more: the slice is empty: every value is 0"):
         prepare(cohort[0], tmp_path, **small, at=(43,), unit="index")
 
 

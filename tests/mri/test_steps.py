@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
@@ -27,6 +27,7 @@ from geovae.mri.validate import check_mask, check_values
 from geovae.mri.volume import in_memory_order, to_mm
 from tests.mri.originals import head
 
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # of a machine that is shared
 SHAPE = (20, 24, 22)
 T88 = np.array([[1.0, 0, 0, -88], [0, 1, 0, -123], [0, 0, 1, -75], [0, 0, 0, 1]])
 sizes = st.tuples(*(st.integers(1, 9),) * 3)
@@ -75,6 +76,7 @@ def test_memory_order_changes_no_value():
     assert sorted(one[two]) == sorted(view[mask])
 
 
+@patient
 @given(
     arrays(np.float32, sizes, elements=st.floats(0, 4000, width=32)),
     st.integers(0, 49),
@@ -141,6 +143,7 @@ def test_a_small_mask_has_its_sentence():
     assert "the mask holds 1.00% of the voxels, a brain at least 2%" in check_mask(mask)[0]
 
 
+@patient
 @given(arrays(np.float32, sizes, elements=st.floats(0, 9, width=32)), sizes, st.sampled_from(["grid", "mass"]))
 def test_every_voxel_keeps_its_place(data, shape, centre):
     volume = Volume(data, T88)
@@ -154,6 +157,7 @@ def test_every_voxel_keeps_its_place(data, shape, centre):
     assert new.history[-1]["brain_voxels_lost"] == len(old_at) - len(new_at)
 
 
+@patient
 @given(arrays(np.float32, sizes), st.tuples(*(st.integers(0, 4),) * 3))
 def test_padding_and_cropping_back_is_exact(data, more):
     volume = Volume(np.nan_to_num(data), T88)
