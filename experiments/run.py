@@ -19,8 +19,10 @@ from geovae.data import DATASETS, IMAGE_SHAPES, Split, Splits
 from geovae.evaluation import EXTRACTORS, SCORES, FeatureCache, inception_weights_path
 from geovae.evaluation.evaluate import evaluate
 from geovae.evaluation.scores import reported_name
+from geovae.figures.geometry import pullback_figure
 from geovae.figures.grids import comparison_grid, image_grid
 from geovae.figures.latent import latent_map
+from geovae.geometry import check_pullback
 from geovae.images import to_float, to_uint8
 from geovae.models import build_model
 from geovae.samplers import SAMPLERS
@@ -104,6 +106,7 @@ def run(
     codes = encode_images(network, splits.train.images)
     latents = _draw(plan.samplers, codes, n_samples, seed, tracker)
     _track_latents(tracker, codes, splits.train.labels, latents)
+    _track_pullback(tracker, network, codes)
     val_scores: dict[str, dict[str, float]] = {}
     test_scores: dict[str, dict[str, float]] = {}
     cache = FeatureCache(output / "features")
@@ -332,6 +335,21 @@ def _track_latents(tracker: Tracker, codes: Codes, labels: Tensor | None, latent
     some = slice(None, None, max(1, len(codes.mu) // 2000))
     labels = None if labels is None else labels[some]
     tracker.figure("figures/latent_map.png", latent_map(codes.mu[some], labels=labels, samples=dict(latents)))
+
+
+def _track_pullback(tracker: Tracker, model: Any, codes: Codes) -> None:
+    """Hold the posterior variances against the decoder's pull-back metric (Sec. 4.4), at 64 codes.
+
+    The squared error plus beta times the divergence (Eq. 3) is a Gaussian decoder of variance beta / 2.
+    """
+    beta = getattr(model, "beta", 0.0)
+    if codes.log_var is None or not beta > 0 or getattr(model, "likelihood", "gaussian") != "gaussian":
+        return
+    some = slice(None, None, max(1, len(codes.mu) // 64))
+    device = next(model.parameters()).device
+    found = check_pullback(model.decode, Codes(codes.mu[some].to(device), codes.log_var[some].to(device)), beta / 2)
+    tracker.metrics({f"geometry/{key}": value for key, value in found.scalars().items()})
+    tracker.figure("figures/pullback.png", pullback_figure(found.predicted, found.observed))
 
 
 def _scale(images: Tensor) -> int:

@@ -1,0 +1,66 @@
+"""The paper's Fig. 1 on a 2-d latent space: volume element, affine and geometric curves, distances, decoded strips."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from geovae.figures.geometry import geometry_figure
+from geovae.geometry import LatentMetric, distance_grid, interpolate, straight, volume_grid
+from geovae.geometry.grids import box_around
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+POINTS_ON_A_CURVE, IMAGES_IN_A_STRIP = 60, 12
+
+
+def figure1(model: Any, mu: Tensor, labels: Tensor | None, metric: LatentMetric, *, pairs: int = 3) -> "Figure":
+    """Return Fig. 1 for codes (n, 2) and the metric of Eq. 7 on them.
+
+    Args:
+        model: decodes latents (b, 2).
+        mu: codes (n, 2).
+        labels: of the codes (n,).
+        metric: on the latent space.
+        pairs: curves to draw, between codes that lie far apart.
+
+    Raises:
+        ValueError: unless the latent space has two dimensions.
+    """
+    if mu.shape[1] != 2:
+        raise ValueError(f"Fig. 1 needs a latent space of 2 dimensions, got {mu.shape[1]}: set model.latent_dim to 2")
+    ends = far_pairs(mu, pairs)
+    curves = {
+        "affine": straight(mu[ends[:, 0]], mu[ends[:, 1]], POINTS_ON_A_CURVE),
+        "geometric": interpolate(metric, mu[ends[:, 0]], mu[ends[:, 1]], n_points=POINTS_ON_A_CURVE),
+    }
+    chosen = torch.linspace(0, POINTS_ON_A_CURVE - 1, IMAGES_IN_A_STRIP).round().long()
+    with torch.no_grad():
+        strips = {
+            name: model.decode(points[:, chosen].flatten(0, 1)).unflatten(0, (pairs, IMAGES_IN_A_STRIP))
+            for name, points in curves.items()
+        }
+    source = mu[ends[0, 0]]
+    return geometry_figure(
+        volume_grid(metric, mu),
+        mu,
+        labels=labels,
+        curves=curves,
+        strips=strips,
+        distance=distance_grid(metric, source, box_around(mu)),
+        source=source,
+    )
+
+
+def far_pairs(mu: Tensor, pairs: int) -> Tensor:
+    """Return the indices (pairs, 2) of codes (n, d) far apart, none used twice: each time the farthest pair left."""
+    some = torch.linspace(0, len(mu) - 1, min(len(mu), 500)).round().long()
+    distances = torch.cdist(mu[some], mu[some])
+    found = []
+    for _ in range(pairs):
+        i, j = divmod(int(distances.argmax()), len(some))
+        found.append((int(some[i]), int(some[j])))
+        near = torch.cdist(mu[some], mu[some[[i, j]]]).min(1).values < 0.15 * distances.max()
+        distances[near] = distances[:, near] = -1.0
+    return torch.tensor(found)
