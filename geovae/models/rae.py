@@ -1,9 +1,11 @@
-"""Regularised autoencoders (Ghosh et al. 2020): `L = |x - x_hat|^2 + beta |z|^2 / 2 + lambda L_REG` (their Eq. 11).
+"""Regularised autoencoders (Ghosh et al. 2020): `L = |x - x_hat|^2 + beta |z|^2 / 2 + lambda L_REG`.
 
 L_REG smooths the decoder: nothing (`rae`), |theta|^2 of its weights (`rae_l2`), the squared norm of its Jacobian
-(`rae_gp`), or spectral normalisation of its layers instead of a term (`rae_sn`). All are sums, as in the paper's Eq. 3;
-a weight published for means over D pixels and d latents is multiplied by D / d for the codes and by D for L_REG.
-The defaults are those published for MNIST, so converted at D = 1024, d = 16.
+(`rae_gp`), or spectral normalisation of its layers instead of a term (`rae_sn`). All are sums, as in Eq. 3 of the
+geometric VAE. The authors' code takes means over the D = h w pixel positions and the d latents, of z^2 without the
+1/2: a weight of theirs becomes 2 D / d times as large for the codes and D times for L_REG. The defaults are theirs for
+MNIST, so converted at D = 1024, d = 16; their gradient penalty is that of the summed squared pixels, so its weight only
+fits in order of magnitude.
 """
 
 import torch
@@ -33,7 +35,7 @@ class RAE(AE):
         latent_dim: int = 16,
         network: NetworkName = "conv32",
         width: int | None = None,
-        embedding_weight: float = 0.032,
+        embedding_weight: float = 0.064,
     ) -> None:
         super().__init__(image_shape, latent_dim=latent_dim, network=network, width=width)
         check_not_negative(embedding_weight=embedding_weight)
@@ -72,7 +74,7 @@ class RAEL2(RAE):
         latent_dim: int = 16,
         network: NetworkName = "conv32",
         width: int | None = None,
-        embedding_weight: float = 0.0064,
+        embedding_weight: float = 0.0128,
         decay_weight: float = 1e-4,
     ) -> None:
         super().__init__(
@@ -108,7 +110,7 @@ class RAEGP(RAE):
         latent_dim: int = 16,
         network: NetworkName = "conv32",
         width: int | None = None,
-        embedding_weight: float = 0.0064,
+        embedding_weight: float = 0.0128,
         penalty_weight: float = 5e-5,
     ) -> None:
         super().__init__(
@@ -141,6 +143,9 @@ def squared_jacobian_norm(z: Tensor, x_hat: Tensor, generator: Generator) -> Ten
 class RAESN(RAE):
     """RAE whose decoder layers are divided by their largest singular value (Miyato et al. 2018).
 
+    Without batch norm (`mlp`, `conv_oasis`) the whole decoder then changes its logits by no more than its latents move:
+    give the codes room with a small `embedding_weight`.
+
     Args:
         image_shape: (channels, height, width) of the images.
         latent_dim: dimension d of the latent space.
@@ -156,7 +161,7 @@ class RAESN(RAE):
         latent_dim: int = 16,
         network: NetworkName = "conv32",
         width: int | None = None,
-        embedding_weight: float = 0.576,
+        embedding_weight: float = 1.152,
     ) -> None:
         super().__init__(
             image_shape, latent_dim=latent_dim, network=network, width=width, embedding_weight=embedding_weight

@@ -1,6 +1,6 @@
 """VampPrior (Tomczak & Welling 2018): the prior is the mean posterior of K pseudo-inputs, `(1/K) sum_k q(z | u_k)`.
 
-The divergence to a mixture has no closed form: the loss takes `log q(z | x) - log p(z)` at the one z it draws (Eq. 5).
+The divergence to a mixture has no closed form: the loss takes `log q(z | x) - log p(z)` at the one z it draws.
 """
 
 import math
