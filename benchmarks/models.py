@@ -1,6 +1,6 @@
 """Each model's training step as a multiple of the VAE's, RHVAE's memory with many centroids, and images/s on a GPU.
 
-    OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/models.py [--rounds 9] [--widths 1000 16]
+    OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/models.py [--rounds 9] [--widths 1000 4]
 
 One step is loss, gradients and fused Adam at d = 16, batch 100, images 1x32x32; models take turns in every round. CPU
 time of this process on a CPU, wall time on a GPU. Prints medians [lowest to highest]; ratios are taken within a round.
@@ -152,7 +152,7 @@ def main() -> None:
     """Parse the arguments and print every table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--widths", type=int, nargs=2, default=(1000, 16), help="of mlp and of conv32")
+    parser.add_argument("--widths", type=int, nargs=2, default=(1000, 4), help="of mlp and of conv32")
     arguments = parser.parse_args()
     print(f"{DEVICE}, torch {torch.__version__}, {torch.get_num_threads()} thread(s)")
     compare_steps("mlp", arguments.widths[0], arguments.rounds)
