@@ -7,10 +7,8 @@ opens the ventricles; it grows with age and with CDR: what a model or a classifi
 import csv
 import math
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +88,9 @@ def write_cohort(
     if workers == 1:
         truths = [write(t) for t in planned]
     else:
+        from concurrent.futures import ProcessPoolExecutor
+        from multiprocessing import get_context
+
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             truths = list(pool.map(write, planned))
     _write_table(folder / "oasis_cross-sectional.csv", truths, seed)

@@ -2,8 +2,6 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,9 @@ def run_all(jobs: Sequence[tuple[Any, ...]], workers: int | None) -> Iterator[tu
     if workers <= 1:
         yield from map(run_one, jobs)
         return
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+    from multiprocessing import get_context
+
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(run_one, job) for job in jobs]
         try:
