@@ -9,7 +9,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 PORT ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui test lint format requirements pictures clean
+.PHONY: help setup demo ui test test-slow lint format requirements pictures clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*##/:/' | awk -F': ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -29,7 +29,10 @@ ui: setup ## open the MLflow UI on the runs of this folder (PORT=5000)
 		--host 127.0.0.1 --port $(PORT) --workers 1
 
 test: setup ## run the tests
-	python -m pytest -n 2 --dist loadfile
+	python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-slow: setup ## run the slow tests: whole runs through mlflow, kills, a server that dies
+	python -m pytest -n 2 --dist loadfile -m slow
 
 lint: setup ## check style and types
 	ruff check .

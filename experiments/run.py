@@ -309,9 +309,14 @@ def _score(
 
 
 def _track_data(tracker: Tracker, name: str, splits: Splits) -> None:
+    # one name for each part: MLflow takes two inputs of one name and digest for the same, and keeps one context
     for context, part in splits.parts().items():
         tracker.dataset(
-            name=name, digest=splits.digest, source=splits.source, context=context, shape=tuple(part.images.shape)
+            name=f"{name}-{context}",
+            digest=splits.digest,
+            source=splits.source,
+            context=context,
+            shape=tuple(part.images.shape),
         )
     tracker.params({f"n_{context}": len(part) for context, part in splits.parts().items()})
 

@@ -288,16 +288,3 @@ def test_a_checkpoint_of_another_architecture_is_refused(project, compared):
     done = project.module("train", f"--resume={folder}", "--model.latent_dim=7")
     assert done.returncode == 2
     assert "holds a model of another architecture" in done.stderr
-
-
-def test_an_output_folder_that_cannot_be_written_is_named(project, compared):
-    (project.folder / "blocked").write_text("a file")
-    program = (
-        "import sys; from pathlib import Path; from mlflow_projects import entry, train\n"
-        "entry.RUNS = Path('blocked'); sys.argv = ['train']; entry.main(train.main)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=project.folder, env=project.environment, capture_output=True, text=True
-    )
-    assert done.returncode == 2
-    assert "error: cannot write to the output folder blocked" in done.stderr
