@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.config import Config, ConfigError, read_yaml, resolve, to_flags
-from experiments.run import Result, run
+from experiments.judge import Result
+from experiments.run import run
 from geovae.tracking import MlflowTracker
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ There are no configuration classes: the options of `model` are the keyword argum
 """
 
 import difflib
+import hashlib
 import inspect
 import json
 from collections.abc import Mapping, Sequence
@@ -68,6 +69,16 @@ def to_flags(options: Mapping[str, Any]) -> list[str]:
 def to_yaml(config: Config) -> str:
     """Return the configuration as a file that `--config` reads back to the same configuration."""
     return yaml.safe_dump(config, sort_keys=False)
+
+
+def fingerprint(config: Config, *, over_seeds: bool = False) -> str:
+    """Return 12 hexadecimal digits that two configurations share if and only if they ask for the same results.
+
+    Where it runs (`device`) and how often it tells of it (`images_every`) do not count, nor `seed` with `over_seeds`.
+    """
+    aside = {"device", "images_every"} | ({"seed"} if over_seeds else set())
+    said = {key: value for key, value in config.items() if key not in aside}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def read_yaml(path: Path) -> Config:
@@ -135,7 +146,9 @@ def _parser(data: str, model: str, prog: str) -> Any:
         description="Every option of one run; a YAML file given with --config sets them too.",
     )
     own = inspect.signature(run).parameters
-    sections: set[str | int] = {name for name, p in own.items() if p.annotation == Config or name == "tracker"}
+    sections: set[str | int] = {
+        name for name, p in own.items() if p.annotation == Config or name in ("tracker", "on_epoch")
+    }
     parser.add_function_arguments(run, skip=sections | {"output"})
     parser.add_function_arguments(DATASETS[data], "data")
     parser.add_class_arguments(MODELS[model], "model", skip={"image_shape"})

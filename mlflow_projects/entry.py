@@ -16,8 +16,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from experiments.config import Config, flatten, split_flags, to_flags, to_yaml
-from experiments.run import check, choose_device, environment
+from experiments.config import Config, fingerprint, flatten, split_flags, to_flags, to_yaml
+from experiments.judge import choose_device
+from experiments.run import check, environment
 from geovae.tracking import MlflowTracker
 
 EXPERIMENT = "geovae"
@@ -109,9 +110,9 @@ def describe_run(name: str, config: Config, tracker: MlflowTracker, output: Path
     tracker.artifact(output / "config.yaml")
     tracker.text("environment.json", json.dumps(environment(), indent=2))
     tracker.params({f"cfg.{key}": value for key, value in flatten(config).items()})
-    tracker.tags(
-        {"model": config["model"]["name"], "dataset": config["data"]["name"], "seed": config["seed"]} | git_tags()
-    )
+    names = {"model": config["model"]["name"], "dataset": config["data"]["name"], "seed": config["seed"]}
+    hashes = {"config": fingerprint(config), "config_over_seeds": fingerprint(config, over_seeds=True)}
+    tracker.tags(names | hashes | git_tags())
     return output
 
 

@@ -6,10 +6,9 @@ from typing import NamedTuple
 
 from torch import Generator, Tensor, nn
 
-from experiments.run import choose_extractor, decode_images
+from experiments.judge import choose_extractor, decode_images, load_data_of
 from geovae.checkpoint import load_model
 from geovae.codes import encode_images
-from geovae.data import DATASETS
 from geovae.evaluation import extractor as build_extractor
 from geovae.evaluation.evaluate import evaluate
 from geovae.evaluation.folders import read_images
@@ -94,13 +93,7 @@ def _from_model(values: dict[str, str], n: int, seed: int) -> Images:
     name = values["sampler"] or saved.meta["best_sampler"]
     if name not in SAMPLERS:
         raise ValueError(f"unknown sampler {name!r}; choose from {', '.join(SAMPLERS)}")
-    data = dict(saved.meta["data"])
-    splits = DATASETS[data.pop("name")](**data)
-    if splits.digest != saved.meta["digest"]:
-        raise ValueError(
-            f"the data set {saved.meta['data']['name']!r} found here is not the one that the model was trained on: "
-            f"digest {splits.digest}, expected {saved.meta['digest']}"
-        )
+    splits = load_data_of(saved)
     z = SAMPLERS[name](**saved.meta["sampler"].get(name, {})).fit(saved.codes).sample(n, Generator().manual_seed(seed))
     real, other = (splits.test, splits.val) if splits.test is not None else (splits.val, None)
     return Images(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from experiments.run import choose_extractor
+from experiments.judge import choose_extractor
 from geovae.evaluation import Statistics, extract, frechet_distance, read_statistics, statistics, write_statistics
 from geovae.evaluation import extractor as build_extractor
 from geovae.evaluation.folders import read_images

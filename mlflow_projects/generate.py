@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from experiments.run import decode_images
+from experiments.judge import decode_images
 from geovae.checkpoint import load_model
 from geovae.figures.grids import image_grid
 from geovae.samplers import SAMPLERS

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.config import resolve
-from experiments.run import MODEL, choose_extractor, headline
+from experiments.judge import MODEL, choose_extractor, headline
 from geovae import checkpoint
 from geovae.codes import encode_images
 from geovae.data import DATASETS

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from experiments.compare import as_figure, as_markdown, compare, read_comparison
 from experiments.config import CONFIGS, ConfigError
-from experiments.run import Result
+from experiments.judge import Result
 from mlflow_projects import entry
 from mlflow_projects.registry import NAME, promote_if_better, register
 

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.run import Result
+from experiments.judge import Result
 from geovae.checkpoint import load
 
 if TYPE_CHECKING:

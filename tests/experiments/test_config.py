@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from experiments.compare import as_markdown, leaderboard, read_comparison
-from experiments.config import CONFIGS, ConfigError, flatten, resolve, to_flags, to_yaml
-from experiments.run import Result, check, choose_device
+from experiments.config import CONFIGS, ConfigError, fingerprint, flatten, resolve, to_flags, to_yaml
+from experiments.judge import Result, choose_device
+from experiments.run import check
 from geovae.data import DATASETS
 from geovae.models import MODELS
 from geovae.samplers import SAMPLERS
@@ -67,6 +68,15 @@ def test_the_resolved_configuration_reads_back_to_itself(tmp_path):
     assert resolve(["--config", str(tmp_path / "config.yaml")]) == config
     assert resolve(to_flags(config)) == config
     assert flatten(config)["model.width"] == 9
+
+
+def test_the_fingerprint_is_of_what_decides_the_results():
+    config = resolve([])
+    assert fingerprint(config) == fingerprint(resolve(["--device", "cpu", "--images_every", "3"]))
+    others = [resolve([flag]) for flag in ("--model.beta=0.1", "--sampler.riemannian.floor=0.02", "--seed=1")]
+    assert len({fingerprint(one) for one in [config, *others]}) == 4
+    assert fingerprint(config, over_seeds=True) == fingerprint(others[2], over_seeds=True)
+    assert fingerprint(config, over_seeds=True) != fingerprint(others[0], over_seeds=True)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +143,7 @@ def test_ranges_are_checked_before_any_data_are_read(flags, message, monkeypatch
 def test_a_model_without_variances_runs_with_the_samplers_it_can_feed():
     config = resolve(["--model.name", "ae"])
     plan = check(**{name: config[name] for name in inspect.signature(check).parameters})
-    assert list(plan.samplers) == ["prior", "mixture"]
+    assert list(plan.judge.samplers) == ["prior", "mixture"]
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
