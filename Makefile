@@ -9,7 +9,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 PORT ?= 5000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui test test-slow lint format requirements pictures clean
+.PHONY: help setup demo ui test test-slow lint format requirements names pictures clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*##/:/' | awk -F': ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ format: setup ## put the code into its format
 
 requirements: ## regenerate requirements.txt from pyproject.toml and the versions in .venv
 	python tools/requirements.py
+
+names: setup ## remake docs/names.md from geovae/names.py
+	PYTHONPATH=. python tools/names.py
 
 pictures: setup ## remake the README's pictures from the latest demo
 	PYTHONPATH=. python tools/pictures.py

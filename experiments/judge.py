@@ -142,6 +142,7 @@ class Judge:
         )
         tracker.tags({"best_sampler": result.best_sampler})
         tracker.metrics({f"best/{result.headline}": result.val_scores[result.best_sampler][result.headline]})
+        tracker.metrics({f"score/{key}": value for key, value in result.test_scores.get(result.best_sampler, {}).items()})
         tracker.artifact(result.model_file, "model")
 
 

@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from geovae import checkpoint
+from geovae.names import NAMES, find, unknown
 
 mlflow = pytest.importorskip("mlflow")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -81,6 +82,13 @@ class Project:
         return self.client.search_runs([experiment], query)
 
 
+def list_files(client, run_id, folder=""):
+    """Return the paths of all artifacts of a run."""
+    items = client.list_artifacts(run_id, folder)
+    files = {item.path for item in items if not item.is_dir}
+    return files.union(*(list_files(client, run_id, item.path) for item in items if item.is_dir))
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     return Project(tmp_path_factory.mktemp("clone"))
@@ -145,6 +153,34 @@ def test_a_child_holds_what_the_ui_shows(project, children):
     contexts = {tag.value for item in run.inputs.dataset_inputs for tag in item.tags}
     assert contexts == {"train", "val", "test"}
     assert run.data.tags["model"] == "vae"
+
+
+def test_what_a_run_records_is_what_the_page_of_names_lists(project, parent, children):
+    """Both ways: every recorded name has a row, and every row that is not another entry point's is recorded."""
+    recorded = {kind: set() for kind in NAMES}
+    for run in (parent, *children.values()):
+        recorded["metric"] |= run.data.metrics.keys()
+        recorded["tag"] |= {key for key in run.data.tags if not key.startswith("mlflow.")}
+        if run is not parent:  # its other parameters are those that `mlflow run` wrote
+            recorded["parameter"] |= run.data.params.keys()
+        files = list_files(project.client, run.info.run_id)
+        recorded["artifact"] |= {path for path in files if not path.startswith("images/")}
+        recorded["image"] |= {re.split("[%+]", p)[0][7:].replace("~", "/") for p in files if p.startswith("images/")}
+    assert {kind: unknown(kind, names) for kind, names in recorded.items()} == {kind: [] for kind in NAMES}
+    listed = {
+        kind: {key for key, row in rows.items() if not row.meaning.startswith("of `")} for kind, rows in NAMES.items()
+    }
+    met = {kind: {find(kind, name) for name in names} for kind, names in recorded.items()}
+    listed["tag"] -= {"not_finite.<metric>", "warning.<sampler>"}  # only where something is wrong
+    assert {kind: listed[kind] - met[kind] for kind in NAMES} == {kind: set() for kind in NAMES}
+
+
+def test_runs_are_found_by_score_and_model(project, children):
+    best = children["vae"].data.metrics["score/fd_pixels"]
+    assert best == children["vae"].data.metrics[f"score/{children['vae'].data.tags['best_sampler']}/fd_pixels"]
+    found = project.runs(f"metrics.\"score/fd_pixels\" < {best * 1.001} and tags.model = 'vae'")
+    assert children["vae"].info.run_id in {run.info.run_id for run in found}
+    assert not project.runs(f"metrics.\"score/fd_pixels\" < {best * 0.999} and tags.model = 'vae'")
 
 
 def test_an_autoencoder_has_no_riemannian_samples(children):
