@@ -142,7 +142,8 @@ class Judge:
         )
         tracker.tags({"best_sampler": result.best_sampler})
         tracker.metrics({f"best/{result.headline}": result.val_scores[result.best_sampler][result.headline]})
-        tracker.metrics({f"score/{key}": value for key, value in result.test_scores.get(result.best_sampler, {}).items()})
+        reported = result.test_scores.get(result.best_sampler, {})
+        tracker.metrics({f"score/{key}": value for key, value in reported.items()})
         tracker.artifact(result.model_file, "model")
 
 

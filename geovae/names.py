@@ -116,6 +116,8 @@ TAGS = {
     "model": Row("name of the model"),
     "dataset": Row("name of the data set"),
     "seed": Row("seed of the run"),
+    "config": Row("fingerprint of the configuration: the same for runs that ask for the same results"),
+    "config_over_seeds": Row("the same without the seed: group by it to average over seeds"),
     "best_sampler": Row("the sampler with the lowest headline score on validation images"),
     "role": Row("what a run is for: `comparison` marks the parent of several models"),
     "winner": Row("of a comparison: name of the best run"),
