@@ -16,8 +16,9 @@ from geovae.data.splits import Split, Splits, limit_train, random_splits
 
 SHAPE = (1, 208, 176)
 HOW = (
-    "make it from OASIS-1: `x_train` (n, 208, 176, 1), an axial plane of each T88_111 volume after numpy.rot90, scaled "
-    "to 0 and 255, and `y_train`, one number a row"
+    "make it from OASIS-1's discs with `mlflow run . -e prepare -P dataset=oasis -P source=FOLDER`: `x_train` "
+    "(n, 208, 176, 1), an axial plane of each T88_111 volume after numpy.rot90, scaled to 0 and 255, and `y_train`, "
+    "one number a row"
 )
 
 

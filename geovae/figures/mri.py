@@ -26,6 +26,7 @@ def cohort_mosaic(
     ages: Sequence[float] | None = None,
     limit: int = 48,
     masked_ids: bool = False,
+    sides: Sequence[str] = (),
 ) -> "Figure":
     """Return a figure of the first `limit` of pictures (n, h, w), with id, CDR and age.
 
@@ -36,6 +37,7 @@ def cohort_mosaic(
         ages: (n,) years, NaN is unknown.
         limit: how many are shown; a shared server may count as passing data on.
         masked_ids: show running numbers in place of ids.
+        sides: letters of the patient's sides at the left, right, top and bottom of every picture.
     """
     from matplotlib.figure import Figure
 
@@ -50,14 +52,18 @@ def cohort_mosaic(
         ax.set_axis_off()
         if i < n:
             ax.imshow(_thumbnail(pictures[i], 120), cmap="gray")
+            _letters(ax, sides[:2], 6)
             name = f"#{i + 1}" if masked_ids else str(ids[i])
             ax.set_title(f"{name}\n{_about(cdr, ages, i)}".rstrip(), fontsize=6.5, pad=2)
     figure.suptitle(f"{n} of {len(pictures)}; CDR - is not assessed", fontsize=8)
     return figure
 
 
-def mean_and_sd(pictures: np.ndarray) -> "Figure":
-    """Return the mean and standard deviation of pictures (n, h, w): a flipped volume shows as a ghost in both."""
+def mean_and_sd(pictures: np.ndarray, *, sides: Sequence[str] = ()) -> "Figure":
+    """Return the mean and standard deviation of pictures (n, h, w): a flipped volume shows as a ghost in both.
+
+    `sides` are the letters of the patient's sides at the left, right, top and bottom of every picture.
+    """
     from matplotlib.figure import Figure
 
     _check(pictures, 3, "pictures", "(n, h, w)")
@@ -73,6 +79,7 @@ def mean_and_sd(pictures: np.ndarray) -> "Figure":
     ):
         ax.set_axis_off()
         ax.set_title(f"{name} of {len(pictures)}", fontsize=9)
+        _letters(ax, sides, 9)
         figure.colorbar(ax.imshow(image, cmap=colours), ax=ax, shrink=0.8)
     return figure
 
@@ -212,11 +219,17 @@ def _view(ax: "Axes", plane: np.ndarray, affine: np.ndarray, axes: tuple[int, in
     if mirrored:
         ax.invert_xaxis()
         left, right = right, left
-    for x, y, letter in ((0.03, 0.5, left), (0.97, 0.5, right), (0.5, 0.04, bottom), (0.5, 0.96, upper)):
-        ax.text(x, y, letter, transform=ax.transAxes, color="yellow", ha="center", va="center", fontweight="bold")
+    _letters(ax, (left, right, upper, bottom), 10)
     ax.set_xlabel(f"{'xyz'[axes[0]]} (mm)", fontsize=8)
     ax.set_ylabel(f"{'xyz'[axes[1]]} (mm)", fontsize=8)
     ax.tick_params(labelsize=7)
+
+
+def _letters(ax: "Axes", sides: Sequence[str], size: float) -> None:
+    """Write the letters of the patient's sides at the left, right, top and bottom, or the first of them."""
+    for (x, y), letter in zip(((0.04, 0.5), (0.96, 0.5), (0.5, 0.96), (0.5, 0.04)), sides, strict=False):
+        style: dict[str, Any] = {"color": "yellow", "ha": "center", "va": "center", "fontweight": "bold"}
+        ax.text(x, y, letter, transform=ax.transAxes, fontsize=size, **style)
 
 
 def _ends(affine: np.ndarray, axis: int, n: int) -> tuple[float, float]:

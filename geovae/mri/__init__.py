@@ -14,14 +14,14 @@ from geovae.mri.intensity import normalise, unscale
 from geovae.mri.mask import brain_mask
 from geovae.mri.orient import canonical, resample
 from geovae.mri.pipeline import Processed, process
-from geovae.mri.prepared import Prepared, read_prepared
+from geovae.mri.prepared import Prepared, prepared_volume, read_prepared
 from geovae.mri.preparing import prepare
 from geovae.mri.problems import InputProblems, Problem
 from geovae.mri.qc import qc_rows
 from geovae.mri.quantise import quantise
 from geovae.mri.read import read_volume
 from geovae.mri.restore import array_to_volume, picture_to_volume, write_nifti
-from geovae.mri.slices import Plane, cut_plane, cut_planes, from_image, stack, to_image
+from geovae.mri.slices import Plane, cut_plane, cut_planes, edge_letters, from_image, stack, to_image
 from geovae.mri.split import split_subjects
 from geovae.mri.state import load_state
 from geovae.mri.table import Row, join, read_table
@@ -44,6 +44,7 @@ __all__ = [
     "cut_plane",
     "cut_planes",
     "discover",
+    "edge_letters",
     "from_image",
     "inspect",
     "join",
@@ -51,6 +52,7 @@ __all__ = [
     "normalise",
     "picture_to_volume",
     "prepare",
+    "prepared_volume",
     "process",
     "qc_rows",
     "quantise",

@@ -73,15 +73,7 @@ def write_cohort(
         ValueError: for numbers or products that do not exist.
         FileNotFoundError: if nilearn is not installed.
     """
-    if subjects < 1 or not 0 <= repeats <= subjects or workers < 1:
-        raise ValueError(
-            "`subjects` and `workers` must be at least 1, `repeats` from 0 to `subjects`, "
-            f"got {subjects}, {workers} and {repeats}"
-        )
-    if not products or not set(products) <= set(PLACES):
-        raise ValueError(f"`products` must be of {', '.join(PLACES)}, got {list(products)}")
-    for product in products:
-        grid_of(product, voxel)
+    check_cohort(subjects, repeats, workers, products, voxel)
     folder = Path(folder)
     planned = plan(subjects, repeats, seed)
     write = partial(write_session, folder, seed=seed, voxel=voxel, products=tuple(products))
@@ -98,6 +90,19 @@ def write_cohort(
     with atomic(folder / "SYNTHETIC.txt") as path:
         path.write_text(NOTE)
     return truths
+
+
+def check_cohort(subjects: int, repeats: int, workers: int, products: Sequence[str], voxel: float) -> None:
+    """Raise ValueError for arguments of `write_cohort` with which none can be written."""
+    if subjects < 1 or not 0 <= repeats <= subjects or workers < 1:
+        raise ValueError(
+            "`subjects` and `workers` must be at least 1, `repeats` from 0 to `subjects`, "
+            f"got {subjects}, {workers} and {repeats}"
+        )
+    if not products or not set(products) <= set(PLACES):
+        raise ValueError(f"`products` must be of {', '.join(PLACES)}, got {list(products)}")
+    for product in products:
+        grid_of(product, voxel)
 
 
 def plan(subjects: int, repeats: int, seed: int) -> list[Truth]:

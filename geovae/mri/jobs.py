@@ -1,7 +1,9 @@
 """One session a job, in processes of their own; what a job leaves behind is a file, so that a call can be resumed."""
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,8 @@ def run_all(jobs: Sequence[tuple[Any, ...]], workers: int | None) -> Iterator[tu
     from multiprocessing import get_context
 
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(run_one, job) for job in jobs]
+        with _bare_main():
+            futures = [pool.submit(run_one, job) for job in jobs]  # this starts all workers
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -94,6 +97,18 @@ def summary(state: dict[str, Any]) -> dict[str, Any]:
     small = {name: state[name] for name in ("digest", "numbers", "affines", "slice_mm")}
     shape = tuple(state["pictures"].shape)
     return small | {"shape": shape, "rows": shape[0], "warnings": state["numbers"]["warnings"]}
+
+
+@contextmanager
+def _bare_main() -> Iterator[None]:
+    """Let workers start without the caller's script: they need nothing of it, and its imports can take seconds."""
+    main = sys.modules["__main__"]
+    kept: dict[str, Any] = {name: vars(main).pop(name) for name in ("__spec__", "__file__") if name in vars(main)}
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        vars(main).update(kept)
 
 
 def _cores() -> int:

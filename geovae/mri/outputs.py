@@ -65,7 +65,8 @@ def _manifest_row(
 ) -> dict[str, Any]:
     out = {"id": session.id, "subject": session.subject, "visit": session.visit, "split": split, "label": row.label}
     out |= {"cdr": "" if np.isnan(row.cdr) else row.cdr, "age": "" if np.isnan(row.age) else row.age, "sex": row.sex}
-    out |= {"file": str(session.path), "digest": known["digest"], "slices": known["rows"]}
+    out |= {"product": session.product, "file": str(session.path), "mask": str(session.mask or "")}
+    out |= {"digest": known["digest"], "slices": known["rows"]}
     out |= {"slice_mm": " ".join(f"{mm:g}" for mm in known["slice_mm"])}
     out |= {name: known["numbers"][name] for name in ("low", "high", "brain_ml", "brain_voxels_lost")}
     array = "" if arrays == "none" else str(array_path(state_path(folder, session), arrays))

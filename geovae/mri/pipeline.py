@@ -30,6 +30,7 @@ CHOICES = {
     "view": get_args(View),
     "quantisation": get_args(Quantisation),
 }
+STEPS = tuple(CHOICES) + ("spacing", "stripped", "percentiles", "shape", "at")  # what `process` can be told
 ORTHOGONAL: tuple[Axis, ...] = ("axial", "coronal", "sagittal")
 
 
@@ -71,7 +72,7 @@ def process(
     axis: Axis = "axial",
     at: Sequence[float] = (0.5,),
     unit: Unit = "fraction",
-    view: View = "neurological",
+    view: View = "radiological",
     quantisation: Quantisation = "image",
 ) -> Processed:
     """Return the pictures and numbers of one session; the arguments are those of `geovae.mri.prepare`.

@@ -1,5 +1,6 @@
 """What `prepare` left in a folder, as the arrays that figures are made from."""
 
+import csv
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from geovae.mri.discover import Session
+from geovae.mri.pipeline import STEPS, process
 from geovae.mri.state import load_state
+from geovae.mri.volume import Volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +84,29 @@ def read_prepared(root: str | Path = "data_folders", *, limit: int = 48) -> Prep
         grid_affines=np.stack([state["grid_affine"] for state in found]),
         meetings=np.array([_middle(each) for each in planes]),
     )
+
+
+def prepared_volume(root: str | Path, id: str) -> Volume:
+    """Return the volume (x, y, z) in [0, 1] of a session, made again from its file as `prepare` made it.
+
+    Raises:
+        FileNotFoundError: if nothing was prepared below `root`, or the file is gone.
+        ValueError: if no session `id` was prepared.
+    """
+    folder = Path(root) / "oasis"
+    if not (folder / "manifest.csv").is_file():
+        raise FileNotFoundError(f"no `{folder / 'manifest.csv'}`: call geovae.mri.prepare first")
+    with (folder / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        rows = {row["id"]: row for row in csv.DictReader(file)}
+    if id not in rows:
+        raise ValueError(
+            f"no session {id!r} in `{folder / 'manifest.csv'}`: it holds {', '.join(sorted(rows)[:5])} ..."
+        )
+    row = rows[id]
+    mask = Path(row["mask"]) if row["mask"] else None
+    session = Session(id, row["subject"], int(row["visit"]), Path(row["file"]), row["product"], mask)
+    settings = json.loads((folder / "prepare.json").read_text())["settings"]
+    return process(session, **{name: settings[name] for name in STEPS}).volume
 
 
 def _middle(planes: dict[str, np.ndarray]) -> list[int]:

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from geovae.mri.export import atomic
 from geovae.mri.jobs import run_all, state_path
 from geovae.mri.mask import MaskRule
 from geovae.mri.outputs import Pair, write_outputs
-from geovae.mri.pipeline import T88_SHAPE, check_steps
+from geovae.mri.pipeline import STEPS, T88_SHAPE, check_steps
 from geovae.mri.problems import InputProblems, OnError, Problem, as_text, count
 from geovae.mri.quantise import Quantisation
 from geovae.mri.slices import Axis, Unit, View
@@ -46,7 +47,7 @@ def prepare(
     axis: Axis = "axial",
     at: Sequence[float] = (0.5,),
     unit: Unit = "fraction",
-    view: View = "neurological",
+    view: View = "radiological",
     quantisation: Quantisation = "image",
     val_fraction: float = 1 / 6,
     test_fraction: float = 0.0,
@@ -78,7 +79,8 @@ def prepare(
         axis: `axial`, `coronal` or `sagittal`.
         at: positions of the slices, one or several a session.
         unit: of `at`: `fraction`, `mm` or `index`.
-        view: `neurological` or `radiological`.
+        view: `radiological` (the patient's left on the right: what numpy.rot90 of a T88_111 plane as stored gives, and
+            so the published file) or `neurological`.
         quantisation: `image` (each from 0 to 255, what the loader takes) or `volume`.
         val_fraction: share of subjects in the column `split`.
         test_fraction: share of subjects in the column `split`.
@@ -127,6 +129,18 @@ def prepare(
     with atomic(folder / "prepare.json") as partial:
         partial.write_text(json.dumps(result, indent=1) + "\n")
     return result
+
+
+def check_request(request: Mapping[str, Any]) -> None:
+    """Raise for arguments of `prepare`, by name, that suit no volume, and a source that holds none; nothing is read.
+
+    Raises:
+        ValueError: for an option.
+        FileNotFoundError: for the source.
+    """
+    check_options(*(request[k] for k in ("on_error", "arrays", "workers", "val_fraction", "test_fraction")))
+    check_steps({name: request[name] for name in STEPS})
+    discover(request["source"], request["layout"], product=request["product"])
 
 
 def check_options(on_error: str, arrays: str, workers: int | None, val_fraction: float, test_fraction: float) -> None:
@@ -218,4 +232,5 @@ def _bar(items: Iterable[Any], total: int, show: bool) -> Iterable[Any]:
         return items
     from tqdm import tqdm
 
-    return tqdm(items, total=total, desc=count(total, "volume"), unit=" volumes")
+    pace = 0.5 if sys.stderr.isatty() else 20.0  # a log file gets a line every 20 seconds
+    return tqdm(items, total=total, desc=count(total, "volume"), unit=" volumes", mininterval=pace)

@@ -14,16 +14,14 @@ Space = Literal["unknown", "scanner", "aligned", "talairach", "mni"]
 _CODES = {"unknown": 0, "scanner": 1, "aligned": 2, "talairach": 3, "mni": 4}
 
 
-def picture_to_volume(
-    picture: np.ndarray, affine: np.ndarray, *, axis: Axis = "axial", view: View = "neurological"
-) -> Volume:
+def picture_to_volume(picture: np.ndarray, affine: np.ndarray, *, axis: Axis, view: View) -> Volume:
     """Return a picture (rows, columns) as a volume of one voxel along `axis`, in RAS order.
 
     Args:
         picture: uint8 from 0 to 255, which become 0 to 1, or floats.
         affine: (4, 4), mm, as in `affines` of the npz, or `Plane.affine`.
-        axis: of the settings.
-        view: of the settings.
+        axis: of the settings of the npz.
+        view: of the settings of the npz; the wrong one mirrors the brain, so there is no default.
     """
     if np.ndim(picture) != 2:
         raise ValueError(f"`picture` must have shape (rows, columns), got {np.shape(picture)}")

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from mlflow_projects import entry, evaluate, generate, import_checkpoint, main, prepare, sync, train
+from mlflow_projects import cohort, entry, evaluate, generate, import_checkpoint, inspect, main, prepare, sync, train
 
 
 @pytest.fixture
@@ -40,6 +40,17 @@ def end(monkeypatch, tmp_path, capsys):
         (evaluate, ["--real=a", "--fake=b", "--inception-weights=none.pth"], "error: no Inception weights at none.pth"),
         (prepare, ["--dataset=imagenet", "--source=x"], "error: unknown dataset 'imagenet'; choose from mnist"),
         (prepare, ["--dataset=mnist", "--source=x", "--fast=1"], "error: unrecognized arguments: --fast=1"),
+        (
+            prepare,
+            ["--dataset=oasis", "--source=x", "--shown=0"],
+            "error: `shown` must be a whole number of at least 1",
+        ),
+        (prepare, ["--dataset=oasis", "--source=x", "--masked_ids=maybe"], "error: `masked_ids` must be true or false"),
+        (prepare, ["--dataset=oasis", "--source=x", "--qc_view=up"], "error: `qc_view` must be neurological or radio"),
+        (prepare, ["--dataset=oasis", "--source=x"], "error: `x` is not a folder: `source` must be the folder that"),
+        (prepare, ["--dataset=oasis", "--source=.", "--at=[0.5,0.5]"], "error: `at` must name at least one position"),
+        (inspect, ["--source=x"], "error: `x` is not a folder: `source` must be the folder that holds the volumes"),
+        (cohort, ["--folder=x", "--subjects=0"], "error: `subjects` and `workers` must be at least 1"),
         (import_checkpoint, [], "error: give --path, the best_model.pt of the published code"),
         (import_checkpoint, ["--path=no.pt"], "error: no published model at no.pt"),
         (sync, ["elsewhere"], "error: no tracking records below elsewhere: nothing to deliver"),
@@ -60,7 +71,7 @@ def test_a_bad_run_of_a_comparison_is_named(end, tmp_path):
     assert "error: run 'bad': `width` must be at least 1, got 0" in said.err
 
 
-@pytest.mark.parametrize("module", [main, train, generate, evaluate, sync])
+@pytest.mark.parametrize("module", [main, train, generate, evaluate, sync, inspect, cohort])
 def test_help_helps(end, module):
     code, said = end(module, "--help")
     assert code == 0

@@ -135,4 +135,4 @@ def test_bad_requests_have_their_sentence(tmp_path):
     with pytest.raises(ValueError, match=r"`space` must be one of unknown, scanner, aligned, talairach, mni, got 't1'"):
         write_nifti(volume, tmp_path / "v.nii", space="t1")
     with pytest.raises(ValueError, match=r"`picture` must have shape \(rows, columns\), got \(2, 2, 2\)"):
-        picture_to_volume(np.zeros((2, 2, 2)), T88)
+        picture_to_volume(np.zeros((2, 2, 2)), T88, axis="axial", view="radiological")

@@ -50,7 +50,7 @@ def test_mean_and_sd_are_those_of_numpy():
     np.testing.assert_allclose(shown[1], pictures.std(0), atol=1e-6)
 
 
-@pytest.mark.parametrize(("view", "letters"), [("neurological", "PAIS LRIS LRPA"), ("radiological", "APIS RLIS RLPA")])
+@pytest.mark.parametrize(("view", "letters"), [("neurological", "PASI LRSI LRAP"), ("radiological", "APSI RLSI RLAP")])
 def test_orthogonal_views_put_the_left_where_the_letter_is(view, letters):
     data = np.zeros((44, 52, 44), np.float32)
     data[5:15, 30:40, 20:24] = 1  # left, in front

@@ -1,6 +1,7 @@
 """The whole way: trees in, npz out; resumed, parallel, spoilt; and what the loader makes of it."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from geovae.mri import (
     inspect,
     load_state,
     prepare,
+    prepared_volume,
     process,
     read_prepared,
     read_volume,
@@ -65,7 +67,7 @@ def test_the_cohort_becomes_an_npz_with_everything_in_it(cohort, tmp_path, small
     assert found["y_train"].tolist() == expected
     assert found["affines"].shape == (8, 4, 4)
     settings = json.loads(str(found["settings"]))
-    assert settings["view"] == "neurological"
+    assert settings["view"] == "radiological"  # as the published file
     numbers = json.loads(str(found["volumes"]))[first[0].id]
     assert [step["step"] for step in numbers["history"]] == ["read", "canonical", "normalise", "crop"]
     manifest = (tmp_path / "oasis" / "manifest.csv").read_text().splitlines()
@@ -91,7 +93,7 @@ def test_the_pictures_are_planes_of_the_volumes(cohort, tmp_path, small):
     inside = stored[stored > 0]
     low, high = inside.min(), np.percentile(inside, 99.5)
     k = round((22.5 + 73.5) / 4)
-    expected = np.rint(255 * np.clip((stored[::-1, :, k] - low) / (high - low), 0, 1))
+    expected = np.rint(255 * np.clip((stored[:, :, k] - low) / (high - low), 0, 1))
     np.testing.assert_allclose(found["x_train"][1, ..., 0], np.rot90(expected), atol=1)
 
 
@@ -103,7 +105,7 @@ def test_a_second_tree_written_by_others(foreign, tmp_path):
     assert report["counts"]["subjects"] == 6
     assert len(set(found["split"][1:3])) == 1  # both visits of a subject together
     left, right = found["x_train"][:, :, :11, 0], found["x_train"][:, :, 11:, 0]
-    assert (left.mean(axis=(1, 2)) > right.mean(axis=(1, 2)) + 5).all()  # the left was made brighter
+    assert (right.mean(axis=(1, 2)) > left.mean(axis=(1, 2)) + 5).all()  # the patient's left was made brighter
     np.testing.assert_allclose(found["affines"][0][:3, 3][:2], [-84.5, -119.5])
 
 
@@ -129,7 +131,7 @@ def test_finished_subjects_are_not_done_again(cohort, tmp_path, small):
     after = [path.stat().st_mtime_ns for path in states]
     assert [a == b for a, b in zip(before, after, strict=True)] == [i not in (2, 4) for i in range(8)]
     assert prepare(cohort[0], tmp_path, **small, resume=False)["counts"]["resumed"] == 0
-    assert prepare(cohort[0], tmp_path, **small, view="radiological")["counts"]["resumed"] == 0
+    assert prepare(cohort[0], tmp_path, **small, view="neurological")["counts"]["resumed"] == 0
     assert not list(tmp_path.rglob("*.partial*"))
 
 
@@ -148,6 +150,35 @@ def test_a_kill_loses_at_most_the_volume_in_work(cohort, tmp_path, small):
     prepare(cohort[0], tmp_path / "other", **small)
     same = [(root / "oasis" / "OASIS.npz").read_bytes() for root in (tmp_path, tmp_path / "other")]
     assert same[0] == same[1]
+
+
+def test_a_script_without_a_main_guard_prepares_in_several_processes(cohort, tmp_path):
+    """Workers must not run the caller's script again, nor wait for its imports."""
+    script = tmp_path / "script.py"
+    options = "spacing=4.0, shape=(44, 52, 44), workers=2, progress=False"
+    script.write_text(
+        "from geovae.mri import prepare\n"
+        "print('once')\n"
+        f"prepare({str(cohort[0])!r}, {str(tmp_path)!r}, {options})\n"
+        "print(__file__, __spec__)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": os.getcwd()}
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["once", f"{script} None"]
+    assert len(arrays(tmp_path)["ids"]) == 8
+
+
+def test_a_prepared_volume_comes_back_from_its_file(cohort, tmp_path, small):
+    prepare(cohort[0], tmp_path, **small, at=(0.5,), quantisation="volume", arrays="npy")
+    volume = prepared_volume(tmp_path, "OAS1_0003_MR1")
+    kept = np.load(tmp_path / "oasis" / "volumes" / "OAS1_0003_MR1.npy")
+    np.testing.assert_array_equal(np.rint(volume.data * 255), kept)
+    with pytest.raises(ValueError, match=r"no session 'OAS1_0008_MR1' in .*manifest.csv`: it holds OAS1_0001_MR1, "):
+        prepared_volume(tmp_path, "OAS1_0008_MR1")
+    with pytest.raises(FileNotFoundError, match=r"no .*manifest.csv`: call geovae.mri.prepare first"):
+        prepared_volume(tmp_path / "elsewhere", "OAS1_0003_MR1")
 
 
 def spoil(source):

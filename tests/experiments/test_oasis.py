@@ -1,0 +1,63 @@
+"""What is shown of a cohort: complete, small enough for a browser, and without ids where these must not be seen."""
+
+import csv
+
+import pytest
+
+from experiments.oasis import track_quality
+from geovae.mri import prepare, write_cohort
+from geovae.tracking import NullTracker
+
+MEGABYTE = 1_000_000
+
+
+class Folder(NullTracker):
+    """A tracker that keeps artifacts in a folder, as MLflow would."""
+
+    def __init__(self, root):
+        self.root = root
+
+    def _place(self, name):
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def figure(self, name, figure):
+        figure.savefig(self._place(name), dpi=110)
+
+    def text(self, name, text):
+        self._place(name).write_text(text)
+
+    def artifact(self, path, folder=""):
+        self._place(f"{folder}/{path.name}").write_bytes(path.read_bytes())
+
+    def names(self):
+        return sorted(str(p.relative_to(self.root)) for p in self.root.rglob("*") if p.is_file())
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A root with eight prepared subjects at 4 mm, two slices each."""
+    root = tmp_path_factory.mktemp("oasis")
+    write_cohort(root / "source", subjects=8, voxel=4)
+    prepare(root / "source", root, spacing=4.0, shape=(44, 52, 44), at=(0.45, 0.55), workers=1, progress=False)
+    return root
+
+
+def test_quality_is_complete_and_small(prepared, tmp_path):
+    kept = Folder(tmp_path)
+    track_quality(kept, prepared)
+    tables = ["qc/manifest.csv", "qc/prepare.json", "qc/qc_table.csv"]
+    pictures = ["histograms", "mean_and_sd", "mosaic", *(f"orthogonal_{i}" for i in (1, 2, 3, 4))]
+    assert kept.names() == sorted([*tables, *(f"qc/{name}.png" for name in pictures), "qc/viewer.html"])
+    assert max(p.stat().st_size for p in tmp_path.rglob("*.*")) < MEGABYTE
+    assert "OAS1_0001_MR1" in (tmp_path / "qc" / "viewer.html").read_text()
+
+
+def test_masked_ids_appear_nowhere_and_few_are_shown(prepared, tmp_path):
+    kept = Folder(tmp_path)
+    track_quality(kept, prepared, shown=3, masked_ids=True, view="radiological")
+    assert not [p for p in tmp_path.rglob("*.*") if b"OAS1_" in p.read_bytes()]
+    with (tmp_path / "qc" / "qc_table.csv").open() as file:
+        assert [row["id"] for row in csv.DictReader(file)] == ["#1", "#2", "#3"]
+    assert "qc/manifest.csv" not in kept.names()
