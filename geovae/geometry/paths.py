@@ -4,15 +4,16 @@ Neighbouring codes are joined by straight segments whose length is Eq. 4; SciPy'
 upper bounds of the geodesic distances, which `refine` lowers by minimising the energy from the path.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import connected_components, dijkstra
 from torch import Tensor
 
 from geovae.geometry.curves import SmoothMetric, curve_lengths, geodesics, resample, smooth, straight
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 
 class Distances(NamedTuple):
@@ -25,11 +26,13 @@ class Distances(NamedTuple):
 @torch.no_grad()
 def neighbour_graph(
     metric: SmoothMetric, points: Tensor, *, n_neighbours: int = 10, n_quadrature: int = 8
-) -> csr_matrix:
+) -> "csr_matrix":
     """Return the symmetric graph (n, n) of Riemannian segment lengths between Euclidean neighbours of points (n, d).
 
     Separate components are joined by their closest pairs, so that every distance is finite.
     """
+    from scipy.sparse import csr_matrix
+
     n = len(points)
     if not 1 <= n_neighbours < n:
         raise ValueError(f"`n_neighbours` must lie in 1..{n - 1} for {n} points, got {n_neighbours}")
@@ -49,6 +52,9 @@ def _without_loops(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, 
 
 def _joined(points: Tensor, source: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Return each edge once (e, 2), with extra ones until the graph is connected."""
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import connected_components
+
     edges = np.unique(np.sort(np.stack([source, target], 1), 1), axis=0)
     while True:
         graph = csr_matrix((np.ones(len(edges)), edges.T), shape=(len(points),) * 2)
@@ -71,9 +77,16 @@ def _segment_lengths(metric: SmoothMetric, points: Tensor, edges: np.ndarray, n_
     return torch.cat(parts).double().cpu().numpy().clip(min=1e-300)
 
 
-def distances_from(graph: csr_matrix, source: int) -> Distances:
+def _shortest(graph: "csr_matrix", sources: int | np.ndarray, **options: bool) -> Any:
+    """Return the lengths of the shortest paths from every source to all points."""
+    from scipy.sparse.csgraph import dijkstra
+
+    return dijkstra(graph, directed=False, indices=sources, **options)
+
+
+def distances_from(graph: "csr_matrix", source: int) -> Distances:
     """Return the shortest-path distances (n,) of every point from the point `source`, with the paths."""
-    distances, predecessors = dijkstra(graph, directed=False, indices=source, return_predecessors=True)
+    distances, predecessors = _shortest(graph, source, return_predecessors=True)
     return Distances(torch.from_numpy(distances), torch.from_numpy(predecessors.astype(np.int64)))
 
 
@@ -113,7 +126,9 @@ class Clusters(NamedTuple):
     cost: float
 
 
-def geodesic_medoids(graph: csr_matrix, k: int, *, seed: int = 0, n_init: int = 4, n_iterations: int = 50) -> Clusters:
+def geodesic_medoids(
+    graph: "csr_matrix", k: int, *, seed: int = 0, n_init: int = 4, n_iterations: int = 50
+) -> Clusters:
     """Cluster the n points of a graph around k medoids under its shortest-path distances.
 
     k-means++ starts, then medoids and labels in turn until nothing moves; the cheapest of `n_init` runs.
@@ -126,33 +141,33 @@ def geodesic_medoids(graph: csr_matrix, k: int, *, seed: int = 0, n_init: int = 
     return min(runs, key=lambda c: c.cost)
 
 
-def _spread_medoids(graph: csr_matrix, k: int, random: np.random.Generator) -> np.ndarray:
+def _spread_medoids(graph: "csr_matrix", k: int, random: np.random.Generator) -> np.ndarray:
     medoids = [int(random.integers(graph.shape[0]))]
-    nearest = dijkstra(graph, directed=False, indices=medoids[0])
+    nearest = _shortest(graph, medoids[0])
     while len(medoids) < k:
         chances = nearest**2
         chances = chances / chances.sum() if chances.sum() > 0 else None
         medoids.append(int(random.choice(len(nearest), p=chances)))
-        nearest = np.minimum(nearest, dijkstra(graph, directed=False, indices=medoids[-1]))
+        nearest = np.minimum(nearest, _shortest(graph, medoids[-1]))
     return np.array(medoids)
 
 
-def _medoid_run(graph: csr_matrix, medoids: np.ndarray, n_iterations: int) -> Clusters:
+def _medoid_run(graph: "csr_matrix", medoids: np.ndarray, n_iterations: int) -> Clusters:
     for _ in range(n_iterations):
-        labels = dijkstra(graph, directed=False, indices=medoids).argmin(0)
+        labels = _shortest(graph, medoids).argmin(0)
         moved = np.array([_central(graph, labels == i, m) for i, m in enumerate(medoids)])
         if (moved == medoids).all():
             break
         medoids = moved
-    distances = dijkstra(graph, directed=False, indices=medoids)
+    distances = _shortest(graph, medoids)
     labels = torch.from_numpy(distances.argmin(0))
     return Clusters(labels, torch.from_numpy(medoids), float(distances.min(0).sum()))
 
 
-def _central(graph: csr_matrix, inside: np.ndarray, medoid: int) -> int:
+def _central(graph: "csr_matrix", inside: np.ndarray, medoid: int) -> int:
     """Return the member of a cluster, given as a mask (n,), with the smallest summed distance to its members."""
     members = np.flatnonzero(inside)
     if len(members) == 0:
         return medoid
-    within = dijkstra(graph, directed=False, indices=members)[:, members].sum(1)
+    within = _shortest(graph, members)[:, members].sum(1)
     return int(members[within.argmin()])

@@ -9,7 +9,6 @@ import math
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 from torch import Tensor
 
 
@@ -27,6 +26,8 @@ def split(draws: Tensor) -> Tensor:
 
 def rank_normalise(draws: Tensor) -> Tensor:
     """Return normal scores of the pooled average ranks, `Phi^-1((r - 3/8) / (S + 1/4))`."""
+    from scipy.stats import rankdata
+
     ranks = rankdata(draws.detach().cpu().numpy(), axis=None).reshape(draws.shape)
     return torch.special.ndtri(torch.from_numpy((ranks - 0.375) / (draws.numel() + 0.25)))
 
