@@ -40,6 +40,23 @@ def test_shipped_configurations_resolve_and_pass_every_check(file):
         check_config(config)
 
 
+@pytest.mark.parametrize(
+    ("data", "network", "latent_dim", "beta", "learning_rate", "epochs", "floor"),
+    [
+        ("mnist", "conv32", 16, 0.01, 1e-3, 100, 0.01),
+        ("cifar", "conv32", 32, 0.001, 5e-4, 200, 0.1),
+        ("svhn", "mlp", 16, 0.01, 1e-3, 100, 0.01),
+        ("celeba", "conv64", 64, 0.05, 1e-3, 100, 1.0),
+    ],
+)
+def test_the_papers_settings(data, network, latent_dim, beta, learning_rate, epochs, floor):
+    config = resolve(["--data.name", data])
+    model, training = config["model"], config["training"]
+    assert (model["network"], model["latent_dim"], model["beta"]) == (network, latent_dim, beta)
+    assert (training["learning_rate"], training["epochs"], training["batch_size"]) == (learning_rate, epochs, 100)
+    assert (model["width"], config["n_samples"], config["sampler"]["riemannian"]["floor"]) == (128, 10_000, floor)
+
+
 def test_flags_go_over_the_file_and_the_file_over_the_defaults(tmp_path):
     file = tmp_path / "c.yaml"
     file.write_text("model: {latent_dim: 3, beta: 0.5}\nseed: 4\n")
