@@ -54,7 +54,7 @@ def test_the_papers_settings(data, network, latent_dim, beta, learning_rate, epo
     model, training = config["model"], config["training"]
     assert (model["network"], model["latent_dim"], model["beta"]) == (network, latent_dim, beta)
     assert (training["learning_rate"], training["epochs"], training["batch_size"]) == (learning_rate, epochs, 100)
-    assert (model["width"], config["n_samples"], config["sampler"]["riemannian"]["floor"]) == (128, 10_000, floor)
+    assert (model["width"], config["n_samples"], config["sampler"]["riemannian"]["floor"]) == (None, 10_000, floor)
 
 
 def test_flags_go_over_the_file_and_the_file_over_the_defaults(tmp_path):
