@@ -1,8 +1,8 @@
 """The halves of a latent tensor field `sum_i V_i w_i(z) + f(z) I`: the weights' exponents, the values' algebra.
 
-Every exponent is linear in a few features of z, `log w_i(z) = M_i . phi(z) + m_i`, so that the exponents of n points
+Every exponent is linear in a few features of z, `log w_i(z) = M_i . phi(z)`, so that the exponents of n points
 and k centroids are one matrix product and never an (n, k, d) array:
-Mahalanobis, diagonal: phi = (z^2, z); Mahalanobis, full: phi = (vec z z^T, z); Euclidean: phi = (|z|^2, z).
+Mahalanobis, diagonal: phi = (z^2, z, 1); Mahalanobis, full: phi = (vec z z^T, z, 1); Euclidean: phi = (|z|^2, z, 1).
 """
 
 from typing import Protocol
@@ -14,27 +14,27 @@ from torch import Tensor
 class Features(Protocol):
     """A feature map phi and the linear forms on it that give log w_i."""
 
-    def coefficients(self, centroids: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Return M (k, f) and m (k,) with `-M phi(z) - m` the squared distances of z to the centroids."""
+    def coefficients(self, centroids: Tensor, values: Tensor) -> Tensor:
+        """Return M (k, f) with `-M phi(z)` the squared distances of z to the centroids."""
 
     def __call__(self, z: Tensor) -> Tensor:
         """Return phi(z): (n, d) -> (n, f)."""
 
     def pull(self, z: Tensor, forms: Tensor) -> Tensor:
-        """Return the gradient in z of `forms . phi(z)`: (n, d), (n, f) -> (n, d)."""
+        """Return the gradient in z of `forms . phi(z)`, phi without its 1: (n, d), (n, f - 1) -> (n, d)."""
 
 
 class DiagonalFeatures:
     """`(z - c)^T diag(v) (z - c)` through phi = (z^2, z)."""
 
-    def coefficients(self, centroids: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    def coefficients(self, centroids: Tensor, values: Tensor) -> Tensor:
         """See `Features`; values (k, d)."""
         vc = values * centroids
-        return torch.cat([-values, 2 * vc], dim=1), -(vc * centroids).sum(1)
+        return torch.cat([-values, 2 * vc, -(vc * centroids).sum(1, keepdim=True)], dim=1)
 
     def __call__(self, z: Tensor) -> Tensor:
         """See `Features`."""
-        return torch.cat([z * z, z], dim=1)
+        return torch.cat([z * z, z, z.new_ones(len(z), 1)], dim=1)
 
     def pull(self, z: Tensor, forms: Tensor) -> Tensor:
         """See `Features`."""
@@ -45,14 +45,14 @@ class DiagonalFeatures:
 class FullFeatures:
     """`(z - c)^T V (z - c)` through phi = (vec z z^T, z)."""
 
-    def coefficients(self, centroids: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    def coefficients(self, centroids: Tensor, values: Tensor) -> Tensor:
         """See `Features`; values (k, d, d)."""
         vc = (values @ centroids.unsqueeze(2)).squeeze(2)
-        return torch.cat([-values.flatten(1), 2 * vc], dim=1), -(vc * centroids).sum(1)
+        return torch.cat([-values.flatten(1), 2 * vc, -(vc * centroids).sum(1, keepdim=True)], dim=1)
 
     def __call__(self, z: Tensor) -> Tensor:
         """See `Features`."""
-        return torch.cat([(z.unsqueeze(2) * z.unsqueeze(1)).flatten(1), z], dim=1)
+        return torch.cat([(z.unsqueeze(2) * z.unsqueeze(1)).flatten(1), z, z.new_ones(len(z), 1)], dim=1)
 
     def pull(self, z: Tensor, forms: Tensor) -> Tensor:
         """See `Features`."""
@@ -64,13 +64,14 @@ class FullFeatures:
 class EuclideanFeatures:
     """`|z - c|^2` through phi = (|z|^2, z)."""
 
-    def coefficients(self, centroids: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    def coefficients(self, centroids: Tensor, values: Tensor) -> Tensor:
         """See `Features`; the values play no part."""
-        return torch.cat([-torch.ones_like(centroids[:, :1]), 2 * centroids], 1), -(centroids**2).sum(1)
+        squared = (centroids * centroids).sum(1, keepdim=True)
+        return torch.cat([-torch.ones_like(squared), 2 * centroids, -squared], dim=1)
 
     def __call__(self, z: Tensor) -> Tensor:
         """See `Features`."""
-        return torch.cat([(z * z).sum(1, keepdim=True), z], dim=1)
+        return torch.cat([(z * z).sum(1, keepdim=True), z, z.new_ones(len(z), 1)], dim=1)
 
     def pull(self, z: Tensor, forms: Tensor) -> Tensor:
         """See `Features`."""
@@ -83,8 +84,8 @@ class Algebra(Protocol):
     def log_det(self, summed: Tensor, floor: Tensor, log_floor: Tensor | None) -> Tensor:
         """Return `log det(S + f I)` (n,) of S (n, m) and f (n, 1); with log f (n, 1) also where f underflows."""
 
-    def inverse(self, summed: Tensor, floor: Tensor) -> Tensor:
-        """Return `(S + f I)^-1`, flat (n, m)."""
+    def log_det_and_inverse(self, summed: Tensor, floor: Tensor, log_floor: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return `log det(S + f I)` (n,) and `(S + f I)^-1`, flat (n, m); not differentiable."""
 
     def trace(self, flat: Tensor) -> Tensor:
         """Return the trace (n, 1)."""
@@ -110,9 +111,11 @@ class DiagonalAlgebra:
         inside = torch.where(covered, summed, 1.0) + floor
         return torch.where(covered, inside.log(), log_floor).sum(1)
 
-    def inverse(self, summed: Tensor, floor: Tensor) -> Tensor:
+    def log_det_and_inverse(self, summed: Tensor, floor: Tensor, log_floor: Tensor | None) -> tuple[Tensor, Tensor]:
         """See `Algebra`."""
-        return (summed + floor).reciprocal_()
+        field = summed + floor
+        log_det = field.log().sum(1) if log_floor is None else self.log_det(summed, floor, log_floor)
+        return log_det, field.reciprocal_()
 
     def trace(self, flat: Tensor) -> Tensor:
         """See `Algebra`."""
@@ -144,15 +147,16 @@ class FullAlgebra:
     def log_det(self, summed: Tensor, floor: Tensor, log_floor: Tensor | None) -> Tensor:
         """See `Algebra`: Cholesky; on the bare floor, d times its logarithm."""
         if log_floor is None:
-            return 2 * self._cholesky(summed, floor).diagonal(dim1=1, dim2=2).log().sum(1)
+            return _log_det(self._cholesky(summed, floor))
         covered = (summed != 0).any(1)
         safe = torch.where(covered.unsqueeze(1), floor, 1.0)
-        diagonal = self._cholesky(summed, safe).diagonal(dim1=1, dim2=2)
-        return torch.where(covered, 2 * diagonal.log().sum(1), self.d * log_floor.squeeze(1))
+        return torch.where(covered, _log_det(self._cholesky(summed, safe)), self.d * log_floor.squeeze(1))
 
-    def inverse(self, summed: Tensor, floor: Tensor) -> Tensor:
+    def log_det_and_inverse(self, summed: Tensor, floor: Tensor, log_floor: Tensor | None) -> tuple[Tensor, Tensor]:
         """See `Algebra`."""
-        return torch.cholesky_inverse(self._cholesky(summed, floor)).flatten(1)
+        lower = self._cholesky(summed, floor)
+        log_det = _log_det(lower) if log_floor is None else self.log_det(summed, floor, log_floor)
+        return log_det, torch.cholesky_inverse(lower).flatten(1)
 
     def trace(self, flat: Tensor) -> Tensor:
         """See `Algebra`."""
@@ -170,3 +174,8 @@ class FullAlgebra:
     def apply(self, flat: Tensor, v: Tensor) -> Tensor:
         """See `Algebra`."""
         return (self.matrix(flat) @ v.unsqueeze(2)).squeeze(2)
+
+
+def _log_det(lower: Tensor) -> Tensor:
+    """Return the log-determinants (n,) of the matrices with Cholesky factors (n, d, d)."""
+    return 2 * lower.diagonal(dim1=1, dim2=2).log().sum(1)

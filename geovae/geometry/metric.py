@@ -7,7 +7,7 @@ Euclidean distances). `grad log sqrt det F = sum_i w_i tr(F^-1 V_i) / 2 * grad l
 """
 
 import math
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -29,6 +29,20 @@ CHUNK_ELEMENTS = {"cpu": 2**19, "cuda": 2**28}
 # Blocks of weights are kept for the gradient up to 64 blocks (on a CPU 128 MiB), and beyond that computed twice.
 KEPT_BLOCKS = {"cpu": 64, "cuda": 1}
 FULL_ROWS = 512  # points in a block that make its products as fast as they get
+
+
+class Block(NamedTuple):
+    """Some of the centroids: their forms M (f, k), the slopes +-M / 2 without its constants (k, f - 1), flat values."""
+
+    forms_t: Tensor
+    slopes: Tensor
+    flat: Tensor
+    flat_t: Tensor
+
+    def part(self, start: int, stop: int) -> "Block":
+        """Return the centroids from `start` to `stop`."""
+        rows = slice(start, stop)
+        return Block(self.forms_t[:, rows], self.slopes[rows], self.flat[rows], self.flat_t[:, rows])
 
 
 class LatentMetric:
@@ -75,18 +89,16 @@ class LatentMetric:
         if self.weights == "mahalanobis":
             self._features = DiagonalFeatures() if values.ndim == 2 else FullFeatures()
         self._algebra: Algebra = DiagonalAlgebra() if values.ndim == 2 else FullAlgebra(self.d)
-        forms, shift = self._features.coefficients(c - self._origin, values)
-        self._forms, self._shift = forms / self.temperature**2, shift / self.temperature**2
-        self._flat = values.flatten(1)
-        self._forms_t, self._flat_t = self._forms.T.contiguous(), self._flat.T.contiguous()
+        forms = self._features.coefficients(c - self._origin, values) / self.temperature**2
+        slopes = (0.5 * self._sign * forms[:, :-1]).contiguous()
+        self._all = Block(forms.T.contiguous(), slopes, values.flatten(1), values.flatten(1).T.contiguous())
         self._least = 1.001 * math.exp(-self._cut)
-        self._spare: dict[int, tuple[Tensor | None, Tensor | None]] = {}
         self._constant_floor = c.new_full((1, 1), self.floor)
         largest, f = torch.finfo(c.dtype).max, forms.shape[1]
-        steepest = max(float(self._forms.abs().max()), float(self._shift.abs().max()), 1.0)
+        steepest = max(float(forms.abs().max()), 1.0)
         # Beyond this box every weight is zero already; inside it no square overflows.
         self._box = math.sqrt(largest / (16 * f * steepest))
-        self._largest_inverse = largest / (16 * f * max(float(self._flat.abs().max()), 1.0))
+        self._largest_inverse = largest / (16 * f * max(float(values.abs().max()), 1.0))
         if not (math.isfinite(steepest) and self._box > 1e3 * float((c - self._origin).abs().max())):
             raise ValueError(
                 f"`values` and `temperature` = {self.temperature:g} overflow {c.dtype}: the largest value over "
@@ -135,8 +147,10 @@ class LatentMetric:
     def log_volume_and_grad(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return log sqrt det G (n,) and its gradient (n, d) in closed form, several times faster than autograd."""
         self._check_points(z)
-        volume, grad = z.new_empty(len(z)), torch.empty_like(z)
         rows = self._rows()
+        if len(z) <= rows:
+            return self._log_volume_and_grad(z)
+        volume, grad = z.new_empty(len(z)), torch.empty_like(z)
         for start in range(0, len(z), rows):
             part = slice(start, start + rows)
             volume[part], grad[part] = self._log_volume_and_grad(z[part])
@@ -169,14 +183,15 @@ class LatentMetric:
     def centroid_weights(self, z: Tensor) -> Tensor:
         """Return w_i(z): (n, d) -> (n, k), the only public (n, k) array. Differentiable in z."""
         self._check_points(z)
-        return self._weights(self._features(self._boxed(z)), slice(None))
+        return self._weights(self._features(self._boxed(z)), self._all)
 
     @property
     def _sign(self) -> int:
         return 1 if self.tensor == "metric" else -1
 
     def _boxed(self, z: Tensor) -> Tensor:
-        return (z - self._origin).clamp(-self._box, self._box)
+        x = z - self._origin
+        return x.clamp(-self._box, self._box) if z.requires_grad else x.clamp_(-self._box, self._box)
 
     def _log_floor(self, z: Tensor) -> Tensor:
         inside = z.clamp(-self._box, self._box)
@@ -192,9 +207,9 @@ class LatentMetric:
         log_floor = self._log_floor(z)
         return log_floor.clamp_min(-1.1 * self._cut).exp(), log_floor
 
-    def _weights(self, phi: Tensor, block: slice, out: Tensor | None = None) -> Tensor:
-        """Return w (n, k of the block) at the features phi (n, f), in the buffer `out` if there is one."""
-        exponent = torch.addmm(self._shift[block], phi, self._forms_t[:, block], out=out)
+    def _weights(self, phi: Tensor, block: Block) -> Tensor:
+        """Return w (n, k of the block) at the features phi (n, f)."""
+        exponent = phi @ block.forms_t
         if self._algebra_is_full:
             exponent = exponent.clamp(max=0.0)  # rounding of a nearly singular form may pass above 0
         # exp(-inf) costs 30 times exp(-60), and a denormal result as much: cut before, flush to zero after.
@@ -215,36 +230,22 @@ class LatentMetric:
     def _rows(self) -> int:
         """Return how many points go together: at least 16, so that the products stay products of matrices."""
         block, kept = self._budget()
-        widest = max(self.k, self._forms.shape[1])
+        widest = max(self.k, len(self._all.forms_t))
         return max(block // widest, min(FULL_ROWS, kept // widest), 16)
 
-    def _blocks(self, n: int) -> list[slice]:
-        columns = max(self._budget()[0] // n, 1)
-        return [slice(s, s + columns) for s in range(0, self.k, columns)]
+    def _blocks(self, n: int) -> list[Block]:
+        columns = max(self._budget()[0] // max(n, 1), 1)
+        if columns >= self.k:
+            return [self._all]
+        return [self._all.part(start, start + columns) for start in range(0, self.k, columns)]
 
-    def _borrow(self, n: int) -> tuple[Tensor | None, Tensor | None]:
-        """Return two (n, k) buffers if the weights are one block, for fresh ones cost as much as all the products.
-
-        They go back to `_spare` after use; a second thread finds none there and makes its own.
-        """
-        if len(self._blocks(n)) > 1:
-            return None, None
-        found = self._spare.pop(n, None)
-        if found is None:
-            self._spare.clear()  # those of another n
-            found = (self.centroids.new_empty(n, self.k), self.centroids.new_empty(n, self.k))
-        return found
-
-    def _summed(self, phi: Tensor, out: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
-        """Return `sum_i V_i w_i` flat (n, m), and the blocks of weights, or none of them if they are too many.
-
-        `out` is a buffer for the weights of a single block.
-        """
+    def _summed(self, phi: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return `sum_i V_i w_i` flat (n, m), and the blocks of weights, or none of them if they are too many."""
         keep = self.k * len(phi) <= self._budget()[1]
         total, kept = None, []
         for block in self._blocks(len(phi)):
-            w = self._weights(phi, block, out)
-            part = w @ self._flat[block]
+            w = self._weights(phi, block)
+            part = w @ block.flat
             total = part if total is None else total + part
             if keep:
                 kept.append(w)
@@ -258,22 +259,21 @@ class LatentMetric:
     def _log_volume_and_grad(self, z: Tensor) -> tuple[Tensor, Tensor]:
         x = self._boxed(z)
         phi = self._features(x)
-        spare = self._borrow(len(z))
-        weights, scratch = spare
-        summed, kept = self._summed(phi, weights)
+        summed, kept = self._summed(phi)
         floor, log_floor = self._floor(z)
-        volume = self._algebra.log_det(summed, floor, log_floor)
-        inverse = self._algebra.inverse(summed, floor).clamp_(max=self._largest_inverse)
-        forms = torch.zeros_like(phi)
+        volume, inverse = self._algebra.log_det_and_inverse(summed, floor, log_floor)
+        inverse.clamp_(max=self._largest_inverse)
+        forms = None
         for i, block in enumerate(self._blocks(len(phi))):
             w = kept[i] if kept else self._weights(phi, block)
-            traces = torch.mm(inverse, self._flat_t[:, block], out=scratch)
-            forms.addmm_(traces.mul_(w), self._forms[block])
-        self._spare[len(z)] = spare
-        grad = self._features.pull(x, forms.mul_(0.5))
+            traces = (inverse @ block.flat_t).mul_(w)
+            forms = traces @ block.slopes if forms is None else forms.addmm_(traces, block.slopes)
+        assert forms is not None
+        grad = self._features.pull(x, forms)
         if self.decay:
-            grad -= self.decay * floor * self._algebra.trace(inverse) * z.clamp(-self._box, self._box)
-        return volume.mul_(0.5 * self._sign), grad.mul_(self._sign)
+            slope = self._sign * self.decay * floor * self._algebra.trace(inverse)
+            grad -= slope * z.clamp(-self._box, self._box)
+        return volume.mul_(0.5 * self._sign), grad
 
     def _field(self, z: Tensor) -> Tensor:
         self._check_points(z)

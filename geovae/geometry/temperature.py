@@ -88,11 +88,11 @@ def _squared_distances(z: Tensor, centroids: Tensor, values: Tensor, own: Tensor
     """Yield D_i(z)^2 in blocks of rows (m, k), infinite where centroid i is the code itself."""
     z, centroids, values = z.double(), centroids.double(), values.double()
     origin = centroids.mean(0)
-    forms, shift = DiagonalFeatures().coefficients(centroids - origin, values)
+    forms = DiagonalFeatures().coefficients(centroids - origin, values)
     rows = max(BLOCK // len(centroids), 1)
     for start in range(0, len(z), rows):
         x = z[start : start + rows] - origin
-        squared = -torch.addmm(shift, DiagonalFeatures()(x), forms.T)
+        squared = -(DiagonalFeatures()(x) @ forms.T)
         if own is not None:
             exclude_own(squared, own[start : start + rows], math.inf)
         yield squared.clamp_min_(0)

@@ -26,9 +26,10 @@ class BumpMixture:
         self.centroids, self.deviations = metric.centroids, self.scale * metric.values.rsqrt()
         self._origin = metric.centroids.mean(0)
         precisions = metric.values / (2 * self.scale**2)
-        self._forms, shift = DiagonalFeatures().coefficients(metric.centroids - self._origin, precisions)
+        forms = DiagonalFeatures().coefficients(metric.centroids - self._origin, precisions)
         constant = math.log(metric.k) + 0.5 * metric.d * math.log(2 * math.pi)
-        self._shift = shift - self.deviations.log().sum(1) - constant
+        forms[:, -1] -= self.deviations.log().sum(1) + constant  # of the feature that is 1 everywhere
+        self._forms_t = forms.T.contiguous()
         self._rows = max(elements // metric.k, 16)
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -36,7 +37,7 @@ class BumpMixture:
         return torch.cat([self._log_terms(x).logsumexp(1) for x in z.split(self._rows)])
 
     def _log_terms(self, z: Tensor) -> Tensor:
-        return torch.addmm(self._shift, DiagonalFeatures()(z - self._origin), self._forms.T)
+        return DiagonalFeatures()(z - self._origin) @ self._forms_t
 
     def place(self, index: Tensor, noise: Tensor) -> Tensor:
         """Return the draws (n, d) of components `index` (n,) with standard normal `noise` (n, d)."""
