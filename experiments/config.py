@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 import yaml
 
-from experiments.run import run
+from experiments.judge import choose_device
+from experiments.run import check, run
 from geovae.data import DATASETS
 from geovae.models import MODELS
 from geovae.samplers import SAMPLERS
@@ -51,6 +52,17 @@ def resolve(flags: Sequence[str] = (), *, prog: str = "geovae") -> Config:
     options = {key: value for key, value in options.items() if not _of_other_choice(key, names, from_file, given)}
     _check_names(options, names)
     return _parse(parser, options)
+
+
+def check_config(config: Config) -> Config:
+    """Return the configuration, with everything checked that needs no data.
+
+    Raises:
+        ValueError: in one sentence, for an option out of its range.
+    """
+    check(**{name: config[name] for name in inspect.signature(check).parameters})
+    choose_device(config["device"])
+    return config
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> Config:

@@ -133,6 +133,8 @@ class MlflowTracker:
         tags: of a new run.
         tracking_uri: of the store; by default MLflow's own resolution.
         close_timeout: seconds that `close` waits for the store.
+        continued: `run_id` may hold records of an earlier process that died: a metric or an image that the store has
+            under the same key and step is not sent again.
     """
 
     def __init__(
@@ -145,6 +147,7 @@ class MlflowTracker:
         tags: Mapping[str, object] | None = None,
         tracking_uri: str | None = None,
         close_timeout: float = 30.0,
+        continued: bool = False,
     ) -> None:
         import mlflow
 
@@ -154,7 +157,7 @@ class MlflowTracker:
         self._close_timeout = close_timeout
         self._owned = run_id is None
         folder = self._output / "outbox"
-        self._delivery = _Delivery(mlflow.MlflowClient(self._uri), folder, run_id)
+        self._delivery = _Delivery(mlflow.MlflowClient(self._uri), folder, run_id, continued)
         remedy = f"Once the tracking store answers: python -m mlflow_projects.sync {folder}"
         self._outbox = Outbox(folder, self._delivery, remedy=remedy)
         self._delivery.write_address()
@@ -271,8 +274,9 @@ class MlflowTracker:
 class _Delivery:
     """Delivers records of an outbox to MLflow; one instance a run. Called from one thread only."""
 
-    def __init__(self, client: "MlflowClient", folder: Path, run_id: str | None) -> None:
+    def __init__(self, client: "MlflowClient", folder: Path, run_id: str | None, continued: bool = False) -> None:
         self.client = client
+        self._told = _Told(client, run_id) if continued and run_id else None
         self.run_id: Any = run_id  # None until the store has created the run
         self._folder = folder
 
@@ -317,6 +321,8 @@ class _Delivery:
         from mlflow.entities import Metric
 
         points = [Metric(*point) for record in records for point in record["values"]]
+        if self._told is not None:
+            points = [point for point in points if not self._told.metric(point.key, point.step)]
         for start in range(0, len(points), 1000):
             self.client.log_batch(self.run_id, metrics=points[start : start + 1000])
 
@@ -336,6 +342,8 @@ class _Delivery:
         from PIL import Image
 
         record = records[0]
+        if self._told is not None and self._told.image(record["key"], record["step"]):
+            return
         with Image.open(record["path"]) as image:
             self.client.log_image(
                 self.run_id,
@@ -367,6 +375,26 @@ class _Delivery:
 
     def _end(self, records: list[Record]) -> None:
         self.client.set_terminated(self.run_id, records[0]["status"], records[0]["time"])
+
+
+class _Told:
+    """What the store had of a run before this process wrote to it; asked for once, when it is first needed."""
+
+    def __init__(self, client: "MlflowClient", run_id: str) -> None:
+        self._client, self._run_id = client, run_id
+        self._steps: dict[str, set[int]] = {}
+        self._images: list[str] | None = None
+
+    def metric(self, key: str, step: int) -> bool:
+        if key not in self._steps:
+            self._steps[key] = {point.step for point in self._client.get_metric_history(self._run_id, key)}
+        return step in self._steps[key]
+
+    def image(self, key: str, step: int) -> bool:
+        if self._images is None:
+            self._images = [item.path for item in self._client.list_artifacts(self._run_id, "images")]
+        name = f"images/{key.replace('/', '~')}"
+        return any(path.startswith((f"{name}%step%{step}%", f"{name}+step+{step}+")) for path in self._images)
 
 
 def sync(folder: Path, tracking_uri: str | None = None) -> int:

@@ -4,10 +4,8 @@
 """
 
 import inspect
-import json
 import os
 import signal
-import subprocess
 import sys
 import time
 import warnings
@@ -16,9 +14,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from experiments.config import Config, fingerprint, flatten, split_flags, to_flags, to_yaml
-from experiments.judge import choose_device
-from experiments.run import check, environment
+from experiments.config import check_config as check_config
+from experiments.config import split_flags, to_flags
+from experiments.describe import describe_run as describe_run
+from experiments.describe import writable
 from geovae.tracking import MlflowTracker
 
 EXPERIMENT = "geovae"
@@ -65,17 +64,6 @@ def take_flags(flags: Sequence[str], **defaults: str) -> tuple[dict[str, str], l
     return values, [*to_flags(given), *(["--help"] if wants_help else [])]
 
 
-def check_config(config: Config) -> Config:
-    """Return the configuration, with everything checked that needs no data.
-
-    Raises:
-        ValueError: in one sentence, for an option out of its range.
-    """
-    check(**{name: config[name] for name in inspect.signature(check).parameters})
-    choose_device(config["device"])
-    return config
-
-
 def open_run(name: str) -> MlflowTracker:
     """Return a tracker of the run that `mlflow run` created, or of a new one when called without it.
 
@@ -101,44 +89,6 @@ def show_training_runs(experiment_id: str) -> None:
     client = MlflowClient()
     if "mlflow.experimentKind" not in client.get_experiment(experiment_id).tags:
         client.set_experiment_tag(experiment_id, "mlflow.experimentKind", "custom_model_development")
-
-
-def describe_run(name: str, config: Config, tracker: MlflowTracker, output: Path | None = None) -> Path:
-    """Tell the tracker what a run is made of, and return its output folder with `config.yaml` in it."""
-    output = writable(output or tracker.output)
-    (output / "config.yaml").write_text(to_yaml(config))
-    tracker.artifact(output / "config.yaml")
-    tracker.text("environment.json", json.dumps(environment(), indent=2))
-    tracker.params({f"cfg.{key}": value for key, value in flatten(config).items()})
-    names = {"model": config["model"]["name"], "dataset": config["data"]["name"], "seed": config["seed"]}
-    hashes = {"config": fingerprint(config), "config_over_seeds": fingerprint(config, over_seeds=True)}
-    tracker.tags(names | hashes | git_tags())
-    return output
-
-
-def git_tags() -> dict[str, str]:
-    """Return the commit of the code that runs, under MLflow's own name; nothing outside a checkout."""
-    command = ["git", "rev-parse", "HEAD"]
-    try:
-        commit = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
-    except (OSError, subprocess.CalledProcessError):
-        return {}
-    return {"mlflow.source.git.commit": commit.stdout.strip()}
-
-
-def writable(folder: Path) -> Path:
-    """Return `folder`, made if need be.
-
-    Raises:
-        PermissionError: if nothing can be written there.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PermissionError(f"cannot write to the output folder {folder}: {error.strerror}") from error
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(f"cannot write to the output folder {folder}: make it writable or choose another")
-    return folder
 
 
 def bind(function: Callable[..., Any], flags: Sequence[str], prog: str) -> dict[str, Any]:

@@ -230,3 +230,18 @@ def test_the_address_that_is_kept_holds_no_password(tmp_path, monkeypatch):
     kept = (tmp_path / "outbox" / "address.json").read_text()
     assert "secret" not in kept
     assert "http://127.0.0.1:9/x" in kept
+
+
+def test_a_continued_run_repeats_nothing_that_the_store_has(store, tmp_path):
+    uri, experiment = store
+    first = MlflowTracker(tmp_path / "dead", experiment_id=experiment, name="run", tracking_uri=uri)
+    report(first)
+    first.close()
+    with MlflowTracker(tmp_path / "next", run_id=first.run_id, tracking_uri=uri, continued=True) as second:
+        report(second)  # at other times than before
+        second.metrics({"train/loss": 0.125}, step=STEPS + 1)
+    client = mlflow.MlflowClient(uri)
+    points = client.get_metric_history(first.run_id, "train/loss")
+    assert sorted(point.step for point in points) == list(range(1, STEPS + 2))
+    images = [item.path for item in client.list_artifacts(first.run_id, "images") if item.path.endswith(".png")]
+    assert len(images) == 2

@@ -1,0 +1,53 @@
+"""What every run tells of itself before it starts: its configuration, its software, the commit of its code."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from experiments.config import Config, fingerprint, flatten, to_yaml
+from experiments.run import environment
+from geovae.tracking import MlflowTracker
+
+
+def describe_run(name: str, config: Config, tracker: MlflowTracker, output: Path | None = None) -> Path:
+    """Tell the tracker what a run is made of, and return its output folder with `config.yaml` in it."""
+    output = writable(output or tracker.output)
+    (output / "config.yaml").write_text(to_yaml(config))
+    tracker.artifact(output / "config.yaml")
+    tracker.text("environment.json", json.dumps(environment(), indent=2))
+    tracker.params({f"cfg.{key}": value for key, value in flatten(config).items()})
+    names = {"model": config["model"]["name"], "dataset": config["data"]["name"], "seed": config["seed"]}
+    hashes = {"config": fingerprint(config), "config_over_seeds": fingerprint(config, over_seeds=True)}
+    tracker.tags(names | hashes | git_tags())
+    return output
+
+
+def git_tags() -> dict[str, str]:
+    """Return the commit of the code that runs, under MLflow's own name; nothing outside a checkout.
+
+    GEOVAE_COMMIT says it where the code has come without its repository, as on the nodes of a cluster.
+    """
+    if os.environ.get("GEOVAE_COMMIT"):
+        return {"mlflow.source.git.commit": os.environ["GEOVAE_COMMIT"]}
+    command = ["git", "rev-parse", "HEAD"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return {"mlflow.source.git.commit": commit.stdout.strip()}
+
+
+def writable(folder: Path) -> Path:
+    """Return `folder`, made if need be.
+
+    Raises:
+        PermissionError: if nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PermissionError(f"cannot write to the output folder {folder}: {error.strerror}") from error
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"cannot write to the output folder {folder}: make it writable or choose another")
+    return folder
