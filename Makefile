@@ -21,7 +21,7 @@ $(VENV)/ready: requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-demo: setup ## train three models on real digits, sample, score and register the best (about 3 minutes)
+demo: setup ## train three models on real digits, sample, score and register the best (2 to 4 minutes)
 	mlflow run . --env-manager local --experiment-name geovae --run-name demo
 
 ui: setup ## open the MLflow UI on the runs of this folder (PORT=5000)

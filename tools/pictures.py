@@ -29,9 +29,8 @@ def main() -> None:
     children = client.search_runs([experiment.experiment_id], f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
     vae = next(run for run in children if run.info.run_name == "vae")
     PICTURES.mkdir(parents=True, exist_ok=True)
-    for run, name in ((parent, "leaderboard.png"), (vae, "figures/latent_map.png")):
-        path = Path(client.download_artifacts(run.info.run_id, name))
-        Image.open(path).save(PICTURES / path.name)
+    latent_map = client.download_artifacts(vae.info.run_id, "figures/latent_map.png")
+    Image.open(latent_map).save(PICTURES / "latent_map.png", optimize=True)
     grids = {"real": real_digits()} | {name: samples(client, vae.info.run_id, name) for name in SAMPLERS}
     side_by_side(grids).save(PICTURES / "samples.png")
     table = parent.data.tags["mlflow.note.content"].partition("\n\n")[0]
