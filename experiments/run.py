@@ -68,8 +68,8 @@ def run(
     tracker = tracker or NullTracker()
     place = choose_device(device)
     plan = check(data, model, training, sampler, samplers, n_samples, extractor, scores, seed)
-    splits = DATASETS[data["name"]](**_options(data))
-    _track_data(tracker, data["name"], splits)
+    splits = load_data(data)
+    track_data(tracker, data["name"], splits)
 
     network: Any = build_model(model["name"], splits.image_shape, seed=seed, **_options(model)).to(place)
     state = plan.trainer.start(network, seed=seed)
@@ -79,6 +79,24 @@ def run(
     tracker.artifact(output / CHECKPOINT, "checkpoints")
 
     network = state.load_best()
+    return judge_trained(
+        plan.judge, network, splits, data=data, model=model, seed=seed, output=output, tracker=tracker, step=state.epoch
+    )
+
+
+def judge_trained(
+    judge: Judge,
+    network: Any,
+    splits: Splits,
+    *,
+    data: Config,
+    model: Config,
+    seed: int,
+    output: Path,
+    tracker: Tracker,
+    step: int = 0,
+) -> Result:
+    """Encode the training images, hold the codes against the decoder, and draw and score; the options are `run`'s."""
     codes = encode_images(network, splits.train.images)
     _track_pullback(tracker, network, codes)
     meta = {
@@ -89,7 +107,7 @@ def run(
         "digest": splits.digest,
         "seed": seed,
     }
-    return plan.judge(SavedModel(network, codes, meta), splits, output, tracker, step=state.epoch)
+    return judge(SavedModel(network, codes, meta), splits, output, tracker, step=step)
 
 
 @dataclass(frozen=True)
@@ -127,6 +145,11 @@ def check(
         seed=seed,
     )
     return Plan(Trainer(**training), judge)
+
+
+def load_data(data: Config) -> Splits:
+    """Load the data set `data["name"]` with the other options."""
+    return DATASETS[data["name"]](**_options(data))
 
 
 def _options(section: Config) -> Config:
@@ -171,7 +194,8 @@ def train(
     tracker.metrics({"best/val_loss": state.best_record.val["loss"], "best/epoch": state.best_record.epoch})
 
 
-def _track_data(tracker: Tracker, name: str, splits: Splits) -> None:
+def track_data(tracker: Tracker, name: str, splits: Splits) -> None:
+    """Tell the tracker which images a run uses, part by part."""
     # one name for each part: MLflow takes two inputs of one name and digest for the same, and keeps one context
     for context, part in splits.parts().items():
         tracker.dataset(

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from geovae.models import build_model
 from geovae.models.networks import ImageShape
 
 # the published attribute, by network family, and where its parameters live here
@@ -58,10 +59,28 @@ def read_published(path: Path | str) -> Published:
     network = CONV_BY_DATA.get(str(args.get("dataset"))) if convolutional else "mlp"
     if network is None:
         raise ValueError(f"{path}: no network is known for convolutions on data set {args.get('dataset')!r}")
+    if "fc21.bias" not in state:
+        raise ValueError(f"{path} holds no fc21.bias in its `state_dict`, the bias of the layer that gives mu")
     options: dict[str, Any] = {"latent_dim": len(state["fc21.bias"]), "network": network}
     if name == "vae":
         options["beta"] = float(args.get("beta", 1.0))
-    return Published(name, _image_shape(args, state), options, _rename(state, convolutional, name))
+    published = Published(name, _image_shape(args, state), options, _rename(state, convolutional, name))
+    _check_weights(path, published)
+    return published
+
+
+def _check_weights(path: Path | str, published: Published) -> None:
+    with torch.device("meta"):
+        model: Any = build_model(published.name, published.image_shape, **published.options)
+    needed = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in published.weights.items()}
+    wrong = next((key for key in {**needed, **found} if needed.get(key) != found.get(key)), None)
+    if wrong is not None:
+        raise ValueError(
+            f"{path} holds a model of another architecture than {published.options['network']} for images "
+            f"{published.image_shape}: {wrong} is {found.get(wrong, 'missing')}, "
+            f"expected {needed.get(wrong, 'nothing')}"
+        )
 
 
 def _load_restricted(path: Path) -> Any:

@@ -112,6 +112,14 @@ def test_a_file_that_names_other_code_is_refused_and_runs_nothing(tmp_path, monk
         ({"weights": {}}, "must hold a dict with `state_dict` and `args`"),
         ({"state_dict": {}, "args": {"model_name": "VAMP"}}, "holds a VAMP; only VAE and AE are read"),
         (
+            {"state_dict": {"fc1.weight": torch.zeros(1)}, "args": {}},
+            "holds no fc21.bias in its `state_dict`",
+        ),
+        (
+            {"state_dict": {"fc21.bias": torch.zeros(2)}, "args": {"input_dim": 1024}},
+            r"another architecture than mlp for images \(1, 32, 32\): encoder.body.1.weight is missing",
+        ),
+        (
             {"state_dict": {"conv.0.weight": torch.zeros(1)}, "args": {"dataset": "svhn"}},
             "no network is known for convolutions on data set 'svhn'",
         ),

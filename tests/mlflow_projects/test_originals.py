@@ -1,0 +1,75 @@
+"""Builders and published checkpoints through their entry points, into a real store."""
+
+import pytest
+import torch
+
+from experiments.judge import load_data_of
+from geovae import checkpoint
+from geovae.codes import encode_images
+from geovae.data import DATASETS
+from geovae.models import build_model
+from mlflow_projects import import_checkpoint, prepare
+from tests.data.originals import write_mnist
+
+mlflow = pytest.importorskip("mlflow")
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of small sample sizes
+
+PUBLISHED_NAMES = {
+    "encoder.body.1": "fc1", "encoder.body.3": "fc11", "encoder.heads.0": "fc21", "encoder.heads.1": "fc22",
+    "decoder.body.0": "fc3", "decoder.body.2": "fc33", "decoder.body.4": "fc4",
+}  # fmt: skip
+
+
+@pytest.fixture
+def client(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    mlflow.set_tracking_uri(None)
+    yield mlflow.MlflowClient()
+    mlflow.set_tracking_uri(None)
+
+
+def only_run(client):
+    (experiment,) = client.search_experiments(filter_string="name = 'geovae'")
+    (run,) = client.search_runs([experiment.experiment_id])
+    return run
+
+
+def publish(model, **args):
+    """Write best_model.pt as the published code names the parts of its mlp."""
+    common = {"model_name": "VAE", "architecture": "mlp", "input_dim": 1024}
+    parts = [(*name.rsplit(".", 1), value) for name, value in model.state_dict().items()]
+    assert {part for part, _, _ in parts} == set(PUBLISHED_NAMES)
+    state = {f"{PUBLISHED_NAMES[part]}.{name}": value for part, name, value in parts}
+    torch.save({"state_dict": state, "args": common | args}, "best_model.pt")
+
+
+def test_prepare_writes_the_files_that_the_loader_reads_and_says_so_in_a_run(client, tmp_path):
+    write_mnist(tmp_path / "original", n=10_020)
+    prepare.main(["--dataset=mnist", "--source=original", "--root=data"])
+    splits = DATASETS["mnist"](root="data")
+    assert (len(splits.train), len(splits.val), len(splits.test)) == (20, 10_000, 7)
+    run = only_run(client)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["cfg.dataset"] == "mnist"
+    assert mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/build.json")
+
+
+def test_a_published_model_is_scored_and_kept_like_one_of_ours(client):
+    model = build_model("vae", (1, 32, 32), network="mlp", latent_dim=3, beta=0.05, seed=5)
+    publish(model, latent_dim=3, beta=0.05, dataset="mnist")
+    quick = ["--extractor=pixels", "--n_samples=40", "--samplers=prior,mixture", "--scores=frechet", "--data.augment=0"]
+    import_checkpoint.main(["--path=best_model.pt", "--dataset=digits", *quick])
+    run = only_run(client)
+    assert run.data.tags["imported_from"] == "best_model.pt"
+    assert {"score/prior/fd_pixels", "score/mixture/fd_pixels", "best/fd_pixels"} <= run.data.metrics.keys()
+    saved = checkpoint.load_model(client.download_artifacts(run.info.run_id, "model/model.safetensors"))
+    images = load_data_of(saved).train.images
+    torch.testing.assert_close(saved.codes.mu, encode_images(model.eval(), images).mu)
+
+
+def test_a_published_model_of_other_images_is_refused_before_a_run_is_made(client):
+    publish(build_model("vae", (3, 32, 32), network="mlp", latent_dim=2), dataset="cifar", n_channels=3)
+    with pytest.raises(ValueError, match=r"draws images of shape \(3, 32, 32\), but digits has \(1, 32, 32\)"):
+        import_checkpoint.main(["--path=best_model.pt", "--dataset=digits"])
+    assert not client.search_experiments(filter_string="name = 'geovae'")
