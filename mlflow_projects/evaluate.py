@@ -11,7 +11,7 @@ from geovae.checkpoint import load_model
 from geovae.codes import encode_images
 from geovae.evaluation import extractor as build_extractor
 from geovae.evaluation.evaluate import evaluate
-from geovae.evaluation.folders import read_images
+from geovae.evaluation.folders import read_images, read_labels
 from geovae.evaluation.report import Report, differences
 from geovae.evaluation.scores import reported_name
 from geovae.figures.evaluation import neighbour_figure, prd_figure
@@ -29,6 +29,8 @@ DEFAULTS = {
     "real": "",
     "fake": "",
     "train": "",
+    "real-labels": "",
+    "fake-labels": "",
     "extractor": "auto",
     "inception-weights": "",
     "module": "",
@@ -46,12 +48,15 @@ class Images(NamedTuple):
     other_real: Tensor | None = None
     reconstructions: Tensor | None = None
     codes: dict[str, Tensor] | None = None
+    real_labels: Tensor | None = None
+    fake_labels: Tensor | None = None
 
 
 def main(flags: Sequence[str]) -> None:
     """Score `--n` samples of `--model` (drawn with `--sampler`), or the images `--fake` against `--real`.
 
-    `--real`, `--fake` and `--train` are folders of pictures, or npy or npz files. `--seed` draws the samples and the
+    `--real`, `--fake` and `--train` are folders of pictures, or npy or npz files; `--real-labels` and `--fake-labels`,
+    npy files of whole numbers in the same order, add the scores within each class. `--seed` draws the samples and the
     subsets. `--extractor` names the features: auto, inception (with `--inception-weights FILE` if they lie elsewhere
     than in torch's cache), random-conv-v1, pixels, or module with `--module package:Class` and `--module-state FILE`.
     `--compare REPORT` refuses to go on unless the numbers of that earlier report.json compare with these.
@@ -62,6 +67,8 @@ def main(flags: Sequence[str]) -> None:
     extractor = _extractor(values)
     if bool(values["model"]) == bool(values["real"] and values["fake"]):
         raise ValueError("give either --model, or both --real and --fake")
+    if values["model"] and (values["real-labels"] or values["fake-labels"]):
+        raise ValueError("--real-labels and --fake-labels go with --real and --fake: samples of a model have no labels")
     images = _from_model(values, n, seed) if values["model"] else _from_files(values)
     with entry.open_run("evaluate") as tracker:
         report = evaluate(**images._asdict(), extractor=extractor, seed=seed, progress=True)
@@ -85,7 +92,9 @@ def _extractor(values: dict[str, str]) -> str | nn.Module:
 
 def _from_files(values: dict[str, str]) -> Images:
     train = read_images(values["train"]) if values["train"] else None
-    return Images(read_images(values["real"]), read_images(values["fake"]), train)
+    labels = [read_labels(file) if (file := values[f"{name}-labels"]) else None for name in ("real", "fake")]
+    real, fake = read_images(values["real"]), read_images(values["fake"])
+    return Images(real, fake, train, real_labels=labels[0], fake_labels=labels[1])
 
 
 def _from_model(values: dict[str, str], n: int, seed: int) -> Images:

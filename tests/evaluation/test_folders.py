@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from geovae.evaluation import read_images
+from geovae.evaluation.folders import read_labels
 
 
 def png(path, array):
@@ -128,3 +129,19 @@ def test_npz_without_a_clear_array_and_transparency(tmp_path):
     Image.new("RGBA", (4, 4), (1, 2, 3, 100)).save(tmp_path / "glass.png")
     with pytest.raises(ValueError, match=r"glass.png \(it has a transparent part"):
         read_images(tmp_path / "glass.png")
+
+
+def test_labels_are_a_row_of_whole_numbers(tmp_path):
+    np.save(tmp_path / "labels.npy", np.array([3, 1, 2], np.uint8))
+    assert read_labels(tmp_path / "labels.npy").tolist() == [3, 1, 2]
+    with pytest.raises(FileNotFoundError, match=r"no labels at .*none\.npy: expected an npy file of whole numbers"):
+        read_labels(tmp_path / "none.npy")
+    np.save(tmp_path / "floats.npy", np.zeros((2, 1)))
+    with pytest.raises(ValueError, match=r"must be a row of whole numbers .* holds float64 of shape \(2, 1\)"):
+        read_labels(tmp_path / "floats.npy")
+    (tmp_path / "text.npy").write_text("1, 2")
+    with pytest.raises(ValueError, match=r"text\.npy cannot be read as labels"):
+        read_labels(tmp_path / "text.npy")
+    np.savez(tmp_path / "many.npz", a=np.zeros(2, int), b=np.zeros(2, int))
+    with pytest.raises(ValueError, match=r"many\.npz holds several arrays"):
+        read_labels(tmp_path / "many.npz")

@@ -36,6 +36,7 @@ def end(monkeypatch, tmp_path, capsys):
         (generate, ["--samples=3"], "error: unknown option '--samples=3'; valid here: --model, --sampler"),
         (generate, ["--model=elsewhere"], "error: no model at 'elsewhere': give a file, models:/geovae@champion"),
         (evaluate, ["--n=5"], "error: give either --model, or both --real and --fake"),
+        (evaluate, ["--model=m", "--real-labels=l.npy"], "error: --real-labels and --fake-labels go with --real and"),
         (evaluate, ["--real=a", "--fake=b", "--extractor=vgg"], "error: unknown extractor 'vgg'"),
         (evaluate, ["--real=a", "--fake=b", "--inception-weights=none.pth"], "error: no Inception weights at none.pth"),
         (prepare, ["--dataset=imagenet", "--source=x"], "error: unknown dataset 'imagenet'; choose from mnist"),

@@ -1,5 +1,6 @@
-"""Builders and published checkpoints through their entry points, into a real store."""
+"""Other people's files through the entry points, into a real store: originals, published checkpoints, images."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -8,7 +9,7 @@ from geovae import checkpoint
 from geovae.codes import encode_images
 from geovae.data import DATASETS
 from geovae.models import build_model
-from mlflow_projects import import_checkpoint, prepare
+from mlflow_projects import evaluate, import_checkpoint, prepare
 from tests.data.originals import write_mnist
 
 mlflow = pytest.importorskip("mlflow")
@@ -73,3 +74,14 @@ def test_a_published_model_of_other_images_is_refused_before_a_run_is_made(clien
     with pytest.raises(ValueError, match=r"draws images of shape \(3, 32, 32\), but digits has \(1, 32, 32\)"):
         import_checkpoint.main(["--path=best_model.pt", "--dataset=digits"])
     assert not client.search_experiments(filter_string="name = 'geovae'")
+
+
+def test_files_of_images_and_labels_are_scored_within_each_class(client):
+    images = np.random.default_rng(0).integers(0, 256, (80, 8, 8), dtype=np.uint8)
+    np.save("images.npy", images)
+    np.save("labels.npy", np.arange(80) % 2)
+    both = ["--real=images.npy", "--fake=images.npy", "--real-labels=labels.npy", "--fake-labels=labels.npy"]
+    evaluate.main([*both, "--extractor=pixels"])
+    metrics = only_run(client).data.metrics
+    assert metrics["score/fd_pixels_class0"] == pytest.approx(0, abs=1e-3)
+    assert metrics["score/n_class1"] == 40
