@@ -72,14 +72,14 @@ class FeatureCache:
 
 
 def _read_features(path: Path, n: int) -> Tensor | None:
-    if not path.is_file():
-        return None
     try:
         with np.load(path, allow_pickle=False) as file:
             features = torch.from_numpy(file["features"])
         if features.ndim == 2 and len(features) == n:
             return features
         problem = f"it holds {tuple(features.shape)} for {n} images"
+    except FileNotFoundError:
+        return None
     except (*UNREADABLE, KeyError, TypeError) as error:
         problem = str(error)
     warnings.warn(f"made the cache entry {path} again: {problem}", stacklevel=3)

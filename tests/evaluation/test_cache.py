@@ -1,6 +1,9 @@
 """The cache: keyed by bytes and network, whole or absent, safe when several write."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +11,8 @@ import torch
 from torch import nn
 
 from geovae.evaluation import FeatureCache, content_hash, extract, extractor, statistics
+
+ROOT = Path(__file__).parents[2]
 
 
 class Counting(nn.Module):
@@ -66,6 +71,28 @@ def test_many_writers_leave_one_whole_entry(images, tmp_path):
         found = list(pool.map(lambda _: FeatureCache(tmp_path).features(images, Counting()), range(32)))
     assert all(torch.equal(f, expected) for f in found)
     assert len(entries(tmp_path)) == 1
+
+
+WRITER = """
+import sys
+from pathlib import Path
+import torch
+from geovae.evaluation import FeatureCache, extractor
+images = torch.load(sys.argv[1], weights_only=True)
+for _ in range(100):
+    for batch in images.split(3):
+        FeatureCache(sys.argv[2]).features(batch, extractor("pixels"))
+    for entry in Path(sys.argv[2]).glob("*.npz"):
+        entry.unlink(missing_ok=True)
+"""
+
+
+def test_processes_that_write_and_delete_the_same_entries_meet_no_part_of_one(images, tmp_path):
+    torch.save(images, tmp_path / "images.pt")
+    command = [sys.executable, "-W", "error", "-c", WRITER, tmp_path / "images.pt", tmp_path / "cache"]
+    writers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) for _ in range(2)]
+    said = [writer.communicate()[1] for writer in writers]
+    assert [writer.returncode for writer in writers] == [0, 0], said
 
 
 def test_a_failed_write_leaves_nothing(images, tmp_path, monkeypatch):
