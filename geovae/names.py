@@ -93,6 +93,8 @@ METRICS = {
     "best/<score>": Row(
         "headline score on validation images of the best sampler (parent: of the best run)", "see scores"
     ),
+    "runs": Row("of `sweep`: runs of a configuration that finished; its `best/<score>` is their mean", "count"),
+    "changed/<option>": Row("of `sweep`: value of an option from this epoch on, under population based training"),
     "val_score/<sampler>/<score>": Row(
         "samples against the validation images: choices are made by these", "see scores"
     ),
@@ -108,6 +110,7 @@ METRICS = {
 }
 PARAMETERS = {
     "cfg.<option>": Row("every option of the run under its dotted name; `config.yaml` holds the same"),
+    "sweep.<option>": Row("of `sweep`: how it searches and judges; `sweep.yaml` holds the same and the space"),
     "n_train": Row("training images", "count"),
     "n_val": Row("validation images", "count"),
     "n_test": Row("test images", "count"),
@@ -119,7 +122,24 @@ TAGS = {
     "config": Row("fingerprint of the configuration: the same for runs that ask for the same results"),
     "config_over_seeds": Row("the same without the seed: group by it to average over seeds"),
     "best_sampler": Row("the sampler with the lowest headline score on validation images"),
-    "role": Row("what a run is for: `comparison` marks the parent of several models"),
+    "role": Row(
+        "what a run is for: `comparison` and `sweep` mark parents; in a sweep `configuration`, its `seed` runs and, "
+        "below a comparison, `run`; `resume` an invocation that went on with a sweep"
+    ),
+    "sweep": Row("of `sweep`: id of the sweep's own run"),
+    "configuration": Row("of `sweep`: name of the configuration, the same for its runs"),
+    "options": Row("of `sweep`: what a configuration sets of the searched options, as JSON"),
+    "sweep.seed": Row("of `sweep`: which of the configuration's runs it is, from 0"),
+    "headline": Row("the score by which runs are ranked"),
+    "changed": Row("of `sweep`: options that population based training has changed, as JSON"),
+    "stop_reason": Row("of `sweep`: why a run ended before its last epoch"),
+    "failure": Row("of `sweep`: why a run failed"),
+    "restarts": Row("of `sweep`: how often a run went on after its process or node had died", "count"),
+    "ray.trial_id": Row("of `sweep`: Ray's id of the trial"),
+    "ray.job": Row("of `sweep`: Ray's id of the driver's job"),
+    "ray.node": Row("of `sweep`: host, address and process"),
+    "best_configuration": Row("of `sweep`: name of the best configuration"),
+    "best_run": Row("of `sweep`: id of its best run, whose model is the one to promote"),
     "winner": Row("of a comparison: name of the best run"),
     "warning.<sampler>": Row("what a sampler warned of"),
     "not_finite.<metric>": Row("a number that was NaN or infinite: MLflow would rank it as 0"),
@@ -138,7 +158,12 @@ ARTIFACTS = {
     "figures/nearest.png": Row("of `evaluate`: samples beside their nearest training images"),
     "model/model.safetensors": Row("the model file: weights, codes, samplers' options, scores"),
     "checkpoints/checkpoint.safetensors": Row("the training state, to go on from"),
-    "leaderboard.md": Row("of a comparison: runs and samplers, best first"),
+    "leaderboard.md": Row("of a comparison: runs and samplers, of a sweep: configurations; best first"),
+    "leaderboard.csv": Row("of `sweep`: all judged configurations"),
+    "sweep.yaml": Row("of `sweep`: the space, the flags and how it searches; `-P resume=` reads it"),
+    "best.yaml": Row("of `sweep`: the best configuration; `-P config=best.yaml` repeats it"),
+    "parallel_coordinates.png": Row("of `sweep`: configurations as lines through their options to their score"),
+    "importance.png": Row("of `sweep`: how much of the score's variation each option explains"),
     "leaderboard.png": Row("of a comparison: the same as bars"),
     "report.json": Row("of `evaluate`: the numbers and how they were made"),
     "build.json": Row("of `prepare`: what was built from what"),

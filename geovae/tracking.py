@@ -170,6 +170,11 @@ class MlflowTracker:
         return self._delivery.run_id
 
     @property
+    def uri(self) -> str:
+        """Where the store is."""
+        return self._uri
+
+    @property
     def experiment_id(self) -> str | None:
         """The MLflow experiment in which children are made."""
         return self._experiment_id

@@ -96,8 +96,13 @@ class TrainState:
             moments.setdefault(int(index), {})[key] = value
         self.model.load_state_dict(_below("model.", tensors))
         self.best = _below("best.", tensors)
+        asked = [group["initial_lr"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict({"state": moments, "param_groups": meta["param_groups"]})
         _match_layouts(self.optimizer)
+        for group, rate in zip(self.optimizer.param_groups, asked, strict=True):
+            if group.get("initial_lr", rate) != rate:  # a run that goes on with another learning rate than it had
+                group["lr"] *= rate / group["initial_lr"]
+            group["initial_lr"] = rate
         self.scheduler.load_state_dict(meta["scheduler"])
         self.generator.set_state(tensors["generator"].cpu())
         self.history = [EpochRecord(**record) for record in meta["history"]]
@@ -181,6 +186,8 @@ class Trainer:
         device = next(model.parameters()).device
         model.to(memory_format=self.memory_format)  # type: ignore[call-overload]  # before the optimizer: its moments take the parameters' layout
         optimizer = torch.optim.Adam(model.parameters(), lr=self.learning_rate, fused=True)
+        for group in optimizer.param_groups:
+            group["initial_lr"] = self.learning_rate  # of which the schedule's steps are parts
         scheduler = ReduceLROnPlateau(optimizer, factor=self.plateau_factor, patience=self.plateau_patience)
         return TrainState(model, optimizer, scheduler, Generator(device).manual_seed(seed))
 

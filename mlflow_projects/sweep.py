@@ -1,0 +1,276 @@
+"""`mlflow run . -e sweep`: search hyper-parameters over seeds with Ray Tune, from a laptop to a cluster."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mlflow import MlflowClient
+
+from experiments.config import split_flags, to_flags
+from experiments.describe import git_tags
+from geovae.checkpoint import load
+from geovae.tracking import MlflowTracker
+from mlflow_projects import entry
+from mlflow_projects.registry import fetch_model
+from tuning.board import table
+from tuning.cluster import check_nodes, check_resources, check_store, connected, quiet
+from tuning.place import Place
+from tuning.progress import Progress
+from tuning.search import build_search
+from tuning.space import Options, Space, SpaceError, check_space, parse_space, read_space
+from tuning.store import find_configurations, find_sweep
+from tuning.sweep import Outcome, Resources, Settings, check_population, sweep
+
+Definition = dict[str, Any]
+
+DEFAULTS = {
+    "dataset": "",
+    "model": "",
+    "space": "",
+    "search": "optuna",
+    "trials": "20",
+    "seeds": "3",
+    "reduction": "3",
+    "scheduler": "none",
+    "grace": "5",
+    "halving": "3",
+    "every": "5",
+    "watched": "val/loss",
+    "address": "local",
+    "storage": "",
+    "cpus": "1",
+    "gpus": "0",
+    "concurrency": "",
+    "max-failures": "3",
+    "time-budget": "",
+    "warm-start": "",
+    "trained": "",
+    "resume": "",
+}
+DEFINITION = "sweep.yaml"
+WHERE = ("address", "cpus", "gpus", "concurrency", "max-failures", "time-budget", "resume")  # may change on a resume
+
+
+def main(flags: Sequence[str]) -> None:
+    """Search a space: `--space` is a shipped one (the model's by default) or a YAML file.
+
+    How to search: `--search` optuna, random or grid; `--trials` configurations; `--seeds 3` runs of each, or `3,6,12`
+    for rounds in which the best 1/`--reduction` go on; `--scheduler` none, asha (`--grace`, `--halving`) or pbt
+    (`--every`), by the epoch's `--watched`; `--warm-start SWEEP_ID` starts from another sweep's configurations.
+    Sampler options are searched on one model, given with `--trained` (a file, run id or models:/ URI) or trained first.
+
+    Where: `--address` local, auto or host:port; `--storage` a folder that all nodes see or s3://...; `--cpus`, `--gpus`
+    for each run, `--concurrency` runs at once, `--time-budget` seconds, `--max-failures` restarts of a run.
+    `--resume SWEEP_ID` goes on with a sweep. All other flags are options of every run, `--training.epochs` and so on.
+    """
+    values, rest = entry.take_flags(flags, **DEFAULTS)
+    if "--help" in rest:
+        entry.refuse(["--help"], list(values), main.__doc__ or "")
+    quiet()
+    check_store(entry.tracking_uri())
+    definition = _stored(values, rest) if values["resume"] else _define(values, rest)
+    space = parse_space(definition["space"], "the search space")
+    settings = Settings(**{**definition["settings"], "seeds": tuple(definition["settings"]["seeds"])})
+    resources = _resources(values)
+    if not values["resume"]:
+        check_space(space, definition["flags"])
+        if settings.scheduler == "pbt":
+            check_population(space, definition["flags"])
+    earlier = find_configurations(MlflowClient(), definition["warm-start"]) if definition["warm-start"] else []
+    with connected(values["address"]):
+        check_resources(resources.cpus, resources.gpus)
+        with _open(values["resume"]) as tracker:
+            storage = _keep(definition, tracker, bool(values["resume"]))
+            Place(storage).check()
+            check_nodes(storage, entry.tracking_uri())
+            _announce(tracker)
+            total = settings.trials * settings.seeds[0] if settings.search != "grid" else None
+            progress = Progress(total)
+            outcome = sweep(
+                space,
+                definition["flags"],
+                tracker,
+                settings=settings,
+                resources=resources,
+                storage=storage,
+                model_file=definition["trained"] or None,
+                earlier=earlier,
+                watch=progress,
+            )
+            progress.show()
+            print(table(outcome.board, outcome.configurations, outcome.headline))
+            if not outcome.board:
+                raise SystemExit(1)
+            _tell_best(outcome, tracker)
+
+
+def _define(values: dict[str, str], rest: list[str]) -> Definition:
+    """Return all that says what the sweep is, as plain data; everything is checked that needs no cluster."""
+    given, _ = split_flags(rest)
+    given |= {"data.name": values["dataset"]} if values["dataset"] else {}
+    given |= {"model.name": values["model"]} if values["model"] else {}
+    if values["address"] not in ("", "local"):  # a node's working folder is another one
+        given["data.root"] = str(Path(given.get("data.root", "data_folders")).absolute())
+    name = values["space"] or given.get("model.name", "vae")
+    space = read_space(name).without(list(given))
+    if not space.dimensions:
+        raise SpaceError(f"the flags set every option that the space {name!r} searches; leave one open")
+    settings = _settings(values)
+    if settings.search == "grid":
+        build_search(space, "grid", trials=1, seed=0)
+    trained = str(fetch_model(values["trained"]).absolute()) if values["trained"] else ""
+    if trained and space.retrains:
+        raise SpaceError(f"--trained belongs to a space of sampler options alone, and {name!r} searches others too")
+    fixed = space.fixed | _trained_options(trained)
+    return {
+        "space": Space(fixed, space.dimensions).describe(),
+        "flags": to_flags(given),
+        "settings": asdict(settings) | {"seeds": list(settings.seeds)},
+        "warm-start": values["warm-start"],
+        "trained": trained,
+        "storage": values["storage"],
+    }
+
+
+def _trained_options(trained: str) -> Options:
+    """Return the data set and the model of a trained model's file as options, which its runs record as their own."""
+    if not trained:
+        return {}
+    meta = load(trained)[1]
+    model = {f"model.{key}": value for key, value in meta["options"].items()}
+    return {"model.name": meta["model"]} | model | {f"data.{key}": value for key, value in meta["data"].items()}
+
+
+def _stored(values: dict[str, str], rest: list[str]) -> Definition:
+    """Return the definition that a sweep was started with.
+
+    Raises:
+        FileNotFoundError: if there is no such sweep.
+        ValueError: if anything that would change it is given.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient()
+    find_sweep(client, values["resume"])
+    try:
+        text = Path(client.download_artifacts(values["resume"], DEFINITION)).read_text()
+    except (MlflowException, OSError) as error:
+        raise FileNotFoundError(f"sweep {values['resume']} has no {DEFINITION}: it died before it began") from error
+    stored: Definition = yaml.safe_load(text)
+    if rest:
+        raise ValueError(f"a sweep goes on as it was started; leave out {rest[0]}, or start a new one with warm-start=")
+    plain = _plain(stored)
+    for name, default in DEFAULTS.items():
+        if name not in WHERE and values[name] not in (default, plain.get(name, default)):
+            raise ValueError(
+                f"a sweep goes on as it was started, with {name}={plain.get(name, default)!r}, not {values[name]!r}; "
+                "leave it out, or start a new sweep with warm-start="
+            )
+    if values["space"] and read_space(values["space"]).describe() != stored["space"]:
+        raise SpaceError(f"the space {values['space']!r} is not the one that sweep {values['resume']} searches")
+    return stored
+
+
+def _plain(stored: Definition) -> dict[str, str]:
+    """Return the stored definition's values as a command line writes them."""
+    settings = {key: str(value) for key, value in stored["settings"].items()}
+    settings["seeds"] = ",".join(map(str, stored["settings"]["seeds"]))
+    return settings | {name: stored[name] for name in ("warm-start", "trained", "storage")}
+
+
+def _settings(values: dict[str, str]) -> Settings:
+    numbers = {
+        name: entry.whole(name, values[name], 1) for name in ("trials", "reduction", "grace", "halving", "every")
+    }
+    seeds = tuple(entry.whole("seeds", text.strip(), 1) for text in values["seeds"].split(","))
+    chosen = {"search": ("optuna", "random", "grid"), "scheduler": ("none", "asha", "pbt")}
+    for name, known in chosen.items():
+        if values[name] not in known:
+            raise ValueError(f"unknown {name} {values[name]!r}; choose from {', '.join(known)}")
+    names = {name: values[name] for name in (*chosen, "watched")}
+    settings = Settings(**numbers, **names, seeds=seeds)  # type: ignore[arg-type]
+    settings.check()
+    return settings
+
+
+def _resources(values: dict[str, str]) -> Resources:
+    return Resources(
+        cpus=_amount("cpus", values["cpus"]),
+        gpus=_amount("gpus", values["gpus"], zero=True),
+        concurrency=entry.whole("concurrency", values["concurrency"], 1) if values["concurrency"] else None,
+        time_budget=_amount("time-budget", values["time-budget"]) if values["time-budget"] else None,
+        max_failures=entry.whole("max-failures", values["max-failures"], 0),
+    )
+
+
+def _amount(name: str, text: str, zero: bool = False) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and (number > 0 or (zero and number == 0))):
+        raise ValueError(f"`{name}` must be a {'number of 0 or more' if zero else 'positive number'}, got {text!r}")
+    return number
+
+
+@contextmanager
+def _open(resumed: str) -> Iterator[MlflowTracker]:
+    """Open the sweep's own run: a new one, or that of a sweep that goes on, which ends as this process does."""
+    with entry.open_run("sweep") as mine:
+        if not resumed or mine.run_id == resumed:
+            yield mine
+            return
+        mine.tags({"role": "resume", "sweep": resumed})
+        client = MlflowClient()
+        client.update_run(resumed, status="RUNNING")
+        experiment = client.get_run(resumed).info.experiment_id
+        output = entry.writable(entry.RUNS / resumed)
+        status = "KILLED"
+        try:
+            with MlflowTracker(output, run_id=resumed, experiment_id=experiment, continued=True) as tracker:
+                yield tracker
+            status = "FINISHED"
+        except Exception:
+            status = "FAILED"
+            raise
+        finally:
+            client.set_terminated(resumed, status)
+
+
+def _keep(definition: Definition, tracker: MlflowTracker, resumed: bool) -> str:
+    """Write down what the sweep is before it begins, and return its storage."""
+    definition["storage"] = definition["storage"] or str(tracker.output / "trials")
+    if "://" not in definition["storage"]:
+        definition["storage"] = str(entry.writable(Path(definition["storage"]).absolute()))
+    if not resumed:
+        assert tracker.run_id is not None
+        client = MlflowClient()
+        client.set_tag(tracker.run_id, "role", "sweep")
+        client.log_text(tracker.run_id, yaml.safe_dump(definition, sort_keys=False), DEFINITION)
+        settings = {f"sweep.{name}": value for name, value in definition["settings"].items()}
+        tracker.params(settings | {"sweep.flags": " ".join(definition["flags"])})
+        tracker.tags({"sweep": tracker.run_id, **git_tags()})
+    return str(definition["storage"])
+
+
+def _announce(tracker: MlflowTracker) -> None:
+    uri = entry.tracking_uri()
+    page = f"#/experiments/{tracker.experiment_id}/runs/{tracker.run_id}"
+    url = f"{uri.rstrip('/')}/{page}" if uri.startswith("http") else f"make ui; http://127.0.0.1:5000/{page}"
+    print(f"sweep {tracker.run_id}: {url}", flush=True)
+
+
+def _tell_best(outcome: Outcome, tracker: MlflowTracker) -> None:
+    best = outcome.board[0]
+    model = min((run for run in best.runs.values() if run.score is not None), key=lambda run: run.score or 0.0)
+    print(f"best: {best.name}, {outcome.headline} {best.mean:.4g}; its best model is in run {model.run_id}")
+    print(f"repeat it: mlflow run . -e train -P config={tracker.output / 'best.yaml'}")
+    print(f"draw from it: mlflow run . -e generate -P model={model.run_id}")
+
+
+if __name__ == "__main__":
+    entry.main(main)

@@ -1,0 +1,384 @@
+"""Runs on a Ray cluster: takes jobs from a plan, gives them to `tune.Tuner`, and brings the plan what became of them.
+
+To run a fixed list of configurations, each in its own MLflow run below one parent:
+
+    with connected(address="local"):
+        outcomes = execute({"vae": config, "ae": other}, tracker, storage="/abs/folder")
+
+`configs` are resolved configurations (`experiments.config.resolve`) by run name; `outcomes[name]` is an
+`experiments.judge.Result`, or a `Failure` with the reason. The same call after a crash, with a tracker of the same
+parent run and the same storage, goes on in the same MLflow runs: each from its last checkpoint.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import ray
+from ray import tune
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
+from experiments.config import Config
+from experiments.describe import git_tags
+from experiments.judge import Result, choose_extractor, headline
+from geovae.tracking import MlflowTracker, sync
+from tuning.cluster import check_resources
+from tuning.place import Place
+from tuning.plan import Run
+from tuning.store import Store
+from tuning.trial import Shared, Trial, as_result
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run has no result."""
+
+    state: str
+    reason: str
+
+
+class Jobs(Protocol):
+    """Where the engine's work comes from."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing to do any more."""
+
+    def next(self) -> Any:
+        """Return the next job (with a `name`), None if there is none now."""
+
+    def task(self, job: Any) -> dict[str, Any]:
+        """Return what the worker does: `config`, and `model_file` or `compared` if need be."""
+
+    def changeable(self, job: Any) -> dict[str, Any]:
+        """Return the options that population based training may change while the job runs."""
+
+    def open(self, job: Any) -> str:
+        """Return the id of the job's MLflow run, made in the writing thread."""
+
+    def opened(self, job: Any, run_id: str) -> None:
+        """Hear the id."""
+
+    def tell(self, job: Any, run: Run) -> None:
+        """Hear what became of a job."""
+
+
+Watch = Callable[[str, Mapping[str, Any]], None]
+
+
+class Engine:
+    """One `tune.Tuner` over the jobs of a plan.
+
+    Args:
+        jobs: the work.
+        store: of the sweep.
+        shared: what the trials have in common.
+        concurrency: how many run at once at most.
+        cpus: for each trial.
+        gpus: for each trial; a fraction shares one.
+        max_failures: how often a trial starts again after its process or node died.
+        time_budget: seconds after which everything is stopped.
+        scheduler: of Ray Tune, comparing `SCHEDULED` by `epoch`.
+        watch: hears events (`start`, `epoch`, `end`, `step`) for a progress table.
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        store: Store,
+        shared: Shared,
+        *,
+        concurrency: int,
+        cpus: float = 1,
+        gpus: float = 0,
+        max_failures: int = 3,
+        time_budget: float | None = None,
+        scheduler: TrialScheduler | None = None,
+        watch: Watch | None = None,
+    ) -> None:
+        self.jobs, self.store, self.shared = jobs, store, shared
+        self.concurrency, self.resources = concurrency, {"cpu": cpus, "gpu": gpus}
+        self.max_failures, self.time_budget, self.scheduler = max_failures, time_budget, scheduler
+        self.watch = watch or (lambda event, about: None)
+        self.live: dict[str, tuple[Any, str]] = {}  # Ray's trial id: job, MLflow run id
+        self.restarts: dict[str, int] = {}
+        self._places: dict[str, str] = {}
+        self._opening: tuple[Any, Future[str]] | None = None
+
+    def run(self) -> None:
+        """Work until the plan is finished, the time is over, or the user interrupts; no job is left without an end."""
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self.concurrency)
+        reason = "time budget"
+        try:
+            self._tuner().fit()
+        except BaseException:
+            reason = "interrupted"
+            raise
+        finally:
+            for trial_id in list(self.live):
+                self.end(trial_id, Run(state="KILLED", reason=reason))
+
+    def _tuner(self) -> tune.Tuner:
+        trainable = tune.with_resources(tune.with_parameters(Trial, shared=self.shared), self.resources)
+        return tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=_Asker(self),
+                scheduler=self.scheduler,
+                num_samples=-1,
+                reuse_actors=True,
+                time_budget_s=self.time_budget,
+                trial_name_creator=lambda trial: trial.config["task"]["name"],
+                trial_dirname_creator=lambda trial: f"{trial.config['task']['name']}-{trial.trial_id}",
+            ),
+            run_config=tune.RunConfig(
+                name="ray",
+                storage_path=self.shared.storage,
+                failure_config=tune.FailureConfig(max_failures=self.max_failures),
+                callbacks=[_Ears(self)],
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=4),  # of population based training
+                verbose=0,
+            ),
+        )
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return the next trial's configuration; `Searcher.FINISHED` after the last, None if there is none now."""
+        if self._opening is None:
+            if len(self.live) >= self.concurrency:
+                return None
+            job = self.jobs.next()
+            if job is None:
+                return Searcher.FINISHED if self.jobs.finished else None
+            self._opening = job, self.store.later(self.jobs.open, job)
+        job, opening = self._opening
+        if wait([opening], timeout=1.0).not_done:  # the store is away: running trials must not wait for it
+            return None
+        self._opening = None
+        run_id = opening.result()
+        self.jobs.opened(job, run_id)
+        self.live[trial_id] = job, run_id
+        self.watch("start", {"job": job})
+        return {"task": self.jobs.task(job) | {"name": job.name, "run_id": run_id}, **self.jobs.changeable(job)}
+
+    def end(self, trial_id: str, run: Run) -> None:
+        """Record what became of a trial's job, in MLflow and in the plan."""
+        job, run_id = self.live.pop(trial_id)
+        run.run_id = run_id
+        tags = {"stop_reason": run.reason} if run.state in ("STOPPED", "KILLED") else {}
+        tags |= {"failure": run.reason, "mlflow.note.content": f"Failed: {run.reason}"} if run.state == "FAILED" else {}
+        self.store.later(self.store.end, run_id, run.state, tags)
+        self.jobs.tell(job, run)
+        self.watch("end", {"job": job, "run": run})
+
+    def completed(self, trial_id: str, result: Mapping[str, Any] | None, error: str = "") -> None:
+        """Hear from Ray that a trial ended: by itself, by the scheduler, or because it could not go on."""
+        if trial_id not in self.live:
+            return
+        state = (result or {}).get("state")
+        if error:
+            run = Run(state="FAILED", reason=error)
+        elif state == "FINISHED":
+            assert result is not None
+            plain = result["result"]
+            best = min(scores[plain["headline"]] for scores in plain["val_scores"].values())
+            run = Run(state="FINISHED", score=best, result=plain, changed=result["changed"])
+        elif state == "FAILED":
+            run = Run(state="FAILED", reason=(result or {})["reason"])
+        else:
+            run = Run(state="STOPPED", reason=f"scheduler, at epoch {(result or {}).get('epoch', 0)}")
+        self.end(trial_id, run)
+
+    def reported(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Hear of an epoch, or the end, of a trial; record where it runs when that is new."""
+        if trial_id not in self.live:
+            return
+        job, run_id = self.live[trial_id]
+        self.watch("epoch", {"job": job, "result": result})
+        place = f"{result.get('hostname')} {result.get('node_ip')} {result.get('pid')}"
+        if self._places.get(trial_id) != place:
+            self._places[trial_id] = place
+            tags: dict[str, object] = {"ray.trial_id": trial_id, "ray.node": place, "ray.job": _job_id()}
+            tags |= {"restarts": count} if (count := self.restarts.get(trial_id)) else {}
+            self.store.later(self.store.describe, run_id, {}, tags)
+
+
+class _Asker(Searcher):
+    """Ray's way of asking for the next trial."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(metric=None, mode=None)
+        self._engine = engine
+
+    def __reduce__(self) -> Any:
+        return (Searcher, ())  # Ray pickles it; nothing is ever read back
+
+    def suggest(self, trial_id: str) -> Any:
+        return self._engine.suggest(trial_id)
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """The callback below hears it with all it needs."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """MLflow keeps it all."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing was saved."""
+
+
+class _Ears(tune.Callback):
+    """What Ray tells of its trials."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __reduce__(self) -> Any:
+        return (tune.Callback, ())
+
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
+        self._engine.reported(trial.trial_id, result)
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self._engine.completed(trial.trial_id, trial.last_result)
+
+    def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self._engine.restarts[trial.trial_id] = self._engine.restarts.get(trial.trial_id, 0) + 1
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self._engine.completed(trial.trial_id, None, error=_why(trial))
+
+    def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
+        self._engine.watch("step", {})
+
+
+def _why(trial: Any) -> str:
+    """Return why Ray gave a trial up, in one line."""
+    text = str(trial.get_error() or trial.get_pickled_error() or "its process died")
+    if "OutOfMemory" in text or "memory pressure" in text:
+        return "out of memory: Ray's memory monitor ended the process; give trials more memory or run fewer at once"
+    last = [line.strip() for line in text.splitlines() if line.strip()]
+    return f"the process or its node died, again and again: {' '.join(last)[-500:]}"
+
+
+def _job_id() -> str:
+    return str(ray.get_runtime_context().get_job_id())
+
+
+@dataclass(frozen=True)
+class _Named:
+    name: str
+    config: Config
+
+
+class _List:
+    """The jobs of `execute`."""
+
+    def __init__(self, configs: Mapping[str, Config], store: Store, parent: str) -> None:
+        self.waiting = [_Named(name, config) for name, config in configs.items()]
+        self.store, self.parent = store, parent
+        self.ends: dict[str, Run] = {}
+        self.open_count = 0
+
+    @property
+    def finished(self) -> bool:
+        return not self.waiting and not self.open_count
+
+    def next(self) -> _Named | None:
+        if not self.waiting:
+            return None
+        self.open_count += 1
+        return self.waiting.pop(0)
+
+    def task(self, job: _Named) -> dict[str, Any]:
+        return {"config": job.config}
+
+    def changeable(self, job: _Named) -> dict[str, Any]:
+        return {}
+
+    def open(self, job: _Named) -> str:
+        return self.store.open(job.name, self.parent, {"role": "run"}, known=self.store.known.get(job.name))
+
+    def opened(self, job: _Named, run_id: str) -> None:
+        pass
+
+    def tell(self, job: _Named, run: Run) -> None:
+        self.open_count -= 1
+        self.ends[job.name] = run
+
+
+def execute(
+    configs: Mapping[str, Config],
+    tracker: MlflowTracker,
+    *,
+    storage: str | Path,
+    cpus: float = 1,
+    gpus: float = 0,
+    concurrency: int | None = None,
+    max_failures: int = 3,
+    watch: Watch | None = None,
+) -> dict[str, Result | Failure]:
+    """Run every configuration of a list as a child of `tracker`, on the cluster that `connected` has reached.
+
+    Args:
+        configs: resolved configurations by run name.
+        tracker: of the parent run.
+        storage: absolute folder that all nodes see, or a URI; each run keeps its files in `storage/NAME`.
+        cpus: for each run.
+        gpus: for each run; a fraction shares one.
+        concurrency: how many runs at once; by default as many as the cluster's resources allow.
+        max_failures: how often a run starts again, from its checkpoint, after its process or node died.
+        watch: hears events for a progress table.
+
+    Raises:
+        ClusterError: if no node has the resources.
+    """
+    assert tracker.run_id is not None
+    assert tracker.experiment_id is not None
+    concurrency = min(concurrency or check_resources(cpus, gpus), check_resources(cpus, gpus))
+    store = Store(tracker.uri, tracker.experiment_id, tracker.run_id)
+    store.known = store.names()
+    commit = git_tags().get("mlflow.source.git.commit", "")
+    shared = Shared(store.uri, store.experiment_id, str(storage), commit=commit)
+    jobs = _List(configs, store, tracker.run_id)
+    engine = Engine(
+        jobs, store, shared, concurrency=concurrency, cpus=cpus, gpus=gpus, max_failures=max_failures, watch=watch
+    )
+    try:
+        engine.run()
+    finally:
+        finish(store, shared, list(configs))
+    return {
+        name: as_result(run.result) if run.state == "FINISHED" else Failure(run.state, run.reason)
+        for name, run in ((name, jobs.ends[name]) for name in configs)
+    }
+
+
+def finish(store: Store, shared: Shared, names: list[str], patience: float = 300.0) -> None:
+    """Deliver what runs could not deliver themselves, and wait until the store has everything."""
+    store.drain(patience)
+    place = Place(shared.storage)
+    if place.remote:
+        return
+    for name in names:
+        outbox = Path(shared.storage) / name / "outbox"
+        if (outbox / "records.jsonl").exists():
+            deadline = time.monotonic() + patience
+            while True:
+                try:
+                    sync(outbox, shared.uri)
+                    break
+                except FileNotFoundError:
+                    break
+                except Exception:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(1)
+
+
+def headline_of(config: Config) -> str:
+    """Return the name of the score by which a configuration's runs are ranked."""
+    return headline(choose_extractor(config["extractor"]))

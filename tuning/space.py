@@ -1,0 +1,221 @@
+"""Search spaces as data: a YAML file of dotted option names, each with where its values come from.
+
+fixed: {model.name: rae}                                # what every configuration has
+search:
+  model.latent_dim: {choice: [8, 16, 32]}               # one of these
+  training.learning_rate: {log_uniform: [1e-4, 1e-2]}   # between these, evenly in the logarithm
+  model.width: {uniform: [100, 500], step: 100}         # evenly; whole numbers where both ends are whole
+  model.penalty_weight: {log_uniform: [1e-6, 1e-3], when: {model.name: rae_gp}}   # only with that choice
+  training.batch_size: {grid: [50, 100]}                # every value in turn, the others searched for each
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.config import ConfigError, check_config, read_yaml, resolve, to_flags
+
+if TYPE_CHECKING:
+    from optuna import Trial
+    from optuna.distributions import BaseDistribution
+
+SPACES = Path(__file__).parent / "spaces"
+KINDS = ("choice", "grid", "uniform", "log_uniform")
+Options = dict[str, Any]
+
+
+class SpaceError(ConfigError):
+    """A search space that cannot be searched; the message is one sentence for the user."""
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One searched option: `values` of a choice or grid, or the two ends; `when` names the choices it belongs to."""
+
+    name: str
+    kind: str
+    values: tuple[Any, ...]
+    step: float | None
+    when: dict[str, tuple[Any, ...]]
+
+    def active(self, options: Mapping[str, Any]) -> bool:
+        """Return whether the option exists beside the `options` chosen before it."""
+        return all(options.get(name) in allowed for name, allowed in self.when.items())
+
+    def suggest(self, trial: "Trial") -> Any:
+        """Let Optuna choose a value."""
+        if self.kind in ("choice", "grid"):
+            return trial.suggest_categorical(self.name, self.values)
+        low, high = self.values
+        log = self.kind == "log_uniform"
+        if all(isinstance(end, int) for end in self.values):
+            return trial.suggest_int(self.name, low, high, step=int(self.step or 1), log=log)
+        return trial.suggest_float(self.name, low, high, step=self.step, log=log)
+
+    def distribution(self) -> "BaseDistribution":
+        """Return the values as Optuna's distribution."""
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+        if self.kind in ("choice", "grid"):
+            return CategoricalDistribution(self.values)
+        low, high = self.values
+        log = self.kind == "log_uniform"
+        if all(isinstance(end, int) for end in self.values):
+            return IntDistribution(low, high, log=log, step=int(self.step or 1))
+        return FloatDistribution(low, high, log=log, step=self.step)
+
+
+@dataclass(frozen=True)
+class Space:
+    """A search space: options that every configuration has, and the searched ones in the order of the file."""
+
+    fixed: Options
+    dimensions: tuple[Dimension, ...]
+
+    def without(self, names: Sequence[str]) -> "Space":
+        """Return the space with the options that the user sets taken out of it."""
+        fixed = {name: value for name, value in self.fixed.items() if name not in names}
+        return replace(self, fixed=fixed, dimensions=tuple(d for d in self.dimensions if d.name not in names))
+
+    def suggest(self, trial: "Trial") -> Options:
+        """Return the searched options of one configuration, chosen by Optuna."""
+        options: Options = {}
+        for dimension in self.dimensions:
+            if dimension.active(self.fixed | options):
+                options[dimension.name] = dimension.suggest(trial)
+        return options
+
+    def grid(self, *kinds: str) -> list[Options]:
+        """Return every combination of the dimensions of these kinds; [{}] if there are none."""
+        points: list[Options] = [{}]
+        for dimension in self.dimensions:
+            if dimension.kind in kinds:
+                points = [
+                    point | more
+                    for point in points
+                    for more in (
+                        [{dimension.name: value} for value in dimension.values]
+                        if dimension.active(self.fixed | point)
+                        else [{}]
+                    )
+                ]
+        return points
+
+    def corners(self) -> list[Options]:
+        """Return configurations at the ends of the space: all low and all high, for each choice that others hang on."""
+        hinges = {name for dimension in self.dimensions for name in dimension.when}
+        found = []
+        choices = [d for d in self.dimensions if d.name in hinges]
+        for picked in itertools.product(*(d.values for d in choices)):
+            for end in (0, -1):
+                options: Options = dict(zip((d.name for d in choices), picked, strict=True))
+                for d in self.dimensions:
+                    if d.name not in options and d.active(self.fixed | options):
+                        options[d.name] = d.values[end]
+                found.append({d.name: options[d.name] for d in self.dimensions if d.name in options})
+        return found
+
+    def describe(self) -> Options:
+        """Return the space as the mapping that a file would hold."""
+        search: Options = {}
+        for d in self.dimensions:
+            search[d.name] = {d.kind: list(d.values)}
+            search[d.name] |= {"step": d.step} if d.step is not None else {}
+            search[d.name] |= {"when": {name: list(values) for name, values in d.when.items()}} if d.when else {}
+        return {"fixed": dict(self.fixed), "search": search}
+
+    @property
+    def retrains(self) -> bool:
+        """Whether any searched option changes the training, and not only how samples are drawn."""
+        return any(not d.name.startswith("sampler.") for d in self.dimensions)
+
+
+def read_space(name: str) -> Space:
+    """Read a space: the name of a shipped one, or a file.
+
+    Raises:
+        SpaceError: in one sentence, for a space that is missing, empty or not valid.
+    """
+    path = SPACES / f"{name}.yaml" if (SPACES / f"{name}.yaml").is_file() else Path(name)
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in SPACES.glob("*.yaml")))
+        raise SpaceError(f"no search space {name!r}: give a YAML file, or one of the shipped {known}")
+    return parse_space(read_yaml(path), str(path))
+
+
+def parse_space(content: Mapping[str, Any], where: str) -> Space:
+    """Return the space that a mapping with `fixed` and `search` says; `where` names it in errors."""
+    if content.keys() - {"fixed", "search"}:
+        odd = sorted(content.keys() - {"fixed", "search"})[0]
+        raise SpaceError(f"{where}: unknown entry {odd!r}; a space has `fixed` and `search`")
+    fixed, search = content.get("fixed") or {}, content.get("search") or {}
+    if not isinstance(fixed, Mapping) or not isinstance(search, Mapping):
+        raise SpaceError(f"{where}: `fixed` and `search` must be mappings from dotted names")
+    if not search:
+        raise SpaceError(f"{where}: the search space is empty; put at least one option under `search`")
+    dimensions: list[Dimension] = []
+    for name, about in search.items():
+        dimensions.append(_dimension(str(name), about, where, fixed, dimensions))
+    return Space(dict(fixed), tuple(dimensions))
+
+
+def check_space(space: Space, flags: Sequence[str]) -> None:
+    """Hold every searched option against the signatures, and the ends of every range against the parts' own rules.
+
+    Raises:
+        ConfigError: in one sentence, naming the option.
+    """
+    for options in space.corners():
+        try:
+            check_config(config_in(space, flags, options))
+        except ValueError as error:
+            shown = ", ".join(f"{name}={value}" for name, value in options.items())
+            raise SpaceError(f"the search space does not fit the run: {error} (at {shown})") from error
+
+
+def config_in(space: Space, flags: Sequence[str], options: Options) -> Options:
+    """Return the resolved configuration of a run: the file, the space's fixed options, the flags, the searched ones."""
+    return resolve([*to_flags(space.fixed), *flags, *to_flags(options)], prog="sweep")
+
+
+def _dimension(name: str, about: Any, where: str, fixed: Mapping[str, Any], earlier: list[Dimension]) -> Dimension:
+    if not isinstance(about, Mapping) or len(kinds := [key for key in about if key in KINDS]) != 1:
+        raise SpaceError(f"{where}: {name} needs exactly one of {', '.join(KINDS)}")
+    if odd := sorted(about.keys() - {kinds[0], "step", "when"}):
+        raise SpaceError(f"{where}: {name} has an unknown entry {odd[0]!r}; valid here: {', '.join(KINDS)}, step, when")
+    kind, values = kinds[0], about[kinds[0]]
+    if not isinstance(values, list) or not values:
+        raise SpaceError(f"{where}: {name}: `{kind}` needs a list of values, got {values!r}")
+    if kind in ("uniform", "log_uniform"):
+        _check_range(f"{where}: {name}", kind, values, about.get("step"))
+    elif "step" in about:
+        raise SpaceError(f"{where}: {name}: `step` belongs to uniform ranges")
+    return Dimension(name, kind, tuple(values), about.get("step"), _when(name, about, where, fixed, earlier))
+
+
+def _check_range(where: str, kind: str, values: list[Any], step: Any) -> None:
+    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    if len(values) != 2 or len(numbers) != 2 or not all(map(math.isfinite, numbers)) or not values[0] < values[1]:
+        raise SpaceError(f"{where}: `{kind}` needs two numbers, the lower first, got {values}")
+    if kind == "log_uniform" and not values[0] > 0:
+        raise SpaceError(f"{where}: `log_uniform` needs positive ends, got {values}")
+    if step is not None and (kind == "log_uniform" or not isinstance(step, int | float) or not step > 0):
+        raise SpaceError(f"{where}: `step` must be positive, and belongs to `uniform` alone, got {step!r}")
+
+
+def _when(
+    name: str, about: Mapping[str, Any], where: str, fixed: Mapping[str, Any], earlier: list[Dimension]
+) -> dict[str, tuple[Any, ...]]:
+    conditions = about.get("when") or {}
+    known = {d.name for d in earlier if d.kind in ("choice", "grid")} | set(fixed)
+    if not isinstance(conditions, Mapping):
+        raise SpaceError(f"{where}: {name}: `when` maps the name of an earlier choice to its values")
+    for other in conditions:
+        if other not in known:
+            raise SpaceError(
+                f"{where}: {name}: `when` names {other!r}, which is no choice, grid or fixed option above it"
+            )
+    return {other: tuple(v if isinstance(v, list) else [v]) for other, v in conditions.items()}
