@@ -277,7 +277,7 @@ def _lacks(sampler: Any, codes: Codes) -> str:
     """Return what `sampler` needs and `codes` do not have, in words, or nothing."""
     if sampler.needs_log_var and codes.log_var is None:
         return "posterior variances"
-    missing = [name for name in getattr(sampler, "needs", ()) if name not in codes.extras]
+    missing = [name for name in sampler.needs if name not in codes.extras]
     return f"the model's own {missing[0].partition('.')[0]}" if missing else ""
 
 
