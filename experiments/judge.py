@@ -19,7 +19,7 @@ from geovae.evaluation.evaluate import evaluate
 from geovae.evaluation.scores import reported_name
 from geovae.figures.grids import image_grid
 from geovae.figures.latent import latent_map
-from geovae.images import to_uint8
+from geovae.images import as_pictures, to_uint8
 from geovae.samplers import SAMPLERS
 from geovae.tracking import NullTracker, Tracker
 
@@ -72,13 +72,14 @@ class Judge:
             tracker: where to report.
             step: at which the sample images are tracked: the epoch.
         """
+        splits = _pictures(splits)
         latents = self._draw(saved.codes, tracker)
         _track_latents(tracker, saved.codes, splits.train.labels, latents)
         device = next(saved.model.parameters()).device
         cache = FeatureCache(output / "features")
         found: dict[str, dict[str, dict[str, float]]] = {"val_score": {}, "score": {}}
         for name, z in latents.items():
-            images = decode_images(saved.model, z)
+            images = as_pictures(decode_images(saved.model, z))
             tracker.image(f"samples/{name}", image_grid(images[:64], scale=magnification(images)), step=step)
             for kind, part, scores in (("val_score", splits.val, ["frechet"]), ("score", splits.test, self.scores)):
                 if part is not None:
@@ -273,11 +274,17 @@ def magnification(images: Tensor) -> int:
     return max(1, round(64 / images.shape[2]))
 
 
+def _pictures(splits: Splits) -> Splits:
+    """Return the splits as they are shown and scored: volumes by their middle planes."""
+    parts = {name: Split(as_pictures(part.images), part.labels) for name, part in splits.parts().items()}
+    return Splits(parts["train"], parts["val"], parts.get("test"), splits.source)
+
+
 def _lacks(sampler: Any, codes: Codes) -> str:
     """Return what `sampler` needs and `codes` do not have, in words, or nothing."""
     if sampler.needs_log_var and codes.log_var is None:
         return "posterior variances"
-    missing = [name for name in sampler.needs if name not in codes.extras]
+    missing = [name for name in getattr(sampler, "needs", ()) if name not in codes.extras]
     return f"the model's own {missing[0].partition('.')[0]}" if missing else ""
 
 

@@ -19,7 +19,7 @@ from geovae.data import DATASETS, IMAGE_SHAPES, Splits
 from geovae.figures.geometry import pullback_figure
 from geovae.figures.grids import comparison_grid
 from geovae.geometry import check_pullback
-from geovae.images import to_float
+from geovae.images import as_pictures, to_float
 from geovae.models import build_model
 from geovae.tracking import NullTracker, Tracker
 from geovae.training import EpochRecord, Trainer, TrainState
@@ -219,9 +219,8 @@ def _track_reconstructions(tracker: Tracker, model: Any, images: Tensor, epoch: 
     was_training = model.training
     model.eval()
     x = to_float(images.to(next(model.parameters()).device))
-    tracker.image(
-        "reconstructions", comparison_grid(x, model.decode(model.encode(x).mu), scale=magnification(x)), step=epoch
-    )
+    both = [as_pictures(x), as_pictures(model.decode(model.encode(x).mu))]
+    tracker.image("reconstructions", comparison_grid(*both, scale=magnification(both[0])), step=epoch)
     model.train(was_training)
 
 

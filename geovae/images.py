@@ -1,7 +1,11 @@
-"""Image tensors: (n, c, h, w), either uint8 in 0..255 (stored) or floating point in [0, 1] (computed with)."""
+"""Image tensors: (n, c, h, w), either uint8 in 0..255 (stored) or floating point in [0, 1] (computed with).
+
+A volume (x, y, z), with the patient's right, front and top at the ends of its axes, is an image of x channels.
+"""
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 def check_images(images: Tensor, name: str = "images") -> Tensor:
@@ -36,3 +40,19 @@ def to_float(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 def to_uint8(images: Tensor) -> Tensor:
     """Return `images` as uint8 in 0..255, rounded to the nearest level; values outside [0, 1] are clipped."""
     return images if images.dtype == torch.uint8 else images.clamp(0, 1).mul(255).round_().to(torch.uint8)
+
+
+def as_pictures(images: Tensor) -> Tensor:
+    """Return what can be shown and scored as pictures: (n, c, h, w) of 1 or 3 channels as it is.
+
+    Volumes (n, x, y, z) become their sagittal, coronal and axial middle planes side by side, (n, 1, h, w): top or front
+    upwards, the patient's left on the left.
+    """
+    if images.shape[1] in (1, 3):
+        return images
+    x, y, z = (size // 2 for size in images.shape[1:])
+    planes = [torch.rot90(plane, 1, (1, 2)) for plane in (images[:, x], images[:, :, y], images[:, :, :, z])]
+    height = max(plane.shape[1] for plane in planes)
+    spare = [height - plane.shape[1] for plane in planes]
+    level = [pad(p, (0, 0, s // 2, s - s // 2)) for p, s in zip(planes, spare, strict=True)]
+    return torch.cat(level, dim=2).unsqueeze(1)

@@ -107,6 +107,13 @@ METRICS = {
     "geometry/pullback_ratio": Row("their median ratio; 1 at the optimum"),
     "geometry/pullback_correlation": Row("correlation of their logarithms", "-", HIGHER),
     "geometry/pullback_off_diagonal": Row("median share of the off-diagonal in the pull-back metric", "part of 1"),
+    "count/<count>": Row("of `prepare`: sessions, subjects, slices, labels, parts of the split", "count"),
+    "classifier/<method>/balanced_accuracy": Row(
+        "of `augmentation`: mean over folds; the step is the number of training subjects", "part of 1", HIGHER
+    ),
+    "classifier/<method>/sensitivity": Row("of `augmentation`: the same, of CDR above 0", "part of 1", HIGHER),
+    "classifier/<method>/specificity": Row("of `augmentation`: the same, of CDR 0", "part of 1", HIGHER),
+    "classifier/<method>/<measure>_sd": Row("of `augmentation`: their standard deviation over folds", "part of 1"),
 }
 PARAMETERS = {
     "cfg.<option>": Row("every option of the run under its dotted name; `config.yaml` holds the same"),
@@ -114,6 +121,7 @@ PARAMETERS = {
     "n_train": Row("training images", "count"),
     "n_val": Row("validation images", "count"),
     "n_test": Row("test images", "count"),
+    "settings.<option>": Row("of `prepare`: every setting that brain volumes were prepared with"),
 }
 TAGS = {
     "model": Row("name of the model"),
@@ -146,6 +154,9 @@ TAGS = {
     "sampler": Row("of `generate`: the sampler"),
     "model_uri": Row("of `generate`: where the model came from"),
     "output": Row("of `generate`: the folder of the pictures"),
+    "input_hash": Row("of `prepare`: hash of the content of all files that were used"),
+    "synthetic": Row("of `cohort`: these are no data of people"),
+    "geodesic": Row("of `brains`: the sessions at the ends of the geodesic"),
     "imported_from": Row("of `import_checkpoint`: name of the file"),
 }
 ARTIFACTS = {
@@ -167,9 +178,19 @@ ARTIFACTS = {
     "leaderboard.png": Row("of a comparison: the same as bars"),
     "report.json": Row("of `evaluate`: the numbers and how they were made"),
     "build.json": Row("of `prepare`: what was built from what"),
+    "problems.txt": Row("of `prepare`: every problem of the input, where it was refused"),
+    "inspection.txt": Row("of `inspect`: what a user must check of a folder of brain volumes"),
+    "ground_truth.csv": Row("of `cohort`: how each synthetic session was made"),
+    "qc/<name>": Row("of `prepare`: how brain volumes look: mosaic, mean, planes, histograms, tables, viewer"),
+    "brains/<name>": Row("of `brains`: samples beside real brains, geodesic, latent space by age and CDR, viewer"),
+    "brains/nifti/<name>": Row("of `brains`: the first samples as NIfTI, in mm"),
+    "augmentation.md": Row("of `augmentation`: measures of the classifiers"),
+    "augmentation.png": Row("of `augmentation`: the same over the number of training subjects"),
+    "predictions.csv": Row("of `augmentation`: what each classifier says of each test subject"),
 }
 IMAGES = {
     "reconstructions": Row("validation images above their reconstructions; the step is the epoch"),
+    "brains/geodesic_above_straight_line": Row("of `brains`: decoded along a geodesic, and along the straight line"),
     "samples/<sampler>": Row("64 samples of the trained model; the step is the last epoch"),
 }
 NAMES: dict[Kind, dict[str, Row]] = {

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -91,8 +91,17 @@ def show_training_runs(experiment_id: str) -> None:
         client.set_experiment_tag(experiment_id, "mlflow.experimentKind", "custom_model_development")
 
 
-def bind(function: Callable[..., Any], flags: Sequence[str], prog: str) -> dict[str, Any]:
+def bind(
+    function: Callable[..., Any],
+    flags: Sequence[str],
+    prog: str,
+    *,
+    skip: Sequence[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Return the keyword arguments of `function` that the flags stand for; flags without a value are left out.
+
+    `skip` names arguments that are no options, `defaults` replaces those of the signature.
 
     Raises:
         ValueError: for an unknown option, or a value of the wrong type.
@@ -100,7 +109,8 @@ def bind(function: Callable[..., Any], flags: Sequence[str], prog: str) -> dict[
     from jsonargparse import ArgumentError, ArgumentParser
 
     parser = ArgumentParser(prog=prog, exit_on_error=False, description=inspect.getdoc(function))
-    parser.add_function_arguments(function, as_positional=False)
+    parser.add_function_arguments(function, as_positional=False, skip=set(skip))
+    parser.set_defaults(dict(defaults or {}))
     given, wants_help = split_flags(flags)
     try:
         return parser.parse_args(["--help"] if wants_help else to_flags(given)).as_dict()

@@ -13,8 +13,8 @@ COMPARISON = str(CONFIGS / "demo.yaml")
 
 
 def main(flags: Sequence[str]) -> None:
-    """Compare the runs of `--comparison FILE`; all other flags apply to each of them."""
-    values, rest = entry.take_flags(flags, comparison=COMPARISON)
+    """Compare the runs of `--comparison FILE`, register the best as `--register NAME`; other flags apply to each."""
+    values, rest = entry.take_flags(flags, comparison=COMPARISON, register=NAME)
     configs = read_comparison(Path(values["comparison"]), rest, prog="main")
     for name, config in configs.items():
         try:
@@ -35,18 +35,18 @@ def main(flags: Sequence[str]) -> None:
             f"{winner} with the {best.sampler} sampler wins: {best.headline} {best.val:.3f} against {second.val:.3f} "
             f"of the next model, {second.run} with the {second.sampler} sampler."
         )
-        _register(result)
+        _register(result, values["register"])
         experiment = tracker.experiment_id
     print(f"See it all: make ui    (mlflow server --backend-store-uri {entry.tracking_uri()} --host 127.0.0.1)")
     print(f"and open http://127.0.0.1:5000/#/experiments/{experiment}/runs?workflowType=machine_learning")
 
 
-def _register(result: Result) -> None:
+def _register(result: Result, name: str) -> None:
     if result.run_id is None:
         print("Not registered: the tracking store does not answer. Once it does: python -m mlflow_projects.sync")
         return
-    candidate = register(result)
-    print(f"Registered as {NAME} version {candidate.version}; {promote_if_better(candidate)}")
+    candidate = register(result, name)
+    print(f"Registered as {name} version {candidate.version}; {promote_if_better(candidate)}")
 
 
 if __name__ == "__main__":

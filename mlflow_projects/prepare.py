@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.config import flatten
-from experiments.oasis import track_quality
+from experiments.quality import track_quality
 from geovae import mri
 from geovae.data.build import BUILDERS
 from geovae.mri.preparing import check_request

@@ -44,8 +44,8 @@ def fetch_model(uri: str) -> Path:
         raise FileNotFoundError(f"no model at {uri}: {' '.join(str(error).split())}") from error
 
 
-def register(result: Result) -> "ModelVersion":
-    """Log a run's model file as a pyfunc model without pickle, register it as `geovae`, return the version.
+def register(result: Result, name: str = NAME) -> "ModelVersion":
+    """Log a run's model file as a pyfunc model without pickle, register it as `name`, return the version.
 
     The version's tags say how it was judged: `headline`, `score`, `digest` (of the data) and `n`.
     """
@@ -55,7 +55,7 @@ def register(result: Result) -> "ModelVersion":
     scores = result.val_scores[result.best_sampler]
     with mlflow.start_run(run_id=result.run_id):
         info = mlflow.pyfunc.log_model(
-            name=NAME,
+            name=name,
             python_model=str(CODE),
             artifacts={"model": str(result.model_file)},
             code_paths=[str(PACKAGE)],
@@ -70,7 +70,7 @@ def register(result: Result) -> "ModelVersion":
         "digest": meta["digest"],
         "n": f"{scores['n']:.0f}",
     }
-    return mlflow.register_model(info.model_uri, NAME, tags=judged)
+    return mlflow.register_model(info.model_uri, name, tags=judged)
 
 
 def promote_if_better(candidate: "ModelVersion") -> str:
@@ -80,7 +80,7 @@ def promote_if_better(candidate: "ModelVersion") -> str:
 
     client = MlflowClient()
     try:
-        champion = client.get_model_version_by_alias(NAME, CHAMPION)
+        champion = client.get_model_version_by_alias(candidate.name, CHAMPION)
     except MlflowException:
         champion = None
     if champion is not None and _beats(champion.tags, candidate.tags):
@@ -88,8 +88,8 @@ def promote_if_better(candidate: "ModelVersion") -> str:
             f"version {champion.version} stays {CHAMPION}: {champion.tags['headline']} {champion.tags['score']} "
             f"against {candidate.tags['score']}"
         )
-    client.set_registered_model_alias(NAME, CHAMPION, candidate.version)
-    return f"it is the {CHAMPION} now: models:/{NAME}@{CHAMPION}"
+    client.set_registered_model_alias(candidate.name, CHAMPION, candidate.version)
+    return f"it is the {CHAMPION} now: models:/{candidate.name}@{CHAMPION}"
 
 
 def _beats(champion: Mapping[str, str], candidate: Mapping[str, str]) -> bool:

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable
 
-from geovae.data import celeba, cifar, digits, folder, mnist, oasis, patches, rings_discs, svhn
+from geovae.data import celeba, cifar, digits, folder, mnist, oasis, oasis_volumes, patches, rings_discs, svhn
 from geovae.data.splits import Split, Splits
 
 __all__ = ["DATASETS", "IMAGE_SHAPES", "Split", "Splits"]
@@ -17,6 +17,7 @@ DATASETS: dict[str, Callable[..., Splits]] = {
     "celeba": celeba.load,
     "svhn": svhn.load,
     "oasis": oasis.load,
+    "oasis_volumes": oasis_volumes.load,
     "patches": patches.load,
     "rings_discs": rings_discs.load,
     "folder": folder.load,
@@ -29,6 +30,7 @@ IMAGE_SHAPES: dict[str, tuple[int, int, int] | None] = {
     "celeba": celeba.SHAPE,
     "svhn": svhn.SHAPE,
     "oasis": oasis.SHAPE,
+    "oasis_volumes": oasis_volumes.SHAPE,
     "patches": patches.SHAPE,
     "rings_discs": rings_discs.SHAPE,
     "folder": None,

@@ -45,7 +45,9 @@ def real_versus_generated(
     rows, distances = nearest(generated[:limit], real)
     shown = _grey(generated[:limit])
     neighbours = _grey(real[rows])
-    figure = Figure(figsize=(1.5 * len(rows) + 0.9, 5.2), layout="constrained")
+    height, width = shown.shape[1:]
+    wide = 1.5 * max(1.0, width / height)  # inches of a picture
+    figure = Figure(figsize=(wide * len(rows) + 0.9, 3 * (wide * height / width + 0.15)), layout="constrained")
     axes = figure.subplots(3, len(rows), squeeze=False)
     for i, row in enumerate(rows):
         axes[0, i].imshow(shown[i], cmap="gray", vmin=0, vmax=1)

@@ -1,7 +1,8 @@
 """The encoder and decoder networks of the paper (App. D), built from the image's shape and the network's name.
 
-`conv32`, `conv64` and `conv_oasis` are convolutional and fit one image size; `mlp` fits any. `width` scales
-them: the filters of the first convolution (units of the first layer for `mlp`), by default the paper's.
+`conv32`, `conv64` and `conv_oasis` are convolutional and fit one image size; `mlp` fits any, and so does `conv3d`,
+which takes an image for a volume (geovae.models.conv3d). `width` scales them: the filters of the first convolution
+(units of the first layer for `mlp`), by default the paper's.
 """
 
 from math import prod
@@ -10,7 +11,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-NetworkName = Literal["mlp", "conv32", "conv64", "conv_oasis"]
+from geovae.models import conv3d
+
+NetworkName = Literal["mlp", "conv32", "conv64", "conv_oasis", "conv3d"]
 ImageShape = tuple[int, int, int]
 Pair = int | tuple[int, int]
 
@@ -75,7 +78,7 @@ CONV_NETWORKS: dict[str, ConvNetwork] = {
     ),
 }
 MLP_PAPER_WIDTH = 1000
-NETWORKS: tuple[str, ...] = ("mlp", *CONV_NETWORKS)
+NETWORKS: tuple[str, ...] = ("mlp", *CONV_NETWORKS, "conv3d")
 
 
 def check_network(network: str, image_shape: ImageShape, latent_dim: int, width: int | None) -> int:
@@ -94,6 +97,13 @@ def check_network(network: str, image_shape: ImageShape, latent_dim: int, width:
         raise ValueError(f"`image_shape` must be (channels, height, width), got {tuple(image_shape)}")
     if network == "mlp":
         return width or MLP_PAPER_WIDTH
+    if network == "conv3d":
+        if min(image_shape) < conv3d.SMALLEST:
+            raise ValueError(
+                f"network 'conv3d' fits volumes (x, y, z) of at least {conv3d.SMALLEST} voxels along each axis, "
+                f"got {tuple(image_shape)}; use mlp"
+            )
+        return width or conv3d.PAPER_WIDTH
     spec = CONV_NETWORKS[network]
     if tuple(image_shape[1:]) != spec.size:
         fits = [name for name, other in CONV_NETWORKS.items() if other.size == tuple(image_shape[1:])]
@@ -114,10 +124,12 @@ class Encoder(nn.Module):
         width = check_network(network, image_shape, latent_dim, width)
         if network == "mlp":
             self.body, features = _mlp_body(image_shape, width)
+        elif network == "conv3d":
+            self.body, features = conv3d.body(image_shape, width)
         else:
             self.body, features = _conv_body(CONV_NETWORKS[network], image_shape, width)
         self.heads = nn.ModuleList(nn.Linear(features, latent_dim) for _ in range(heads))
-        self.tanh_log_var = network != "mlp" and CONV_NETWORKS[network].tanh_log_var
+        self.tanh_log_var = network in CONV_NETWORKS and CONV_NETWORKS[network].tanh_log_var
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return one (b, d) tensor for each head."""
@@ -134,8 +146,12 @@ class Decoder(nn.Module):
     def __init__(self, network: str, image_shape: ImageShape, latent_dim: int, width: int | None) -> None:
         super().__init__()
         width = check_network(network, image_shape, latent_dim, width)
-        build = _mlp_decoder if network == "mlp" else _conv_decoder
-        self.body = build(network, image_shape, latent_dim, width)
+        if network == "mlp":
+            self.body = _mlp_decoder(image_shape, latent_dim, width)
+        elif network == "conv3d":
+            self.body = conv3d.decoder(image_shape, latent_dim, width)
+        else:
+            self.body = _conv_decoder(CONV_NETWORKS[network], image_shape, latent_dim, width)
         self.image_shape = tuple(image_shape)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -158,7 +174,7 @@ def _mlp_body(image_shape: ImageShape, width: int) -> tuple[nn.Sequential, int]:
     return nn.Sequential(*layers), half
 
 
-def _mlp_decoder(network: str, image_shape: ImageShape, latent_dim: int, width: int) -> nn.Sequential:
+def _mlp_decoder(image_shape: ImageShape, latent_dim: int, width: int) -> nn.Sequential:
     half = max(1, width // 2)
     hidden = [nn.Linear(latent_dim, half), nn.ReLU(), nn.Linear(half, width), nn.ReLU()]
     return nn.Sequential(*hidden, nn.Linear(width, prod(image_shape)))
@@ -185,8 +201,7 @@ def _conv_size(size: int, conv: Conv, axis: int) -> int:
     return (size + 2 * padding - conv.kernel) // stride + 1
 
 
-def _conv_decoder(network: str, image_shape: ImageShape, latent_dim: int, width: int) -> nn.Sequential:
-    spec = CONV_NETWORKS[network]
+def _conv_decoder(spec: ConvNetwork, image_shape: ImageShape, latent_dim: int, width: int) -> nn.Sequential:
     channels = spec.encoder[-1].filters * width
     layers: list[nn.Module] = [nn.Linear(latent_dim, channels * 64), nn.Unflatten(1, (channels, 8, 8))]
     for conv in spec.decoder:

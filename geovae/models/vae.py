@@ -37,7 +37,7 @@ class VAE(nn.Module):
     Args:
         image_shape: (channels, height, width) of the images.
         latent_dim: dimension d of the latent space.
-        network: `mlp`, `conv32`, `conv64` or `conv_oasis`.
+        network: `mlp`, `conv32`, `conv64`, `conv_oasis` or `conv3d`.
         width: filters of the first layer; by default the paper's for the network.
         beta: weight of the Kullback-Leibler divergence, 0 or more.
         likelihood: `gaussian` (the squared error of Eq. 3) or `bernoulli` (the cross entropy).

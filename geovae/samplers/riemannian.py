@@ -4,7 +4,7 @@ Chadebec & Allassonnière (2022), Section 4.5. Chains start at codes that the me
 them.
 """
 
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, overload
 
 import torch
 from torch import Tensor
@@ -20,20 +20,19 @@ from geovae.geometry.temperature import (
     published_temperature,
 )
 from geovae.samplers.adaptation import local_inverse_mass, warm_up
-from geovae.samplers.base import Drawn, Sampler
-from geovae.samplers.chains import Kernel, Trace, run
+from geovae.samplers.chains import Kernel, run
 from geovae.samplers.hmc import LogDensity, Parameters
 from geovae.samplers.jumps import BumpMixture
 from geovae.samplers.novelty import Novelty
 from geovae.samplers.options import check_options, resolve_preset
-from geovae.samplers.report import SampleInfo, mixing, movement, warn_if_blind, warn_if_still
+from geovae.samplers.report import SampleInfo, check_count, mixing, movement, warn_if_blind, warn_if_still
 
 MEASURED = 2000  # codes used to measure distances and coverage; a quantile needs no more
 WARM_UP_CHAINS = 200
 SUPERCHAINS, CHAINS_PER_SUPER = 16, 8
 
 
-class RiemannianSampler(Sampler):
+class RiemannianSampler:
     """Samples from the Riemannian uniform density of a VAE's codes.
 
     Args:
@@ -143,24 +142,29 @@ class RiemannianSampler(Sampler):
         index = torch.randint(len(points), (n,), generator=generator, device=generator.device)
         return points[index.to(points.device)]
 
-    def _draw(self, n: int, generator: torch.Generator) -> Drawn:
-        return self._from(self._starts(n, generator), generator)
+    @overload
+    def sample(self, n: int, generator: torch.Generator) -> Tensor: ...
+    @overload
+    def sample(
+        self, n: int, generator: torch.Generator, *, return_info: Literal[True]
+    ) -> tuple[Tensor, SampleInfo]: ...
+    def sample(
+        self, n: int, generator: torch.Generator, *, return_info: bool = False
+    ) -> Tensor | tuple[Tensor, SampleInfo]:
+        """Return the last states z (n, d) of n chains, and with `return_info` their diagnostics."""
+        check_count(self, n)
+        return self.sample_from(self._starts(n, generator), generator, return_info=return_info)
 
     def sample_from(
         self, start: Tensor, generator: torch.Generator, *, return_info: bool = False
     ) -> Tensor | tuple[Tensor, SampleInfo]:
         """Return the last states of chains from the given points `start` (n, d); otherwise as `sample`."""
-        self._check_ready(len(start))
+        check_count(self, len(start))
         if start.ndim != 2 or start.shape[1] != self.metric.d:
             raise ValueError(f"`start` must have shape (n, {self.metric.d}), got {tuple(start.shape)}")
-        z, info = self._from(start, generator)
-        return (z, info()) if return_info else z
-
-    def _from(self, start: Tensor, generator: torch.Generator) -> Drawn:
         trace = run(start, self.kernel, self.options["n_transitions"], generator)
-        return trace.position, lambda: self._describe(start, trace, generator)
-
-    def _describe(self, start: Tensor, trace: Trace, generator: torch.Generator) -> SampleInfo:
+        if not return_info:
+            return trace.position
         numbers = {**self._settings(), **movement(start, trace, self.metric, self._novelty)}
         numbers |= self._mixing(generator)
         warn_if_still(numbers)
@@ -170,7 +174,7 @@ class RiemannianSampler(Sampler):
             "moved": (trace.position - start).norm(dim=1),
             "log_density": trace.log_density,
         }
-        return SampleInfo(numbers, chains)
+        return trace.position, SampleInfo(numbers, chains)
 
     def _settings(self) -> dict[str, float]:
         return {

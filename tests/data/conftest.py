@@ -46,6 +46,12 @@ def write_all(root: Path) -> None:
     torch.save(torch.from_numpy(noise(9, 3, 64, 64, seed=1)) / 255, root / "celeba/val_data.pt")
     write_pngs(root / "celeba/test/test", noise(6, 64, 64, 3, seed=2))
     write_npz(root / "oasis/OASIS.npz", x_train=noise(N, 208, 176, 1), y_train=np.arange(N) % 2)
+    volumes = noise(N, 44, 52, 44)
+    (root / "oasis/volumes").mkdir()
+    for i, volume in enumerate(volumes):
+        np.save(root / f"oasis/volumes/S{i:02d}_MR1.npy", volume)
+    lines = ["id,subject,label", *(f"S{i:02d}_MR1,S{i:02d},{i % 2}" for i in range(N))]
+    (root / "oasis/manifest.csv").write_text("\n".join(lines) + "\n")
     write_pngs(root / "folder", noise(N, 20, 24, 3))
 
 

@@ -4,7 +4,20 @@ import sys
 
 import pytest
 
-from mlflow_projects import cohort, entry, evaluate, generate, import_checkpoint, inspect, main, prepare, sync, train
+from mlflow_projects import (
+    augmentation,
+    brains,
+    cohort,
+    entry,
+    evaluate,
+    generate,
+    import_checkpoint,
+    inspect,
+    main,
+    prepare,
+    sync,
+    train,
+)
 
 
 @pytest.fixture
@@ -52,6 +65,11 @@ def end(monkeypatch, tmp_path, capsys):
         (prepare, ["--dataset=oasis", "--source=.", "--at=[0.5,0.5]"], "error: `at` must name at least one position"),
         (inspect, ["--source=x"], "error: `x` is not a folder: `source` must be the folder that holds the volumes"),
         (cohort, ["--folder=x", "--subjects=0"], "error: `subjects` and `workers` must be at least 1"),
+        (brains, ["--model=elsewhere"], "error: no model at 'elsewhere': give a file, models:/geovae@champion"),
+        (brains, ["--n=1"], "error: `n` must be a whole number of at least 2, got '1'"),
+        (augmentation, ["--preset=huge"], "error: unknown preset 'huge'; choose from small, full"),
+        (augmentation, ["--root=x"], "error: no `x/oasis/OASIS.npz`: make it with `mlflow run . -e prepare"),
+        (augmentation, ["--fold=3"], "error: unrecognized arguments: --fold=3"),
         (import_checkpoint, [], "error: give --path, the best_model.pt of the published code"),
         (import_checkpoint, ["--path=no.pt"], "error: no published model at no.pt"),
         (sync, ["elsewhere"], "error: no tracking records below elsewhere: nothing to deliver"),
@@ -72,7 +90,7 @@ def test_a_bad_run_of_a_comparison_is_named(end, tmp_path):
     assert "error: run 'bad': `width` must be at least 1, got 0" in said.err
 
 
-@pytest.mark.parametrize("module", [main, train, generate, evaluate, sync, inspect, cohort])
+@pytest.mark.parametrize("module", [main, train, generate, evaluate, sync, inspect, cohort, brains, augmentation])
 def test_help_helps(end, module):
     code, said = end(module, "--help")
     assert code == 0

@@ -6,13 +6,24 @@ import torch
 from geovae.models import build_model
 from geovae.models.networks import NETWORKS, Decoder, Encoder
 
-SHAPES = {"mlp": (1, 28, 28), "conv32": (3, 32, 32), "conv64": (3, 64, 64), "conv_oasis": (1, 208, 176)}
+SHAPES = {
+    "mlp": (1, 28, 28),
+    "conv32": (3, 32, 32),
+    "conv64": (3, 64, 64),
+    "conv_oasis": (1, 208, 176),
+    "conv3d": (11, 9, 16),
+}
 DIM = 16
 
 
 def conv(inputs, outputs, kernel, norm=True):
     """Weights and biases of one (transposed) convolution, and the two vectors of its batch norm."""
     return inputs * outputs * kernel * kernel + outputs + (2 * outputs if norm else 0)
+
+
+def cube(inputs, outputs, kernel=3, norm=True):
+    """The same in three dimensions."""
+    return inputs * outputs * kernel**3 + outputs + (2 * outputs if norm else 0)
 
 
 def linear(inputs, outputs):
@@ -45,6 +56,11 @@ COUNTS = {
         + conv(256, 128, 5, False)
         + conv(128, 64, 5, False)
         + conv(64, 1, 5, False),
+    ),
+    # 11 x 9 x 16 voxels halve, rounded up, to 6 5 8, 3 3 4, 2 2 2, 1 1 1
+    "conv3d": (
+        cube(1, 16) + cube(16, 32) + cube(32, 64) + cube(64, 128) + 2 * linear(128, DIM),
+        linear(DIM, 128) + cube(128, 64, 4) + cube(64, 32, 4) + cube(32, 16, 4) + cube(16, 1, 4, norm=False),
     ),
 }
 
@@ -81,10 +97,14 @@ def test_the_brain_networks_log_variance_is_bounded_by_tanh():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"network": "conv33"}, "`network` must be one of mlp, conv32, conv64, conv_oasis, got 'conv33'"),
+        ({"network": "conv33"}, "`network` must be one of mlp, conv32, conv64, conv_oasis, conv3d, got 'conv33'"),
         ({"latent_dim": 0}, "`latent_dim` must be at least 1, got 0"),
         ({"width": 0}, "`width` must be at least 1, got 0"),
         ({"network": "conv64"}, "network 'conv64' fits images of 64x64, got 32x32; use conv32 or mlp"),
+        (
+            {"network": "conv3d"},
+            r"'conv3d' fits volumes \(x, y, z\) of at least 8 voxels .*, got \(1, 32, 32\); use mlp",
+        ),
         ({"beta": -1.0}, "`beta` must be 0 or more and finite, got -1.0"),
         ({"beta": float("nan")}, "`beta` must be 0 or more and finite, got nan"),
     ],

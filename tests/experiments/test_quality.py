@@ -3,8 +3,9 @@
 import csv
 
 import pytest
+from PIL import Image
 
-from experiments.oasis import track_quality
+from experiments.quality import track_quality
 from geovae.mri import prepare, write_cohort
 from geovae.tracking import NullTracker
 
@@ -24,6 +25,9 @@ class Folder(NullTracker):
 
     def figure(self, name, figure):
         figure.savefig(self._place(name), dpi=110)
+
+    def image(self, key, image, *, step=0):
+        Image.fromarray(image).save(self._place(f"{key}.png"))
 
     def text(self, name, text):
         self._place(name).write_text(text)

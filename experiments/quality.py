@@ -1,4 +1,4 @@
-"""What is shown of a cohort of brains: its quality after `prepare`, and what a model trained on it generates."""
+"""What is shown of a cohort of brains after `prepare`: who is in it, how they lie, what was done to their values."""
 
 import csv
 from pathlib import Path

@@ -1,0 +1,141 @@
+"""The augmentation study: subjects never leak, sizes are nested, and the factor that made the images is found again."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from experiments.augmentation import (
+    METHODS,
+    Task,
+    as_figure,
+    as_markdown,
+    augmentation_study,
+    check_study,
+    rows_of_subjects,
+    split_folds,
+    summary,
+    task_of,
+)
+from experiments.brains import Cohort
+from experiments.classifier import judge_classifier, train_classifier
+from geovae.mri import Volume, cut_plane
+from geovae.mri.anatomy import draw_anatomy
+from geovae.mri.scanner import scan
+
+TINY = {"network": "mlp", "width": 24, "latent_dim": 2, "epochs": 4, "learning_rate": 1e-3, "steps": 40}
+
+
+def task(n0=24, n1=18, size=16, seed=0):
+    """Blobs whose size says the class, two scans of every third subject."""
+    random = np.random.default_rng(seed)
+    labels = np.array([0] * n0 + [1] * n1)
+    ids = [f"S{i:03d}_MR{visit}" for i in range(n0 + n1) for visit in ((1, 2) if i % 3 == 0 else (1,))]
+    subjects = np.array([id.partition("_MR")[0] for id in ids])
+    rows = np.array([int(s[1:]) for s in subjects])
+    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, size),) * 2, indexing="ij"))
+    radius = 0.4 + 0.3 * labels[rows] + random.normal(0, 0.03, len(rows))
+    images = ((grid**2).sum(0)[None] < radius[:, None, None] ** 2) * 200 + random.integers(
+        0, 40, (len(rows), size, size)
+    )
+    return Task(torch.from_numpy(images.astype(np.uint8))[:, None], torch.from_numpy(labels[rows]), subjects, ids)
+
+
+@settings(max_examples=30, deadline=None)
+@given(n0=st.integers(6, 40), n1=st.integers(6, 40), folds=st.integers(2, 6), seed=st.integers(0, 9))
+def test_every_subject_is_tested_once_and_never_trained_on_then(n0, n1, folds, seed):
+    given = task(n0, n1, size=4)
+    found = split_folds(given, folds, seed)
+    assert sorted(np.concatenate([test for _, test in found]).tolist()) == list(range(len(given.labels)))
+    for order, test in found:
+        assert not set(order) & set(given.subjects[test])
+        assert len(order) + len(set(given.subjects[test])) == n0 + n1
+        for size in (10, len(order)):
+            chosen = given.labels[rows_of_subjects(given, order[:size])]
+            subjects = given.subjects[rows_of_subjects(given, order[:size])]
+            positive = len(set(subjects[chosen.numpy() == 1]))
+            assert abs(positive / size - n1 / (n0 + n1)) <= 0.5 / folds + 1.5 / size
+
+
+@pytest.mark.slow
+def test_the_study_runs_every_method_on_every_fold_and_size_alike():
+    given = task()
+    trials = list(augmentation_study(given, sizes=(12, 20), folds=2, generated=6, **TINY))
+    assert len(trials) == 2 * 2 * len(METHODS)
+    some = {"sizes": (12,), "folds": 2, "generated": 6, "methods": ("prior", "none")}
+    again = {(t.method, t.fold): t.measures for t in augmentation_study(given, **some, **TINY)}
+    assert again == {(t.method, t.fold): t.measures for t in trials if t.size == 12 and t.method in ("prior", "none")}
+    found = summary(trials)
+    assert found.keys() == {(size, method) for size in (12, 20) for method in METHODS}
+    table = as_markdown(trials, given)
+    assert table.count("±") == 3 * len(found) + 1
+    assert "CDR 0 (24 subjects) against CDR above 0 (18)" in table
+    assert [ax.get_title() for ax in as_figure(trials).axes] == ["balanced accuracy", "sensitivity", "specificity"]
+    best = max(mean for (_, method), row in found.items() if method == "none" for mean, _ in [row["balanced_accuracy"]])
+    assert best > 0.8
+
+
+def test_measures_are_those_of_their_definition():
+    measures = judge_classifier(torch.tensor([0.9, 0.2, 0.6, 0.1, 0.7]), torch.tensor([1, 1, 1, 0, 0]))
+    assert measures == {"balanced_accuracy": pytest.approx((2 / 3 + 0.5) / 2), "sensitivity": 2 / 3, "specificity": 0.5}
+
+
+@pytest.mark.slow
+def test_the_known_factor_of_the_synthetic_cohort_is_found_again():
+    """Atrophy opened the ventricles: the classifiers tell the wide from the narrow ones of subjects they never saw."""
+    atrophy = np.array([0.1, 0.9] * 20)
+    pictures = []
+    for i, value in enumerate(atrophy):
+        generator = np.random.default_rng([1, i])
+        values = scan(draw_anatomy(generator, value), generator, voxel=4)[::-1].astype(np.float32)
+        plane = cut_plane(Volume(values, np.diag([4.0, 4.0, 4.0, 1.0])), "axial", 0.5).data
+        pictures.append(np.rint(255 * np.clip(plane / np.percentile(plane[plane > 0], 99), 0, 1)).astype(np.uint8))
+    ids = [f"S{i:03d}_MR1" for i in range(len(atrophy))]
+    images, labels = torch.from_numpy(np.stack(pictures))[:, None], torch.from_numpy(atrophy > 0.5).long()
+    given = Task(images, labels, np.array([id[:4] for id in ids]), ids)
+    methods = ("none", "classical", "riemannian")
+    options = {"network": "mlp", "width": 64, "latent_dim": 4, "epochs": 60, "learning_rate": 1e-3, "steps": 80}
+    trials = list(augmentation_study(given, sizes=(25,), methods=methods, folds=3, generated=20, **options))
+    for method in methods:
+        assert summary(trials)[25, method]["balanced_accuracy"][0] > 0.75, method
+
+
+def test_a_cohort_becomes_a_task():
+    cdr = np.array([np.nan, 0, 0.5, 1, 0], np.float32)
+    images = torch.arange(5, dtype=torch.uint8)[:, None, None, None].expand(5, 1, 8, 4).contiguous()
+    ids = [f"OAS1_000{i}_MR1" for i in range(5)]
+    cohort = Cohort(images, ids, np.zeros(5), cdr, np.stack([np.eye(4)] * 5), {})
+    made = task_of(cohort, shrink=4)
+    assert made.labels.tolist() == [0, 1, 1, 0]
+    assert made.images.shape == (4, 1, 2, 1)
+    assert made.images.flatten(1)[:, 0].tolist() == [1, 2, 3, 4]
+    assert made.subjects.tolist() == ["OAS1_0001", "OAS1_0002", "OAS1_0003", "OAS1_0004"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"sizes": (10, 60)}, r"`sizes` must lie in 10..20: 42 assessed subjects leave .* with 2 folds; got 10, 60"),
+        ({"sizes": ()}, r"`sizes` must lie in .*; got none"),
+        ({"folds": 19}, r"`folds` must lie in 2..18, the subjects of the smaller class, got 19"),
+        ({"methods": ("flow",)}, r"`methods` must be of none, classical, prior, mixture, riemannian, got flow"),
+        ({"generated": 0}, r"`generated` must be at least 1, got 0"),
+    ],
+)
+def test_bad_studies_have_their_sentence(options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        check_study(task(), **({"sizes": (10,), "methods": METHODS, "folds": 2, "generated": 5} | options))
+
+
+def test_bad_tasks_have_their_sentence():
+    one = {"ids": ["a"] * 3, "age": np.zeros(3), "affines": np.stack([np.eye(4)] * 3), "settings": {}}
+    slices, volumes = torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.zeros(3, 8, 8, 8, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="the study takes slices"):
+        task_of(Cohort(volumes, cdr=np.array([0, 1, 0.0]), **one))
+    with pytest.raises(ValueError, match="`shrink` must divide the images of 8 x 8, got 3"):
+        task_of(Cohort(slices, cdr=np.array([0, 1, 0.0]), **one), shrink=3)
+    with pytest.raises(ValueError, match="needs subjects of CDR 0 and of CDR above 0"):
+        task_of(Cohort(slices, cdr=np.array([0, np.nan, 0.0]), **one))
+    with pytest.raises(ValueError, match=r"needs images of both classes, got \[2, 0\]"):
+        train_classifier(slices[:2], torch.zeros(2))
