@@ -108,7 +108,7 @@ def bind(
     """
     from jsonargparse import ArgumentError, ArgumentParser
 
-    parser = ArgumentParser(prog=prog, exit_on_error=False, description=inspect.getdoc(function))
+    parser = ArgumentParser(prog=prog, exit_on_error=False, description=inspect.getdoc(function), allow_abbrev=False)
     parser.add_function_arguments(function, as_positional=False, skip=set(skip))
     parser.set_defaults(dict(defaults or {}))
     given, wants_help = split_flags(flags)
