@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 PLAIN = ("none", "classical")
 SAMPLED = ("prior", "mixture", "riemannian")
 METHODS = (*PLAIN, *SAMPLED)
+SMALLEST = 4  # training subjects
 MEASURES = ("balanced_accuracy", "sensitivity", "specificity")
 
 
@@ -145,9 +146,9 @@ def check_study(task: Task, sizes: Sequence[int], methods: Sequence[str], folds:
     if not 2 <= folds <= smallest:
         raise ValueError(f"`folds` must lie in 2..{smallest}, the subjects of the smaller class, got {folds}")
     most = len(classes) - -(-len(classes) // folds) - 1
-    if not sizes or min(sizes) < 10 or max(sizes) > most:
+    if not sizes or min(sizes) < SMALLEST or max(sizes) > most:
         raise ValueError(
-            f"`sizes` must lie in 10..{most}: {len(classes)} assessed subjects leave so many for training with "
+            f"`sizes` must lie in {SMALLEST}..{most}: {len(classes)} assessed subjects leave so many for training with "
             f"{folds} folds; got {', '.join(map(str, sizes)) or 'none'}"
         )
 

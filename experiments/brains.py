@@ -163,7 +163,9 @@ def _track_samples(tracker: Tracker, cohort: Cohort, rows: list[int], images: Te
     real, drawn = (as_pictures(x)[:, 0].numpy() for x in (cohort.images[rows], images))
     ids = [cohort.ids[row] for row in rows]
     sides = edge_letters(cohort.settings["axis"], cohort.settings["view"]) if len(images[0]) == 1 else ()
-    tracker.figure("brains/real_versus_generated.png", mri_samples.real_versus_generated(drawn, real, ids=ids))
+    shown = 8 if len(images[0]) == 1 else 4
+    beside = mri_samples.real_versus_generated(drawn, real, ids=ids, limit=shown)
+    tracker.figure("brains/real_versus_generated.png", beside)
     tracker.figure("brains/mean_and_sd_generated.png", figures.mean_and_sd(drawn, sides=sides))
     tracker.figure("brains/mean_and_sd_real.png", figures.mean_and_sd(real, sides=sides))
     if len(images[0]) > 1:

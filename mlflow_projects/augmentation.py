@@ -32,7 +32,7 @@ PRESETS: dict[str, Config] = {
         "network": "mlp",
         "width": 128,
         "latent_dim": 8,
-        "epochs": 150,
+        "epochs": 500,
         "learning_rate": 1e-3,
         "steps": 200,
     },

@@ -2,15 +2,17 @@
 
 Four strided convolutions down and four transposed ones back to the exact size, the last straight to the volume: on a
 CPU, filters at full resolution would cost more than all the rest. Batch norm as in the paper's networks of four layers:
-without it the decoder starts as a constant and stays one.
+without it the decoder starts as a constant and stays one. Leaky ReLU, since tissue is a plateau of grey: where all the
+filters of a ReLU are off, the volume is flat and stays flat.
 """
 
 from math import prod
 
 from torch import nn
 
-PAPER_WIDTH = 16  # ours: the paper has no volumes
+WIDTH = 16  # by default; the paper has no volumes
 STAGES = (1, 2, 4, 8)  # filters, in multiples of the width
+SLOPE = 0.2
 SMALLEST = 8  # voxels along each axis
 
 Shape3 = tuple[int, int, int]
@@ -32,7 +34,7 @@ def body(shape: Shape3, width: int) -> tuple[nn.Sequential, int]:
     for stage in STAGES:
         layers.append(nn.Conv3d(channels, stage * width, 3, stride=2, padding=1))
         channels = stage * width
-        layers += [nn.BatchNorm3d(channels), nn.ReLU()]
+        layers += [nn.BatchNorm3d(channels), nn.LeakyReLU(SLOPE)]
     return nn.Sequential(*layers, nn.Flatten()), channels * prod(sizes(shape)[-1])
 
 
@@ -44,7 +46,7 @@ def decoder(shape: Shape3, latent_dim: int, width: int) -> nn.Sequential:
     for stage, grid in zip(STAGES[-2::-1], reversed(finer[1:]), strict=True):
         layers.append(_doubling(channels, stage * width, grid))
         channels = stage * width
-        layers += [nn.BatchNorm3d(channels), nn.ReLU()]
+        layers += [nn.BatchNorm3d(channels), nn.LeakyReLU(SLOPE)]
     return nn.Sequential(*layers, _doubling(channels, 1, shape))
 
 

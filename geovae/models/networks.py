@@ -103,7 +103,7 @@ def check_network(network: str, image_shape: ImageShape, latent_dim: int, width:
                 f"network 'conv3d' fits volumes (x, y, z) of at least {conv3d.SMALLEST} voxels along each axis, "
                 f"got {tuple(image_shape)}; use mlp"
             )
-        return width or conv3d.PAPER_WIDTH
+        return width or conv3d.WIDTH
     spec = CONV_NETWORKS[network]
     if tuple(image_shape[1:]) != spec.size:
         fits = [name for name, other in CONV_NETWORKS.items() if other.size == tuple(image_shape[1:])]

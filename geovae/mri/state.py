@@ -40,7 +40,7 @@ def input_digest(session: Session) -> str:
 
 def state_key(session: Session, settings: dict[str, Any]) -> str:
     """Return a hash of settings and of name, size and time of change of the files: cheap, so it serves to resume."""
-    files = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in input_files(session)]
+    files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in input_files(session)]
     return hashlib.sha256(json.dumps([session.id, files, settings], sort_keys=True).encode()).hexdigest()
 
 

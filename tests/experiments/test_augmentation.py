@@ -116,7 +116,7 @@ def test_a_cohort_becomes_a_task():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"sizes": (10, 60)}, r"`sizes` must lie in 10..20: 42 assessed subjects leave .* with 2 folds; got 10, 60"),
+        ({"sizes": (10, 60)}, r"`sizes` must lie in 4..20: 42 assessed subjects leave .* with 2 folds; got 10, 60"),
         ({"sizes": ()}, r"`sizes` must lie in .*; got none"),
         ({"folds": 19}, r"`folds` must lie in 2..18, the subjects of the smaller class, got 19"),
         ({"methods": ("flow",)}, r"`methods` must be of none, classical, prior, mixture, riemannian, got flow"),

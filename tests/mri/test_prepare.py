@@ -397,3 +397,9 @@ def test_volumes_whose_axes_the_table_would_get_wrong_are_refused(tmp_path):
     with pytest.raises(InputProblems, match=r"is not that of t88_masked, \(176, 208, 176\)"):
         prepare(tmp_path / "in", tmp_path, table=None, progress=False, workers=1)
     assert not (tmp_path / "oasis" / "OASIS.npz").exists()
+
+
+def test_another_spelling_of_the_source_is_the_same_source(cohort, tmp_path, small):
+    prepare(cohort[0], tmp_path, **small)
+    relative = os.path.relpath(cohort[0])
+    assert prepare(relative, tmp_path, **small)["counts"]["resumed"] == 8

@@ -122,6 +122,20 @@ def test_resampling_only_where_it_is_needed_and_never_rings():
         resample(volume, 0)
 
 
+def test_whole_factors_give_means_of_blocks_in_place():
+    random = np.random.default_rng(0)
+    data = np.asfortranarray(random.random((12, 8, 6), np.float32))[::-1]
+    volume = Volume(data, affine_of("RAS", (12, 8, 6), 1.0, (-5.0, 2.0, 7.0)))
+    coarse = resample(volume, 2.0)
+    np.testing.assert_allclose(coarse.data, data.reshape(6, 2, 4, 2, 3, 2).mean((1, 3, 5)), rtol=1e-5)
+    np.testing.assert_array_equal(coarse.affine[:3, 3], [-4.5, 2.5, 7.5])
+    assert coarse.data.flags.c_contiguous
+    odd = resample(Volume(data[:11], volume.affine), 2.0)  # a block would be cut
+    assert odd.shape == (6, 4, 3)
+    sizes = Volume(data, np.diag([1.0, 2.0, 0.5, 1.0]))
+    np.testing.assert_allclose(resample(sizes, 2.0).shape, (6, 8, 2))
+
+
 def rotated(degrees):
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     affine = np.eye(4)

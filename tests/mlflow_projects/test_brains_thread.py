@@ -1,0 +1,113 @@
+"""Brains as a user runs them: a tree, `mlflow run -e prepare`, a registered model, `-e brains`, `-e augmentation`."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from geovae.mri import write_cohort
+from geovae.names import unknown
+from tests.mlflow_projects.test_thread import Project
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+TINY = """
+dataset: oasis
+runs:
+  vae:
+    data: {root: data, split: disjoint, val_fraction: 0.4}
+    model: {network: mlp, width: 8, latent_dim: 2}
+    training: {epochs: 1, batch_size: 2}
+    sampler: {riemannian: {preset: null, centroids: all, floor: 0.01, n_transitions: 3}, mixture: {n_components: 2}}
+    n_samples: 4
+    extractor: pixels
+    scores: [frechet]
+"""
+
+
+def artifacts(project, run, folder=""):
+    found = []
+    for item in project.client.list_artifacts(run.info.run_id, folder):
+        found += artifacts(project, run, item.path) if item.is_dir else [item]
+    return found
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A clone with a small tree, prepared through mlflow."""
+    made = Project(tmp_path_factory.mktemp("clone"))
+    write_cohort(made.folder / "source", subjects=24, voxel=8)
+    (made.folder / "tiny.yaml").write_text(TINY)
+    options = ["spacing=8", "shape=[176,208,22]", "at=[0.45,0.55]", "shown=5", "workers=2"]
+    done = made.run("prepare", "dataset=oasis", "source=source", "root=data", *options)
+    assert done.returncode == 0, done.stderr
+    return made
+
+
+def test_a_prepared_cohort_tells_where_it_comes_from_and_how_it_looks(project):
+    run = next(r for r in project.runs() if r.data.tags["mlflow.project.entryPoint"] == "prepare")
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["count/used"] == 24
+    assert run.data.params["settings.view"] == "radiological"
+    report = json.loads((project.folder / "data/oasis/prepare.json").read_text())
+    assert run.data.tags["input_hash"] == report["input_hash"]
+    source = run.inputs.dataset_inputs[0].dataset
+    assert (source.name, source.digest) == ("oasis-source", report["input_hash"][:36])
+    files = artifacts(project, run)
+    assert {"qc/mosaic.png", "qc/viewer.html", "qc/qc_table.csv", "qc/manifest.csv"} <= {f.path for f in files}
+    assert max(f.file_size for f in files) < 1_000_000
+    assert not unknown("artifact", [f.path for f in files])
+    assert not unknown("metric", run.data.metrics)
+    with np.load(project.folder / "data/oasis/OASIS.npz") as archive:
+        assert archive["x_train"].shape == (48, 208, 176, 1)
+
+
+def test_a_model_of_brains_is_registered_under_its_own_name_and_draws_in_place(project):
+    done = project.run("main", "comparison=tiny.yaml", "register=geovae-oasis")
+    assert done.returncode == 0, done.stderr
+    assert "Registered as geovae-oasis version 1; it is the champion now: models:/geovae-oasis@champion" in done.stdout
+    done = project.run("brains", "n=3", "output=drawn")
+    assert done.returncode == 0, done.stderr
+    assert nib.load(project.folder / "drawn" / "brain_0002.nii.gz").shape == (176, 208, 1)
+    run = next(r for r in project.runs() if r.data.tags["mlflow.project.entryPoint"] == "brains")
+    files = artifacts(project, run)
+    assert {"brains/geodesic.gif", "brains/real_versus_generated.png"} <= {f.path for f in files}
+    assert not unknown("artifact", [f.path for f in files if not f.path.startswith("images/")])
+    assert not unknown("tag", [key for key in run.data.tags if not key.startswith("mlflow.")])
+
+
+def test_bad_volumes_fail_with_a_report_of_all(project):
+    images = sorted((project.folder / "source").rglob("*.img"))
+    kept = [image.read_bytes() for image in images[:2]]
+    for image in images[:2]:
+        image.write_bytes(image.read_bytes()[:-5])
+    flags = ["--dataset=oasis", "--source=source", "--root=again", "--spacing=8", "--shape=[176,208,22]"]
+    try:
+        failed = project.module("prepare", *flags)
+    finally:
+        for image, content in zip(images, kept, strict=False):
+            image.write_bytes(content)
+    assert failed.returncode == 2
+    assert "error: 2 problems in the input" in failed.stderr
+    assert failed.stderr.count("it is truncated") == 2
+    assert not (project.folder / "again" / "oasis" / "OASIS.npz").exists()
+
+
+def test_inspection_needs_no_more_than_a_folder(project):
+    done = project.module("inspect", "--source", "source")
+    assert done.returncode == 0, done.stderr
+    assert "subjects: 24" in done.stdout
+    assert "[OASIS-1: MR1 416, MR2 20]" in done.stdout
+
+
+def test_the_augmentation_study_runs_by_one_command(project):
+    options = ["sizes=[5]", "folds=2", "generated=4", "epochs=1", "steps=2", "width=8", "latent_dim=2"]
+    done = project.run("augmentation", "root=data", *options)
+    assert done.returncode == 0, done.stderr
+    assert "| 5 | riemannian | " in done.stdout
+    run = next(r for r in project.runs() if r.data.tags["mlflow.project.entryPoint"] == "augmentation")
+    assert not unknown("metric", run.data.metrics)
+    history = project.client.get_metric_history(run.info.run_id, "classifier/none/balanced_accuracy")
+    assert [point.step for point in history] == [5]
+    assert {"augmentation.md", "augmentation.png", "predictions.csv"} <= {f.path for f in artifacts(project, run)}
