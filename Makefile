@@ -11,7 +11,7 @@ BRAINS := data_folders/synthetic
 OASIS  := mlflow run . --env-manager local --experiment-name geovae-oasis
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-oasis demo-volumes demo-augmentation ui test test-slow lint format requirements names pictures clean
+.PHONY: help setup demo demo-oasis demo-volumes demo-augmentation ui test test-slow lint format requirements names screenshots pictures clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*##/:/' | awk -F': ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -62,6 +62,9 @@ format: setup ## put the code into its format
 
 requirements: ## regenerate requirements.txt from pyproject.toml and the versions in .venv
 	python tools/requirements.py
+
+screenshots: setup ## photograph the UI on the runs of this folder, into screenshots/ and docs/pictures (needs chromium)
+	PYTHONPATH=. python tools/screenshots.py
 
 names: setup ## remake docs/names.md from geovae/names.py
 	PYTHONPATH=. python tools/names.py

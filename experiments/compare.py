@@ -1,5 +1,7 @@
 """Several runs side by side: one parent, a child for each, a leaderboard, and the winner by validation score."""
 
+import csv
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +93,23 @@ def as_markdown(board: list[Row]) -> str:
         "*nearest train*: distance of a sample to its nearest training image over that of a held-out image "
         "(1 is as new as real data, 0 a copy).\n"
     )
+
+
+def for_ui(markdown: str) -> str:
+    """Return Markdown whose table cells keep apart in MLflow's UI, which gives them no padding."""
+    lines = markdown.split("\n")
+    return "\n".join(line.replace(" |", "&ensp; |") if line.startswith("| ") else line for line in lines)
+
+
+def as_csv(board: list[Row]) -> str:
+    """Return the leaderboard with all test scores as a table for programs; the UI shows it as one, too."""
+    text = io.StringIO()
+    keys = list(dict.fromkeys(key for row in board for key in row.test))
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["place", "run", "sampler", f"val_{board[0].headline}", *(f"test_{key}" for key in keys)])
+    for place, row in enumerate(board, 1):
+        writer.writerow([place, row.run, row.sampler, row.val, *(row.test.get(key, "") for key in keys)])
+    return text.getvalue()
 
 
 def as_figure(board: list[Row]) -> "Figure":

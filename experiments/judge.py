@@ -62,7 +62,7 @@ class Judge:
     scores: Sequence[str]
     seed: int
 
-    def __call__(self, saved: SavedModel, splits: Splits, output: Path, tracker: Tracker, step: int = 0) -> Result:
+    def __call__(self, saved: SavedModel, splits: Splits, output: Path, tracker: Tracker) -> Result:
         """Draw, score, tell the tracker, and write the model file with what was found into `output`.
 
         Args:
@@ -70,7 +70,6 @@ class Judge:
             splits: the data that it was trained on.
             output: folder for the model file and the cached features.
             tracker: where to report.
-            step: at which the sample images are tracked: the epoch.
         """
         splits = _pictures(splits)
         latents = self._draw(saved.codes, tracker)
@@ -80,7 +79,7 @@ class Judge:
         found: dict[str, dict[str, dict[str, float]]] = {"val_score": {}, "score": {}}
         for name, z in latents.items():
             images = as_pictures(decode_images(saved.model, z))
-            tracker.image(f"samples/{name}", image_grid(images[:64], scale=magnification(images)), step=step)
+            tracker.image(f"samples/{name}", image_grid(images[:64], scale=magnification(images)))
             for kind, part, scores in (("val_score", splits.val, ["frechet"]), ("score", splits.test, self.scores)):
                 if part is not None:
                     found[kind][name] = self._score(scores, images, part, splits, cache, device)
@@ -139,13 +138,32 @@ class Judge:
         }
         own = {key: meta.pop(key) for key in ("model", "options")}
         checkpoint.save_model(
-            result.model_file, saved.model, saved.codes, name=own["model"], options=own["options"], **meta
+            result.model_file,
+            saved.model,
+            saved.codes,
+            name=own["model"],
+            options=own["options"],
+            labels=saved.labels,
+            **meta,
         )
-        tracker.tags({"best_sampler": result.best_sampler})
+        tracker.tags({"best_sampler": result.best_sampler, "headline": result.headline})
+        tracker.tags({"mlflow.note.content": _in_words(result)})
         tracker.metrics({f"best/{result.headline}": result.val_scores[result.best_sampler][result.headline]})
         reported = result.test_scores.get(result.best_sampler, {})
         tracker.metrics({f"score/{key}": value for key, value in reported.items()})
         tracker.artifact(result.model_file, "model")
+
+
+def _in_words(result: Result) -> str:
+    """Return the run's description: what each sampler scored, the best first."""
+    head = result.headline
+    order = sorted(result.val_scores, key=lambda name: result.val_scores[name][head])
+    rows = [
+        f"- **{name}**: {head} {result.val_scores[name][head]:.4g} on validation images"
+        + (f", {result.test_scores[name][head]:.4g} on test images" if head in result.test_scores.get(name, {}) else "")
+        for name in order
+    ]
+    return "Samplers, the best first (lower is better):\n\n" + "\n".join(rows)
 
 
 def plan_judge(

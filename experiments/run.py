@@ -79,9 +79,7 @@ def run(
     tracker.artifact(output / CHECKPOINT, "checkpoints")
 
     network = state.load_best()
-    return judge_trained(
-        plan.judge, network, splits, data=data, model=model, seed=seed, output=output, tracker=tracker, step=state.epoch
-    )
+    return judge_trained(plan.judge, network, splits, data=data, model=model, seed=seed, output=output, tracker=tracker)
 
 
 def judge_trained(
@@ -94,7 +92,6 @@ def judge_trained(
     seed: int,
     output: Path,
     tracker: Tracker,
-    step: int = 0,
 ) -> Result:
     """Encode the training images, hold the codes against the decoder, and draw and score; the options are `run`'s."""
     codes = encode_images(network, splits.train.images)
@@ -107,7 +104,7 @@ def judge_trained(
         "digest": splits.digest,
         "seed": seed,
     }
-    return judge(SavedModel(network, codes, meta), splits, output, tracker, step=step)
+    return judge(SavedModel(network, codes, meta, splits.train.labels), splits, output, tracker)
 
 
 @dataclass(frozen=True)

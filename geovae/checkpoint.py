@@ -32,11 +32,12 @@ class Restorable(Protocol):
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A model file in memory: the model in evaluation mode, the training codes, and the rest of its header."""
+    """A model file in memory: the model in evaluation mode, the training codes, the rest of its header, labels (n,)."""
 
     model: Any
     codes: Codes
     meta: dict[str, Any]
+    labels: Tensor | None = None
 
 
 def save(path: Path | str, tensors: dict[str, Tensor], meta: dict[str, Any]) -> Path:
@@ -100,7 +101,14 @@ def load_training(path: Path | str, state: Restorable) -> None:
 
 
 def save_model(
-    path: Path | str, model: nn.Module, codes: Codes, *, name: str, options: dict[str, Any], **meta: Any
+    path: Path | str,
+    model: nn.Module,
+    codes: Codes,
+    *,
+    name: str,
+    options: dict[str, Any],
+    labels: Tensor | None = None,
+    **meta: Any,
 ) -> Path:
     """Write a model file.
 
@@ -110,12 +118,15 @@ def save_model(
         codes: of its training set.
         name: in `MODELS`.
         options: the model's keyword options.
+        labels: of the training set (n,), where it has any.
         **meta: more JSON for the header (`image_shape` is required; samplers, data, scores).
     """
     tensors = {f"model.{key}": value for key, value in model.state_dict().items()} | {"codes.mu": codes.mu}
     if codes.log_var is not None:
         tensors["codes.log_var"] = codes.log_var
     tensors |= {f"codes.extras.{key}": value for key, value in codes.extras.items()}
+    if labels is not None:
+        tensors["labels"] = labels
     return save(path, tensors, {"kind": "model", "model": name, "options": options, **meta})
 
 
@@ -136,7 +147,7 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> SavedMod
         raise ValueError(f"{path} holds a model of another architecture: {_first_lines(error)}") from error
     extras = {k.removeprefix("codes.extras."): v for k, v in tensors.items() if k.startswith("codes.extras.")}
     codes = Codes(tensors["codes.mu"], tensors.get("codes.log_var"), extras)
-    return SavedModel(model.to(device).eval(), codes, meta)
+    return SavedModel(model.to(device).eval(), codes, meta, tensors.get("labels"))
 
 
 def _check_kind(path: Path | str, meta: dict[str, Any], kind: str) -> None:

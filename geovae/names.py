@@ -132,7 +132,8 @@ TAGS = {
     "best_sampler": Row("the sampler with the lowest headline score on validation images"),
     "role": Row(
         "what a run is for: `comparison` and `sweep` mark parents; in a sweep `configuration`, its `seed` runs and, "
-        "below a comparison, `run`; `resume` an invocation that went on with a sweep"
+        "below a comparison, `run`; `resume` an invocation that went on with a sweep; `promotion` moved an alias, "
+        "`report` compared others"
     ),
     "sweep": Row("of `sweep`: id of the sweep's own run"),
     "configuration": Row("of `sweep`: name of the configuration, the same for its runs"),
@@ -157,6 +158,7 @@ TAGS = {
     "input_hash": Row("of `prepare`: hash of the content of all files that were used"),
     "synthetic": Row("of `cohort`: these are no data of people"),
     "geodesic": Row("of `brains`: the sessions at the ends of the geodesic"),
+    "candidate": Row("of `promote`: the run that was held against the champion"),
     "imported_from": Row("of `import_checkpoint`: name of the file"),
 }
 ARTIFACTS = {
@@ -170,13 +172,14 @@ ARTIFACTS = {
     "model/model.safetensors": Row("the model file: weights, codes, samplers' options, scores"),
     "checkpoints/checkpoint.safetensors": Row("the training state, to go on from"),
     "leaderboard.md": Row("of a comparison: runs and samplers, of a sweep: configurations; best first"),
-    "leaderboard.csv": Row("of `sweep`: all judged configurations"),
+    "leaderboard.csv": Row("of a comparison: all test scores, for programs; of a sweep: all judged configurations"),
     "sweep.yaml": Row("of `sweep`: the space, the flags and how it searches; `-P resume=` reads it"),
     "best.yaml": Row("of `sweep`: the best configuration; `-P config=best.yaml` repeats it"),
     "parallel_coordinates.png": Row("of `sweep`: configurations as lines through their options to their score"),
     "importance.png": Row("of `sweep`: how much of the score's variation each option explains"),
     "leaderboard.png": Row("of a comparison: the same as bars"),
     "report.json": Row("of `evaluate`: the numbers and how they were made"),
+    "report.html": Row("of `report`: the page"),
     "build.json": Row("of `prepare`: what was built from what"),
     "problems.txt": Row("of `prepare`: every problem of the input, where it was refused"),
     "inspection.txt": Row("of `inspect`: what a user must check of a folder of brain volumes"),
@@ -191,7 +194,7 @@ ARTIFACTS = {
 IMAGES = {
     "reconstructions": Row("validation images above their reconstructions; the step is the epoch"),
     "brains/geodesic_above_straight_line": Row("of `brains`: decoded along a geodesic, and along the straight line"),
-    "samples/<sampler>": Row("64 samples of the trained model; the step is the last epoch"),
+    "samples/<sampler>": Row("64 samples of the trained model; the step is always 0, so that runs line up"),
 }
 NAMES: dict[Kind, dict[str, Row]] = {
     "metric": METRICS,

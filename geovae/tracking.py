@@ -306,8 +306,7 @@ class _Delivery:
 
     def write_address(self) -> None:
         """Keep beside the records where they go, without the user and password that the URI may hold."""
-        url = urlsplit(self.client.tracking_uri)
-        uri = urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2]))
+        uri = without_password(self.client.tracking_uri)
         (self._folder / "address.json").write_text(json.dumps({"tracking_uri": uri, "run_id": self.run_id}))
 
     def _create(self, records: list[Record]) -> None:
@@ -400,6 +399,12 @@ class _Told:
             self._images = [item.path for item in self._client.list_artifacts(self._run_id, "images")]
         name = f"images/{key.replace('/', '~')}"
         return any(path.startswith((f"{name}%step%{step}%", f"{name}+step+{step}+")) for path in self._images)
+
+
+def without_password(uri: str) -> str:
+    """Return a tracking URI without the user and password that it may hold."""
+    url = urlsplit(uri)
+    return urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2])) if "@" in url.netloc else uri
 
 
 def sync(folder: Path, tracking_uri: str | None = None) -> int:

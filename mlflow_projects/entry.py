@@ -1,6 +1,7 @@
 """What every entry point shares: the run that `mlflow run` made, one sentence for bad input, and exit codes.
 
-0 done; 1 a fault of ours (traceback); 2 bad input, before anything was touched; 130 and 143 for Ctrl-C and SIGTERM.
+0 done; 1 a fault of ours (traceback); 2 bad input, before anything was touched; 3 a promotion was refused; 130 and 143
+for Ctrl-C and SIGTERM.
 """
 
 import inspect
@@ -18,7 +19,7 @@ from experiments.config import check_config as check_config
 from experiments.config import split_flags, to_flags
 from experiments.describe import describe_run as describe_run
 from experiments.describe import writable
-from geovae.tracking import MlflowTracker
+from geovae.tracking import MlflowTracker, without_password
 
 EXPERIMENT = "geovae"
 RUNS = Path("runs")
@@ -32,9 +33,10 @@ def main(function: Callable[[Sequence[str]], None]) -> NoReturn:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     try:
         function(sys.argv[1:])
-    except (ValueError, FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError) as error:
+    except (ValueError, FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, TimeoutError) as error:
         if os.environ.get("GEOVAE_TRACEBACK"):
             raise
         print(f"error: {error}", file=sys.stderr)
@@ -138,8 +140,19 @@ def whole(name: str, text: str, lowest: int) -> int:
     return int(text)
 
 
+def yes(name: str, text: str) -> bool:
+    """Return what `true` or `false` stands for.
+
+    Raises:
+        ValueError: for any other text.
+    """
+    if text not in ("true", "false"):
+        raise ValueError(f"`{name}` must be true or false, got {text!r}")
+    return text == "true"
+
+
 def tracking_uri() -> str:
-    """Return where the runs are kept."""
+    """Return where the runs are kept, to be shown: without the password that the URI may hold."""
     import mlflow
 
-    return mlflow.get_tracking_uri()
+    return without_password(mlflow.get_tracking_uri())

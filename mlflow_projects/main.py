@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.compare import as_figure, as_markdown, compare, read_comparison
+from experiments.compare import Row, as_csv, as_figure, as_markdown, compare, for_ui, read_comparison
 from experiments.config import CONFIGS, ConfigError
 from experiments.judge import Result
+from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
-from mlflow_projects.registry import NAME, promote_if_better, register
+from mlflow_projects.evidence import Rules, gather
+from mlflow_projects.promotion import Candidate, promote, sentences
+from mlflow_projects.registry import NAME, register
+from mlflow_projects.views import save_view
 
 COMPARISON = str(CONFIGS / "demo.yaml")
 
@@ -26,8 +30,9 @@ def main(flags: Sequence[str]) -> None:
         board, winner, result = compare(configs, tracker, entry.describe_run)
         table = as_markdown(board)
         tracker.text("leaderboard.md", table)
+        tracker.text("leaderboard.csv", as_csv(board))
         tracker.figure("leaderboard.png", as_figure(board))
-        tracker.tags({"mlflow.note.content": table, "winner": winner})
+        tracker.tags({"mlflow.note.content": for_ui(table), "winner": winner})
         tracker.metrics({f"best/{result.headline}": board[0].val})
         print(table)
         best, second = board[0], next((row for row in board if row.run != winner), board[-1])
@@ -36,17 +41,38 @@ def main(flags: Sequence[str]) -> None:
             f"of the next model, {second.run} with the {second.sampler} sampler."
         )
         _register(result, values["register"])
-        experiment = tracker.experiment_id
-    print(f"See it all: make ui    (mlflow server --backend-store-uri {entry.tracking_uri()} --host 127.0.0.1)")
-    print(f"and open http://127.0.0.1:5000/#/experiments/{experiment}/runs?workflowType=machine_learning")
+        _say_where_to_look(tracker, board, min(config["training"]["epochs"] for config in configs.values()))
+
+
+def _say_where_to_look(tracker: MlflowTracker, board: list[Row], epoch: int) -> None:
+    """Print a link to the view in which this comparison's scores stand side by side."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    uri, samplers = entry.tracking_uri(), list(dict.fromkeys(row.sampler for row in board))
+    try:
+        view = save_view(MlflowClient(), str(tracker.experiment_id), board[0].headline, samplers, epoch)
+    except MlflowException:  # the store is away; the sentence before this one said so
+        return
+    if uri.startswith("http"):
+        print(f"See it all: {uri}/#/{view}")
+    else:
+        print(f"See it all: make ui    (mlflow server --backend-store-uri {uri} --host 127.0.0.1)")
+        print(f"and open http://127.0.0.1:5000/#/{view}")
 
 
 def _register(result: Result, name: str) -> None:
+    from mlflow import MlflowClient
+
     if result.run_id is None:
         print("Not registered: the tracking store does not answer. Once it does: python -m mlflow_projects.sync")
         return
-    candidate = register(result, name)
-    print(f"Registered as {name} version {candidate.version}; {promote_if_better(candidate)}")
+    client, rules = MlflowClient(), Rules()
+    run = client.get_run(result.run_id)
+    evidence = gather(client, run, rules)
+    version = register(result.run_id, evidence, name)
+    verdict = promote(client, Candidate(run, evidence, version), rules, name=name)
+    print(f"Registered as {name} version {version.version}.", *sentences(verdict, name), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,52 +1,241 @@
 """The registered model as code: MLflow runs this file to load it; its weights and codes are one safetensors file.
 
-`predict(None, params={"n": 16, "sampler": "riemannian", "seed": 0})` gives uint8 images (n, h, w, c).
+`predict(None, params={"mode": "draw", "n": 16, "sampler": "riemannian", "seed": 0})` gives uint8 images (n, h, w, c).
+The other modes take an input: `encode` and `reconstruct` images, `decode` latents, `interpolate` two of either.
 """
 
+import base64
+import binascii
+import io
+import math
+import threading
 from typing import Any
 
 import mlflow
+import numpy as np
 import torch
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel
+from torch import Tensor
 
 from geovae.checkpoint import SavedModel, load_model
-from geovae.images import to_uint8
+from geovae.codes import Codes
+from geovae.figures.grids import image_grid
+from geovae.geometry import interpolate, straight
+from geovae.images import as_pictures, to_float, to_uint8
 from geovae.samplers import SAMPLERS
 
+MODES = ("draw", "encode", "decode", "reconstruct", "interpolate")
+FORMATS = ("array", "png")
+DEFAULTS: dict[str, Any] = {"mode": "draw", "n": 16, "sampler": "", "seed": 0, "labels": [], "format": "array"}
 MAX_IMAGES = 10_000
+MAX_VALUES = 2**26  # of all images of one answer: 64 MiB
+FITTED_AT_ONCE = 16
+FROM_CODES = ("mixture", "riemannian")  # samplers that draw around codes, so that a class's codes give the class
+
+
+class BadRequest(MlflowException):
+    """A request that cannot be answered: over HTTP a 400 with this one sentence."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence, error_code=INVALID_PARAMETER_VALUE)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Keep the sentence: MLflow's server would put the whole request in front of it."""
+        if name != "message" or not hasattr(self, "message"):
+            super().__setattr__(name, value)
 
 
 class GenerativeModel(PythonModel):
-    """Draws images from a trained autoencoder with any of its samplers."""
+    """Draws from a trained autoencoder with any of its samplers, encodes, decodes, reconstructs, interpolates."""
 
     def load_context(self, context: Any) -> None:
         """Read the model file that was logged beside this code."""
         self.saved: SavedModel = load_model(context.artifacts["model"])
-        self.fitted: dict[str, Any] = {}
+        first, *rest = self.saved.meta["image_shape"]
+        self.volumes = first not in (1, 3)
+        self.shape = (first, *rest) if self.volumes else (*rest, first)  # of one volume (x, y, z) or image (h, w, c)
+        self.limit = max(1, min(MAX_IMAGES, MAX_VALUES // math.prod(self.shape)))
+        self.fitted: dict[Any, Any] = {}
+        self.fitting = threading.Lock()  # the server answers in several threads
 
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # MLflow reads the hints
-        """Return images (n, h, w, c), uint8; the input is not used, all is said by `params`.
+    @torch.no_grad()
+    def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> Any:
+        """Return images (n, h, w, c), uint8 or as base64 PNG files, or for `encode` latents (n, d), float32.
 
         Raises:
-            ValueError: for `n` outside 1 to 10,000 or a sampler that this model does not have.
+            BadRequest: in one sentence, for a value out of its range or an input that the mode cannot take.
         """
-        said: dict[str, Any] = {"n": 16, "sampler": "", "seed": 0} | (params or {})
-        n, seed = int(said["n"]), int(said["seed"])
-        if not 1 <= n <= MAX_IMAGES:
-            raise ValueError(f"`n` must lie between 1 and {MAX_IMAGES}, got {n}")
-        z = self._sampler(str(said["sampler"])).sample(n, torch.Generator().manual_seed(seed))
-        with torch.no_grad():
-            images = torch.cat([to_uint8(self.saved.model.decode(batch)) for batch in z.split(500)])
-        return images.permute(0, 2, 3, 1).contiguous().numpy()
+        try:
+            return self._answer(_plain(model_input), DEFAULTS | (params or {}))
+        except (ValueError, TypeError) as error:
+            raise BadRequest(str(error)) from None
 
-    def _sampler(self, name: str) -> Any:
-        name = name or self.saved.meta["best_sampler"]
+    def _answer(self, given: Any, said: dict[str, Any]) -> Any:
+        mode = _one_of("mode", said["mode"], MODES)
+        form = _one_of("format", said["format"], FORMATS)
+        if mode == "draw":
+            z = self._draw(int(said["n"]), str(said["sampler"]), int(said["seed"]), tuple(map(int, said["labels"])))
+        elif mode == "decode":
+            z = self._latents(given)
+        elif mode == "interpolate":
+            z = self._curve(given, int(said["n"]))
+        else:
+            z = self._encode(self._images(given))
+        return z.numpy() if mode == "encode" else self._pictures(z, form)
+
+    def _pictures(self, z: Tensor, form: str) -> Any:
+        """Return latents (n, d) decoded, as uint8 (n, h, w, c) or as base64 PNG files, of volumes the middle planes."""
+        images = torch.cat([to_uint8(self.saved.model.decode(batch)) for batch in z.split(500)])
+        if form == "png":
+            return [_png(x) for x in as_pictures(images)]
+        return (images if self.volumes else images.movedim(1, -1)).contiguous().numpy()
+
+    def _draw(self, n: int, name: str, seed: int, labels: tuple[int, ...]) -> Tensor:
+        self._check_count(n)
+        if not 0 <= seed < 2**63:
+            raise ValueError(f"`seed` must be at least 0, got {seed}")
+        sampler = self._sampler(name or self.saved.meta["best_sampler"], tuple(sorted(set(labels))))
+        return sampler.sample(n, torch.Generator().manual_seed(seed))
+
+    def _sampler(self, name: str, labels: tuple[int, ...]) -> Any:
+        """Return the sampler, fitted on the codes of `labels`; the last ones that were asked for are kept."""
         if name not in SAMPLERS:
             raise ValueError(f"unknown sampler {name!r}; choose from {', '.join(SAMPLERS)}")
-        if name not in self.fitted:
-            options = self.saved.meta["sampler"].get(name, {})
-            self.fitted[name] = SAMPLERS[name](**options).fit(self.saved.codes)
-        return self.fitted[name]
+        with self.fitting:
+            key = (name, labels)
+            sampler = self.fitted.pop(key, None)
+            if sampler is None:
+                codes = self._codes_of(labels, name) if labels else self.saved.codes
+                options = dict(self.saved.meta["sampler"].get(name, {}))
+                if "n_centroids" in options:
+                    options["n_centroids"] = min(options["n_centroids"], len(codes.mu))
+                sampler = SAMPLERS[name](**options).fit(codes)
+            self.fitted[key] = sampler
+            if len(self.fitted) > FITTED_AT_ONCE:
+                del self.fitted[next(iter(self.fitted))]
+        return sampler
+
+    def _codes_of(self, labels: tuple[int, ...], sampler: str) -> Codes:
+        if self.saved.labels is None:
+            raise ValueError("this model was trained on data without labels: leave `labels` empty")
+        if sampler not in FROM_CODES:
+            raise ValueError(f"the {sampler} sampler knows no labels; choose from {', '.join(FROM_CODES)}")
+        unknown = sorted(set(labels) - set(self.saved.labels.unique().tolist()))
+        if unknown:
+            known = ", ".join(str(label) for label in self.saved.labels.unique().tolist())
+            raise ValueError(f"no training image has the label {unknown[0]}; choose from {known}")
+        rows = torch.isin(self.saved.labels, torch.tensor(labels))
+        codes = self.saved.codes
+        return Codes(codes.mu[rows], None if codes.log_var is None else codes.log_var[rows])
+
+    def _check_count(self, n: int) -> None:
+        if not 1 <= n <= self.limit:
+            raise ValueError(f"`n` must lie between 1 and {self.limit}, got {n}")
+
+    def _encode(self, images: Tensor) -> Tensor:
+        return torch.cat([self.saved.model.encode(to_float(batch)).mu for batch in images.split(500)])
+
+    def _curve(self, given: Any, n: int) -> Tensor:
+        """Return n latents on the curve between two ends: Eq. 12's where there is a metric, else a straight line."""
+        self._check_count(n)
+        if n < 2:
+            raise ValueError(f"`n` must be at least 2 to interpolate, got {n}")
+        ends = self._latents(given) if _rank(given) == 2 and not _is_text(given) else self._encode(self._images(given))
+        if len(ends) != 2:
+            raise ValueError(f"`interpolate` takes two images or two latents, got {len(ends)}")
+        start, end = ends[:1], ends[1:]
+        if self.saved.codes.log_var is None:
+            return straight(start, end, n)[0]
+        with torch.enable_grad():
+            return interpolate(self._sampler("riemannian", ()).metric, start, end, n_points=n)[0].detach()
+
+    def _latents(self, given: Any) -> Tensor:
+        d = self.saved.codes.mu.shape[1]
+        array = _array(given, f"latents of shape (n, {d})")
+        if array.ndim != 2 or array.shape[1] != d:
+            raise ValueError(f"expected latents of shape (n, {d}), got {array.shape}")
+        self._check_rows(len(array))
+        latents = torch.from_numpy(array.astype(np.float32))
+        if not latents.isfinite().all():
+            raise ValueError("latents must be finite numbers")
+        return latents
+
+    def _images(self, given: Any) -> Tensor:
+        """Return images (n, c, h, w), uint8, from an array (n, h, w, c) or a list of base64 PNG files."""
+        shape = self.shape
+        files = "" if self.volumes else ", or base64 PNG files"
+        wanted = f"images of shape (n, {', '.join(map(str, shape))}) with whole numbers 0 to 255{files}"
+        if _is_text(given) and not self.volumes:
+            self._check_rows(len(given))
+            given = np.stack([_read_png(text, shape) for text in given])
+        array = _array(given, wanted)
+        if array.ndim == len(shape) and shape[-1] == 1:
+            array = array[..., None]
+        if array.shape[1:] != shape:
+            raise ValueError(f"expected {wanted}, got an array of shape {array.shape}")
+        self._check_rows(len(array))
+        if array.min() < 0 or array.max() > 255 or (array != np.round(array)).any():
+            raise ValueError(f"expected {wanted}, got values between {array.min():g} and {array.max():g}")
+        return torch.from_numpy(array.astype(np.uint8) if self.volumes else np.moveaxis(array.astype(np.uint8), -1, 1))
+
+    def _check_rows(self, n: int) -> None:
+        if not 1 <= n <= self.limit:
+            raise ValueError(f"a request may hold between 1 and {self.limit} inputs, got {n}")
+
+
+def _one_of(name: str, value: Any, known: tuple[str, ...]) -> str:
+    if value not in known:
+        raise ValueError(f"unknown {name} {value!r}; choose from {', '.join(known)}")
+    return str(value)
+
+
+def _plain(given: Any) -> Any:
+    """Return what MLflow made of the request as an array or a list."""
+    return given.to_numpy() if hasattr(given, "to_numpy") else given
+
+
+def _rank(given: Any) -> int:
+    return np.ndim(given) if given is not None else 0
+
+
+def _is_text(given: Any) -> bool:
+    return isinstance(given, list | np.ndarray) and len(given) > 0 and isinstance(given[0], str)
+
+
+def _array(given: Any, wanted: str) -> np.ndarray:
+    """Return an array of numbers, or say what was wanted."""
+    if given is None or np.size(np.asarray(given, dtype=object)) == 0:
+        raise ValueError(f"this mode needs an input: {wanted}")
+    try:
+        return np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"expected {wanted}, got something that is not an array of numbers") from None
+
+
+def _png(image: Tensor) -> str:
+    """Return one image (c, h, w), uint8, as a PNG file in base64."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(image_grid(image[None], padding=0)).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def _read_png(text: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Return an image (h, w, c), uint8; its size is checked before its pixels are unpacked."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"]) as image:
+            if image.size != (shape[1], shape[0]):
+                raise ValueError(
+                    f"expected images of {shape[1]} x {shape[0]} pixels, got {image.width} x {image.height}"
+                )
+            return np.asarray(image.convert("L" if shape[2] == 1 else "RGB")).reshape(shape)
+    except (binascii.Error, UnidentifiedImageError, OSError, TypeError, SyntaxError) as error:
+        raise ValueError("an image of the request is not a PNG file in base64") from error
 
 
 mlflow.models.set_model(GenerativeModel())

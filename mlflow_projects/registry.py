@@ -1,19 +1,28 @@
-"""Model files in MLflow: fetch one by its URI, log one as a pyfunc model, register it and move the alias."""
+"""Model files in MLflow: fetch one by its URI, log one as a pyfunc model with its scores, register it with a card."""
 
+import io
+import os
 import re
-from collections.abc import Mapping
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.judge import Result
-from geovae.checkpoint import load
+from experiments.compare import for_ui
+from geovae.checkpoint import SavedModel, load_model
+from geovae.images import to_uint8
+from mlflow_projects.card import card
+from mlflow_projects.evidence import Evidence
 
 if TYPE_CHECKING:
+    from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
 NAME = "geovae"
-CHAMPION = "champion"
+CHAMPION, PREVIOUS = "champion", "previous"
 CODE = Path(__file__).parent / "registered_model.py"
 PACKAGE = Path(__file__).parents[1] / "geovae"
 NEEDED = ("mlflow", "numpy", "pillow", "safetensors", "scikit-learn", "scipy", "torch")
@@ -38,76 +47,135 @@ def fetch_model(uri: str) -> Path:
         raise FileNotFoundError(f"no model at {uri!r}: give a file, models:/{NAME}@{CHAMPION}, or runs:/RUN_ID")
     where = f"{uri.rstrip('/')}/model/model.safetensors" if uri.startswith("runs:/") else uri
     try:
-        path = Path(mlflow.artifacts.download_artifacts(where))
+        with quiet():
+            path = Path(mlflow.artifacts.download_artifacts(where))
         return path if path.is_file() else next(path.rglob("*.safetensors"))
     except (MlflowException, OSError, StopIteration) as error:
         raise FileNotFoundError(f"no model at {uri}: {' '.join(str(error).split())}") from error
 
 
-def register(result: Result, name: str = NAME) -> "ModelVersion":
+def register(run_id: str, evidence: Evidence, name: str = NAME) -> "ModelVersion":
     """Log a run's model file as a pyfunc model without pickle, register it as `name`, return the version.
 
-    The version's tags say how it was judged: `headline`, `score`, `digest` (of the data) and `n`.
+    The version's tags are the `evidence`, its description the card; the logged model carries the scores that judge it,
+    each linked to the images that it was measured against.
     """
     import mlflow
 
-    meta = load(result.model_file)[1]
-    scores = result.val_scores[result.best_sampler]
-    with mlflow.start_run(run_id=result.run_id):
+    client = mlflow.MlflowClient()
+    run = client.get_run(run_id)
+    file = fetch_model(f"runs:/{run_id}")
+    saved = load_model(file)
+    with quiet(), mlflow.start_run(run_id=run_id):
         info = mlflow.pyfunc.log_model(
             name=name,
             python_model=str(CODE),
-            artifacts={"model": str(result.model_file)},
+            artifacts={"model": str(file)},
             code_paths=[str(PACKAGE)],
-            pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in NEEDED],
-            signature=_signature(meta),
+            pip_requirements=[f"{package}=={version(package).partition('+')[0]}" for package in NEEDED],
+            signature=_signature(saved),
+            input_example=_example(saved),
         )
-    judged = {
-        "headline": result.headline,
-        "score": f"{scores[result.headline]:.6g}",
-        "sampler": result.best_sampler,
-        "model": meta["model"],
-        "digest": meta["digest"],
-        "n": f"{scores['n']:.0f}",
-    }
-    return mlflow.register_model(info.model_uri, name, tags=judged)
+    client.set_terminated(run_id, run.info.status, run.info.end_time)  # logging has opened and ended it once more
+    _link_scores(client, run, info.model_id)
+    text = for_ui(card(saved.meta, run, evidence))
+    _make_registered_model(client, name)
+    with quiet(), redirect_stderr(io.StringIO()):  # it says on stderr what the caller says better
+        made = mlflow.register_model(info.model_uri, name, tags=evidence.tags())
+    client.update_model_version(name, made.version, description=text)
+    return client.get_model_version(name, made.version)
 
 
-def promote_if_better(candidate: "ModelVersion") -> str:
-    """Give `candidate` the alias `champion` unless a champion judged in the same way is better; say what was done."""
-    from mlflow import MlflowClient
+def _make_registered_model(client: Any, name: str) -> None:
     from mlflow.exceptions import MlflowException
 
-    client = MlflowClient()
+    about = (
+        "Autoencoders that draw images from their latent geometry. The alias `champion` marks the best version so far, "
+        "`previous` the one before it; each version's description is its card."
+    )
     try:
-        champion = client.get_model_version_by_alias(candidate.name, CHAMPION)
-    except MlflowException:
-        champion = None
-    if champion is not None and _beats(champion.tags, candidate.tags):
-        return (
-            f"version {champion.version} stays {CHAMPION}: {champion.tags['headline']} {champion.tags['score']} "
-            f"against {candidate.tags['score']}"
-        )
-    client.set_registered_model_alias(candidate.name, CHAMPION, candidate.version)
-    return f"it is the {CHAMPION} now: models:/{candidate.name}@{CHAMPION}"
+        client.create_registered_model(name, description=about)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
-def _beats(champion: Mapping[str, str], candidate: Mapping[str, str]) -> bool:
-    """Return whether both were judged alike and the champion's score is strictly lower."""
-    alike = all(champion.get(key) == candidate.get(key) for key in ("headline", "digest", "n"))
-    return alike and float(champion["score"]) < float(candidate["score"])
+def _link_scores(client: Any, run: "Run", model_id: str) -> None:
+    """Tie the test scores of the best sampler, and the validation score that chose it, to the model and the data.
+
+    They are the run's own points once more, at the same step, so that its charts do not change.
+    """
+    from mlflow.entities import Metric
+
+    inputs = {tag.value: item.dataset for item in _inputs(run) for tag in item.tags}
+    linked, now = [], time.time_ns() // 1_000_000
+    for key, context in _judging(run.data.metrics).items():
+        point, data = client.get_metric_history(run.info.run_id, key)[-1], inputs.get(context)
+        about = {} if data is None else {"dataset_name": data.name, "dataset_digest": data.digest}
+        # a later time: MLflow would link a point that the run has already twice, and fail
+        linked.append(Metric(key, point.value, now, point.step, model_id=model_id, **about))
+    for start in range(0, len(linked), 500):
+        client.log_batch(run.info.run_id, metrics=linked[start : start + 500])
 
 
-def _signature(meta: Mapping[str, Any]) -> Any:
+def _inputs(run: "Run") -> list[Any]:
+    return run.inputs.dataset_inputs if run.inputs else []
+
+
+def _judging(metrics: Mapping[str, float]) -> dict[str, str]:
+    """Return which metrics judge the model, and against which part of the data."""
+    test = {key: "test" for key in metrics if re.fullmatch(r"score/[^/]+", key)}
+    chosen = {key: "val" for key in metrics if key.startswith("best/") and key != "best/epoch"}
+    return test | chosen
+
+
+def _signature(saved: SavedModel) -> Any:
     import numpy as np
     from mlflow.models import ModelSignature
     from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
-    channels, height, width = meta["image_shape"]
     params = [
+        ParamSpec("mode", DataType.string, "draw"),
         ParamSpec("n", DataType.long, 16),
-        ParamSpec("sampler", DataType.string, meta["best_sampler"]),
+        ParamSpec("sampler", DataType.string, saved.meta["best_sampler"]),
         ParamSpec("seed", DataType.long, 0),
+        ParamSpec("format", DataType.string, "array"),
     ]
-    images = TensorSpec(np.dtype("uint8"), (-1, height, width, channels))
+    if saved.labels is not None:
+        params.append(ParamSpec("labels", DataType.long, [], (-1,)))
+    images = TensorSpec(np.dtype("uint8"), (-1, *outside(saved.meta["image_shape"])))
     return ModelSignature(outputs=Schema([images]), params=ParamSchema(params))
+
+
+def outside(image_shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of one image for users: (h, w, c), or (x, y, z) for a volume."""
+    first, *rest = image_shape
+    return (*rest, first) if first in (1, 3) else (first, *rest)
+
+
+def _example(saved: SavedModel) -> tuple[Any, dict[str, Any]]:
+    """Return a request for the registry's page: two of the model's own images, to be reconstructed as PNG files."""
+    images = to_uint8(saved.model.decode(saved.codes.mu[:2]).detach())
+    arrays = images.movedim(1, -1) if images.shape[1] in (1, 3) else images
+    return arrays.numpy(), {"mode": "reconstruct", "format": "png"}
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep MLflow's progress bars and its advice about models from the terminal."""
+    import logging
+
+    before = os.environ.get("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR")
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    level = logging.getLogger("mlflow").level
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.getLogger("mlflow").setLevel(level)
+        if before is None:
+            del os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"]
+        else:
+            os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = before

@@ -1,5 +1,6 @@
 """pyproject.toml, requirements.txt, conda.yaml and MLproject tell one story."""
 
+import ast
 import importlib.util
 import subprocess
 import tomllib
@@ -69,6 +70,16 @@ def test_entry_points_name_programs_that_exist_and_quote_nothing():
             assert f"{{{parameter}}}" in point["command"]
             assert about["type"] == "string"
             assert "default" in about
+
+
+def test_every_program_of_an_entry_point_helps():
+    """`python -m PROGRAM --help` is what the documentation promises for each entry point."""
+    project = yaml.safe_load((ROOT / "MLproject").read_text())
+    for name, point in project["entry_points"].items():
+        program = ROOT / (point["command"].split()[3].replace(".", "/") + ".py")
+        tree = ast.parse(program.read_text())
+        main = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main")
+        assert ast.get_docstring(main), name
 
 
 def test_ci_calls_the_two_commands():

@@ -33,7 +33,7 @@ def main() -> None:
     Image.open(latent_map).save(PICTURES / "latent_map.png", optimize=True)
     grids = {"real": real_digits()} | {name: samples(client, vae.info.run_id, name) for name in SAMPLERS}
     side_by_side(grids).save(PICTURES / "samples.png")
-    table = parent.data.tags["mlflow.note.content"].partition("\n\n")[0]
+    table = Path(client.download_artifacts(parent.info.run_id, "leaderboard.md")).read_text().partition("\n\n")[0]
     readme = ROOT / "README.md"
     marks = re.compile(r"(<!-- leaderboard -->\n).*?(<!-- /leaderboard -->)", re.DOTALL)
     readme.write_text(marks.sub(lambda m: f"{m[1]}{table}\n{m[2]}", readme.read_text()))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
+from geovae.tracking import without_password
 from tuning.plan import Configuration, Run, State
 from tuning.space import Options
 
@@ -202,7 +203,9 @@ def find_sweep(client: Any, sweep_id: str) -> Any:
     try:
         run = client.get_run(sweep_id)
     except MlflowException as error:
-        raise FileNotFoundError(f"no sweep {sweep_id!r} in the tracking store {client.tracking_uri}") from error
+        raise FileNotFoundError(
+            f"no sweep {sweep_id!r} in the tracking store {without_password(client.tracking_uri)}"
+        ) from error
     if run.data.tags.get("role") != "sweep":
         raise FileNotFoundError(f"run {sweep_id} is no sweep: give the id of a run with the tag role=sweep")
     return run

@@ -15,6 +15,8 @@ from mlflow_projects import (
     inspect,
     main,
     prepare,
+    promote,
+    report,
     sync,
     train,
 )
@@ -70,6 +72,11 @@ def end(monkeypatch, tmp_path, capsys):
         (augmentation, ["--preset=huge"], "error: unknown preset 'huge'; choose from small, full"),
         (augmentation, ["--root=x"], "error: no `x/oasis/OASIS.npz`: make it with `mlflow run . -e prepare"),
         (augmentation, ["--fold=3"], "error: unrecognized arguments: --fold=3"),
+        (promote, [], "error: give --candidate: a run id, the id of a parent run, or a version; or --rollback true"),
+        (promote, ["--candidate=1", "--min_seeds=few"], "error: `min_seeds` must be a number, got 'few'"),
+        (promote, ["--candidate=1", "--min_nearest=-1"], "error: `min_nearest` must be at least 0, got -1"),
+        (promote, ["--candidate=1", "--dry_run=maybe"], "error: `dry_run` must be true or false, got 'maybe'"),
+        (report, ["--limit=0"], "error: `limit` must be a whole number of at least 1, got '0'"),
         (import_checkpoint, [], "error: give --path, the best_model.pt of the published code"),
         (import_checkpoint, ["--path=no.pt"], "error: no published model at no.pt"),
         (sync, ["elsewhere"], "error: no tracking records below elsewhere: nothing to deliver"),
@@ -90,7 +97,9 @@ def test_a_bad_run_of_a_comparison_is_named(end, tmp_path):
     assert "error: run 'bad': `width` must be at least 1, got 0" in said.err
 
 
-@pytest.mark.parametrize("module", [main, train, generate, evaluate, sync, inspect, cohort, brains, augmentation])
+@pytest.mark.parametrize(
+    "module", [main, train, generate, evaluate, promote, report, sync, inspect, cohort, brains, augmentation]
+)
 def test_help_helps(end, module):
     code, said = end(module, "--help")
     assert code == 0

@@ -124,8 +124,10 @@ def test_the_end_says_who_won_by_how_much_and_how_to_look(compared, parent):
     assert f"{parent.data.tags['winner']} with the" in compared.stdout
     assert " wins: fd_pixels " in compared.stdout
     assert "make ui" in compared.stdout
-    assert "Registered as geovae version 1; it is the champion now" in compared.stdout
-    assert "| # | run | sampler | fd_pixels val |" in parent.data.tags["mlflow.note.content"]
+    assert "Registered as geovae version 1.\nversion 1 is the champion now: models:/geovae@champion" in compared.stdout
+    noise = ("Add type hints", "input example", "Downloading artifacts", "Created version", "AnyType")
+    assert not [word for word in noise if word in compared.stdout + compared.stderr]
+    assert "| # | run | sampler | fd_pixels val |" in parent.data.tags["mlflow.note.content"].replace("&ensp;", "")
 
 
 def test_a_child_holds_what_the_ui_shows(project, children):
@@ -232,10 +234,44 @@ def test_a_run_is_repeated_from_its_configuration_alone(project, children, tmp_p
         assert again.data.metrics[key] == pytest.approx(run.data.metrics[key], rel=1e-6), key
 
 
+def test_report_is_one_page_with_the_pictures_of_both_models(project, children, parent):
+    from base64 import b64encode
+
+    search = f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
+    done = project.run("report", f"search={search}", "output=out dir/r.html")
+    assert done.returncode == 0, done.stderr
+    page = (project.folder / "out dir" / "r.html").read_text()
+    for run in children.values():
+        assert run.info.run_id in page
+        for path in list_files(project.client, run.info.run_id):
+            if path == "figures/latent_map.png" or re.match("images/samples.*\\d.png", path):
+                data = Path(project.client.download_artifacts(run.info.run_id, path)).read_bytes()
+                assert b64encode(data).decode() in page, path
+    assert page.count("<polyline") == 4 + 4  # losses of both, and the two parts of the vae's, for both halves
+    made = next(r for r in project.runs() if r.data.tags.get("role") == "report")
+    assert [item.path for item in project.client.list_artifacts(made.info.run_id)] == ["report.html"]
+    assert "no experiment 'elsewhere'; there are" in project.module("report", "--experiment=elsewhere").stderr
+    bad = project.module("report", "--experiment=t", "--search=loss is low")
+    assert bad.returncode == 2
+    assert "error: the search 'loss is low' is not valid: " in bad.stderr
+
+
+def test_promote_is_refused_or_done_and_rolled_back_through_mlflow_run(project, children):
+    worse = max(children.values(), key=lambda run: run.data.metrics["best/fd_pixels"])
+    refused = project.run("promote", f"candidate={worse.info.run_id}")
+    assert refused.returncode != 0
+    assert "version 1 stays champion:" in refused.stdout
+    assert "against the champion's fd_pixels" in refused.stdout
+    nothing = project.module("promote", "--rollback", "true")
+    assert nothing.returncode == 2
+    assert "error: geovae has no previous champion to go back to" in nothing.stderr
+    assert str(project.client.get_model_version_by_alias("geovae", "champion").version) == "1"
+
+
 def test_a_second_comparison_adds_a_version_and_keeps_a_better_champion(project, compared):
     done = project.run("main", "comparison=tiny.yaml", "training.learning_rate=1e-9", *SMALL)
     assert done.returncode == 0, done.stderr
-    assert "Registered as geovae version 2; version 1 stays champion" in done.stdout
+    assert "Registered as geovae version 2.\nversion 1 stays champion:" in done.stdout
     assert str(project.client.get_model_version_by_alias("geovae", "champion").version) == "1"
 
 
@@ -283,10 +319,37 @@ def test_a_bad_value_fails_the_run_that_mlflow_made(project, compared):
     assert not [key for key in run.data.params if key.startswith("cfg.")]
 
 
-def test_values_with_spaces_quotes_and_dollars_arrive_unharmed(project, compared):
-    value = "a b'c\"d$HOME;`x`"
+def test_values_with_spaces_quotes_dollars_and_newlines_arrive_unharmed(project, compared):
+    value = "a b'c\"d$HOME;`x`\n$(touch harmed)\\"
     done = project.run("train", f"resume={value}")
     assert f"nothing to resume at {value!r}" in done.stderr + done.stdout
+
+
+def test_a_bare_clone_runs_from_its_git_url_into_an_existing_run(project, tmp_path):
+    """`file://` and a path that exists would be taken for a folder: without `.git` at the end, git finds it alone."""
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main"]
+    source = tmp_path / "source"
+    ignored = shutil.ignore_patterns("runs", "ml*", "out dir", "some pictures", "__pycache__")
+    shutil.copytree(
+        project.folder, source, ignore=lambda d, names: ignored(d, names) - {"mlflow_projects", "MLproject"}
+    )
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
+        subprocess.run([*git, *command], cwd=source, check=True)
+    subprocess.run([*git, "clone", "-q", "--bare", str(source), str(tmp_path / "geovae.git")], check=True)
+    experiment = project.client.create_experiment("by hand")
+    run_id = project.client.create_run(experiment).info.run_id
+    output = tmp_path / "drawn here"
+    command = project.command("generate", "n=2", "sampler=prior", f"output={output}")
+    command[4] = f"file://{tmp_path}/geovae"
+    command[command.index("--experiment-name") + 1] = "by hand"
+    done = subprocess.run(
+        [*command, "--run-id", run_id], cwd=tmp_path, env=project.environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(list(output.iterdir())) == 2
+    run = project.client.get_run(run_id)
+    assert (run.info.status, run.data.tags["sampler"]) == ("FINISHED", "prior")
+    assert len(project.client.search_runs([experiment])) == 1
 
 
 def test_sigterm_ends_a_run_as_killed_by_143_and_it_resumes(project, compared):

@@ -1,0 +1,83 @@
+"""The card of a registered version: what the registry's page tells whoever thinks of using the model."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from geovae.names import SCORES
+from mlflow_projects.evidence import Evidence
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+DIAGNOSTICS = ("acceptance", "divergences", "nested_r_hat", "ess_bulk", "samples_above_floor", "nearest_code_ratio")
+
+
+def card(meta: Mapping[str, Any], run: "Run", evidence: Evidence) -> str:
+    """Return the card as Markdown, from a model file's header, its run and its evidence."""
+    data, metrics = meta["data"]["name"], run.data.metrics
+    parts = [
+        f"### {meta['model']} on {data}, drawn with the {evidence.sampler} sampler",
+        f"Images of {' x '.join(map(str, [n for n in meta['image_shape'] if n > 1]))}. Trained on `{data}` "
+        f"({run.data.params.get('n_train', '?')} images, "
+        f"digest `{evidence.digest[:12]}`), chosen on validation images: {evidence}.",
+        _scores(metrics, evidence),
+        _memorisation(metrics),
+        _diagnostics(metrics, run.data.tags, evidence.sampler),
+        _use(evidence.sampler),
+        _intent(data),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _scores(metrics: Mapping[str, float], evidence: Evidence) -> str:
+    """Return the test scores beside what real images give."""
+    names = [evidence.headline, *(key for key in SCORES if f"score/{key}" in metrics and not key.startswith("n"))]
+    rows = []
+    for key in dict.fromkeys(names):
+        values = [
+            metrics.get(f"score/{prefix}{key}{suffix}") for prefix, suffix in (("", ""), ("", "_sd"), ("real_", ""))
+        ]
+        cells = ["" if value is None else f"{value:.4g}" for value in values]
+        better = next((row.better for stem, row in SCORES.items() if stem.split("<")[0] == key or stem == key), "lower")
+        if values[0] is not None:
+            rows.append(f"| {key} | {' | '.join(cells)} | {better} |")
+    if not rows:
+        return ""
+    n = metrics.get("score/n", float("nan"))
+    head = f"**Scores** on test images, {n:.0f} samples, features of `{evidence.extractor}`:"
+    note = "" if evidence.headline == "fid" else "\n\nThis is not FID: the features are not Inception's."
+    table = "| score | value | spread | real against real | better |\n|---|---|---|---|---|\n"
+    return f"{head}\n\n{table}" + "\n".join(rows) + note
+
+
+def _memorisation(metrics: Mapping[str, float]) -> str:
+    ratio = metrics.get("score/nn_pixels_ratio")
+    if ratio is None:
+        return ""
+    return (
+        f"**Memorisation**: the median sample lies {ratio:.2f} times as far from its nearest training image as a "
+        "held-out image does (1 is as new as real data, 0 a copy)."
+    )
+
+
+def _diagnostics(metrics: Mapping[str, float], tags: Mapping[str, str], sampler: str) -> str:
+    own = {key: metrics.get(f"sampler/{sampler}/{key}") for key in DIAGNOSTICS}
+    said = ", ".join(f"{key} {value:.3g}" for key, value in own.items() if value is not None)
+    warning = tags.get(f"warning.{sampler}")
+    return f"**Sampler**: {said}." + (f" It warns: {warning}" if warning else "") if said else ""
+
+
+def _use(sampler: str) -> str:
+    return (
+        "**Use**: `predict(None, params={...})`. `mode` draw: `n` images with `sampler` "
+        f"(default {sampler}) and `seed`, of the classes `labels` where the data have them. With an input: encode, "
+        "reconstruct (images as numbers 0 to 255 or base64 PNG), decode (latents), interpolate (two of either, `n` "
+        "steps). `format` array or png. The same seed gives the same images."
+    )
+
+
+def _intent(data: str) -> str:
+    return (
+        f"**Intended for** research on generative models of images like those of `{data}`. Samples are not real data: "
+        "do not draw medical or other conclusions about people from them."
+    )

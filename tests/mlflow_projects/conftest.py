@@ -1,0 +1,91 @@
+"""Runs as the thread leaves them in a real store, made without training: a model file, its scores under their names."""
+
+import pytest
+import torch
+
+from geovae import checkpoint
+from geovae.codes import encode_images
+from geovae.models import build_model
+
+mlflow = pytest.importorskip("mlflow")
+
+SHAPE = (1, 8, 8)
+OPTIONS = {"network": "mlp", "width": 8, "latent_dim": 2}
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory):
+    """A model file of a small VAE with 60 codes of three classes."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(60, *SHAPE, generator=generator)
+    model = build_model("vae", SHAPE, seed=0, **OPTIONS).eval()
+    return checkpoint.save_model(
+        tmp_path_factory.mktemp("model") / "model.safetensors",
+        model,
+        encode_images(model, images),
+        name="vae",
+        options=OPTIONS,
+        labels=torch.arange(60) % 3,
+        image_shape=SHAPE,
+        data={"name": "digits"},
+        digest="d" * 32,
+        sampler={"riemannian": {"n_centroids": 30, "n_transitions": 3}},
+        best_sampler="mixture",
+        headline="fd_pixels",
+        scores={},
+        seed=0,
+    )
+
+
+class Store:
+    """A real SQLite store with one experiment."""
+
+    def __init__(self, folder, model_file):
+        self.uri = f"sqlite:///{folder / 'mlflow.db'}"
+        self.client = mlflow.MlflowClient(self.uri)
+        self.experiment = self.client.create_experiment("geovae", artifact_location=str(folder / "artifacts"))
+        self.model_file = model_file
+
+    def run(self, score, *, seed=0, config="c", parent=None, digest="d" * 32, n=500, name="vae", **more):
+        """Make a finished run with a headline score on validation images; return its id."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        tags = {
+            "model": "vae",
+            "seed": str(seed),
+            "config_over_seeds": config,
+            "best_sampler": "mixture",
+            "headline": "fd_pixels",
+        }
+        tags |= {"mlflow.parentRunId": parent} if parent else {}
+        run_id = self.client.create_run(self.experiment, tags=tags | more.pop("tags", {}), run_name=name).info.run_id
+        numbers = {"best/fd_pixels": score, "best/val_loss": 1.0, "val_score/mixture/fd_pixels": score}
+        numbers |= {"val_score/mixture/n": n, "score/fd_pixels": score, "score/n": n, "score/nn_pixels_ratio": 1.1}
+        for key, value in (numbers | more).items():
+            self.client.log_metric(run_id, key, value)
+        for part in ("train", "val", "test"):
+            data = Dataset(name=f"digits-{part}", digest=digest, source_type="local", source="{}")
+            self.client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", part)])])
+        self.client.log_artifact(run_id, str(self.model_file), "model")
+        self.client.set_terminated(run_id)
+        return run_id
+
+
+@pytest.fixture(scope="session")
+def database(tmp_path_factory):
+    """An empty store whose tables exist: making them takes seconds, copying them does not."""
+    folder = tmp_path_factory.mktemp("empty")
+    mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_experiments()
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def store(database, model_file, tmp_path, monkeypatch):
+    """A fresh store, which MLflow's own functions use too."""
+    (tmp_path / "mlflow.db").write_bytes(database.read_bytes())
+    made = Store(tmp_path, model_file)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", made.uri)
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(made.uri)
+    yield made
+    mlflow.set_tracking_uri(before)

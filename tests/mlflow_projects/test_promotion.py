@@ -1,0 +1,203 @@
+"""Who becomes champion: the rules on exact numbers, and the aliases of a real registry."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlflow_projects import promotion
+from mlflow_projects.evidence import Evidence, Rules
+from mlflow_projects.promotion import champion_of, find, promote, roll_back
+from mlflow_projects.registry import NAME
+
+ROOT = Path(__file__).parents[2]
+
+
+def evidence(*scores, **changes):
+    options = {"headline": "fid", "n": "500", "digest": "d", "sampler": "prior", "model": "vae"} | changes
+    return Evidence(scores={str(i): score for i, score in enumerate(scores)}, **options)
+
+
+def test_the_first_needs_no_improvement():
+    assert Rules().refusals(evidence(9.0), None) == []
+
+
+@pytest.mark.parametrize(
+    ("rules", "candidate", "champion", "reason"),
+    [
+        (Rules(), evidence(5.0), evidence(5.0), "fid 5 against the champion's fid 5"),
+        (Rules(), evidence(5.1), evidence(5.0), "fid 5.1 against the champion's fid 5"),
+        (Rules(min_improvement=0.1), evidence(9.1), evidence(10.0), "an improvement of more than 1 is needed"),
+        (Rules(), evidence(4.0, 6.0), evidence(5.1, 5.1), "fid 5 ± 1 over 2 seeds against the champion's fid 5.1"),
+        (Rules(min_seeds=3), evidence(1.0, 1.0), evidence(9.0), "it was run with 2 seeds, at least 3 are needed"),
+        (
+            Rules(),
+            evidence(1.0),
+            evidence(9.0, n="400"),
+            "its scores do not compare: n is 500 against the champion's 400",
+        ),
+        (Rules(), evidence(1.0), evidence(9.0, digest="e"), "digest is d against the champion's e"),
+        (
+            Rules(),
+            evidence(1.0),
+            evidence(9.0, headline="fd_pixels"),
+            "headline is fid against the champion's fd_pixels",
+        ),
+        (Rules(), evidence(1.0, problems=["seed 0: copies"]), None, "seed 0: copies"),
+    ],
+)
+def test_it_is_refused_with_the_reason(rules, candidate, champion, reason):
+    (found,) = rules.refusals(candidate, champion)
+    assert reason in found
+
+
+@pytest.mark.parametrize(
+    ("rules", "candidate", "champion"),
+    [
+        (Rules(), evidence(4.9), evidence(5.0)),
+        (Rules(min_improvement=0.1), evidence(8.9), evidence(10.0)),
+        (Rules(), evidence(4.9, 5.1), evidence(5.9, 6.1)),
+        (Rules(min_seeds=2), evidence(4.0, 4.0), evidence(5.0)),
+    ],
+)
+def test_it_is_taken(rules, candidate, champion):
+    assert rules.refusals(candidate, champion) == []
+
+
+def test_evidence_survives_the_tags_of_a_version():
+    one = evidence(1.25, 2.5)
+    assert Evidence.from_tags(one.tags()) == one
+    assert one.extractor == "inception"
+    assert evidence(1.0, headline="fd_pixels").extractor == "pixels"
+    assert Evidence.from_tags({"headline": "fid"}) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"sampler/mixture/divergences": 6.0}, "6 of 500 chains diverged, at most 1.0% may"),
+        ({"sampler/mixture/acceptance": 0.05}, "the sampler accepts 5.0%, it must be at least 10%"),
+        ({"score/nn_pixels_ratio": 0.2}, "its samples lie too near to training images: nn_pixels_ratio 0.20"),
+        ({"tags": {"warning.mixture": "it stands still"}}, "its sampler warns: it stands still"),
+    ],
+)
+def test_a_guard_rail_holds_back_even_the_first(store, change, reason):
+    run = store.run(1.0, **change)
+    verdict = promote(store.client, find(store.client, NAME, run, Rules()), Rules())
+    assert verdict.moved is False
+    assert any(reason in why for why in verdict.reasons)
+    assert champion_of(store.client, NAME) is None
+
+
+def promoted(store, what, **options):
+    rules = options.pop("rules", Rules())
+    return promote(store.client, find(store.client, NAME, what, rules), rules, **options)
+
+
+def test_the_better_replaces_the_worse_and_one_command_goes_back(store):
+    first = promoted(store, store.run(5.0, config="a"))
+    assert first.moved
+    assert promoted(store, store.run(6.0, config="b")).reasons == ["fd_pixels 6 against the champion's fd_pixels 5"]
+    second = promoted(store, f"runs:/{store.run(4.0, config='c')}", why="it looks better")
+    assert second.moved
+    champion, previous = champion_of(store.client, NAME), champion_of(store.client, NAME, "previous")
+    assert (champion.version, previous.version) == (second.candidate.version.version, first.candidate.version.version)
+    assert champion.tags["promoted.why"] == "it looks better"
+    assert champion.tags["promoted.replaced"] == str(previous.version)
+    assert "@" in champion.tags["promoted.by"]
+    assert previous.tags["demoted.replaced_by"] == str(champion.version)
+    assert roll_back(store.client, why="it was not") == (str(previous.version), str(champion.version))
+    assert champion_of(store.client, NAME).version == previous.version
+    assert champion_of(store.client, NAME).tags["promoted.why"] == "it was not"
+    roll_back(store.client)
+    assert champion_of(store.client, NAME).version == champion.version
+    assert not [m for m in store.client.search_registered_models() if m.name != NAME], "the lock is still there"
+
+
+def test_seeds_count_and_of_a_parent_the_best_configuration_is_taken(store):
+    parent = store.client.create_run(store.experiment).info.run_id
+    for seed, (good, lucky) in enumerate([(4.0, 3.0), (4.2, 9.0)]):
+        store.run(good, seed=seed, config="good", parent=parent)
+        store.run(lucky, seed=seed, config="lucky", parent=parent)
+    candidate = find(store.client, NAME, parent, Rules())
+    assert candidate.evidence.scores == {"0": 4.0, "1": 4.2}
+    assert candidate.run.data.metrics["best/fd_pixels"] == 4.0
+
+
+def test_a_dry_run_changes_nothing(store):
+    run = store.run(5.0)
+    verdict = promoted(store, run, dry_run=True)
+    assert (verdict.reasons, verdict.moved) == ([], False)
+    assert promotion.sentences(verdict) == ["would become champion: fd_pixels 5"]
+    assert store.client.search_registered_models() == []
+
+
+def test_scores_that_were_measured_otherwise_are_refused(store):
+    promoted(store, store.run(5.0, config="a"))
+    (reason,) = promoted(store, store.run(1.0, config="b", n=100)).reasons
+    assert reason == "its scores do not compare: n is 100 against the champion's 500"
+    (reason,) = promoted(store, store.run(1.0, config="c", digest="e" * 32)).reasons
+    assert "digest is eeee" in reason
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"),
+    [
+        ("nothing", "no candidate 'nothing': give a run id, the id of a parent run, or a version of geovae such as 3"),
+        ("0" * 32, "no candidate '0{32}': .*not found"),
+        ("7", "no candidate '7': "),
+    ],
+)
+def test_a_candidate_that_is_none_is_named(store, what, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        find(store.client, NAME, what, Rules())
+
+
+def test_a_run_without_scores_is_no_candidate(store):
+    run = store.client.create_run(store.experiment).info.run_id
+    with pytest.raises(ValueError, match="is RUNNING, not FINISHED: only a whole run can be promoted"):
+        find(store.client, NAME, run, Rules())
+    store.client.set_terminated(run)
+    with pytest.raises(ValueError, match="has no score to judge it by: it needs the tags best_sampler"):
+        find(store.client, NAME, run, Rules())
+
+
+def test_nothing_to_go_back_to_and_a_lock_that_is_held_are_said(store):
+    with pytest.raises(ValueError, match="geovae has no previous champion to go back to"):
+        roll_back(store.client)
+    with promotion.only_one(store.client, NAME):  # noqa: SIM117
+        with pytest.raises(TimeoutError, match="another promotion of geovae is under way.*--unlock true"):
+            roll_back(store.client, patience=0.3)
+    with pytest.raises(ValueError, match="no promotion of geovae is under way"):
+        promotion.unlock(store.client)
+
+
+@pytest.mark.slow
+def test_of_two_that_promote_at_once_the_second_sees_the_first(store):
+    """Both beat the champion; whichever comes first, in the end the better one has the alias."""
+    promoted(store, store.run(9.0, config="a"))
+    runs = [store.run(5.0, config="b"), store.run(4.0, config="c")]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "mlflow_projects.promote", "--candidate", run],
+            cwd=ROOT,
+            env=os.environ | {"MLFLOW_TRACKING_URI": store.uri},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for run in runs
+    ]
+    ended = [(*process.communicate(timeout=200), process.returncode) for process in processes]
+    champion = champion_of(store.client, NAME)
+    assert champion.run_id == runs[1], ended
+    assert ended[1][2] == 0, ended
+    previous = champion_of(store.client, NAME, "previous")
+    if ended[0][2] == 0:  # the worse came first and was replaced
+        assert previous.run_id == runs[0]
+    else:
+        assert ended[0][2] == 3, ended
+        assert "fd_pixels 5 against the champion's fd_pixels 4" in ended[0][0]
+    assert [m.name for m in store.client.search_registered_models()] == [NAME]

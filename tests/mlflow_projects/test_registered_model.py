@@ -1,0 +1,234 @@
+"""The registered model: every mode in process, loaded from a registry elsewhere, and served over HTTP under load."""
+
+import base64
+import io
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.serving import REQUESTS, load, post, served
+from mlflow_projects.evidence import Rules, gather
+from mlflow_projects.registered_model import BadRequest, GenerativeModel
+from mlflow_projects.registry import fetch_model, register
+
+
+@pytest.fixture(scope="module")
+def model(model_file):
+    made = GenerativeModel()
+    made.load_context(SimpleNamespace(artifacts={"model": str(model_file)}))
+    return made
+
+
+@pytest.fixture
+def ask(model):
+    return lambda given=None, **params: model.predict(None, given, params)
+
+
+def pngs(images):
+    """Encode images (n, h, w) in base64, as a client would."""
+    texts = []
+    for image in images:
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "PNG")
+        texts.append(base64.b64encode(file.getvalue()).decode())
+    return texts
+
+
+def pixels(texts):
+    return np.stack([np.asarray(Image.open(io.BytesIO(base64.b64decode(text)))) for text in texts])
+
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 1)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("sampler", ["", "prior", "mixture", "riemannian"])
+def test_the_same_seed_draws_the_same(ask, sampler):
+    one = ask(n=5, sampler=sampler, seed=3)
+    assert one.shape == (5, 8, 8, 1)
+    assert one.dtype == np.uint8
+    assert np.array_equal(one, ask(n=5, sampler=sampler, seed=3))
+    assert not np.array_equal(one, ask(n=5, sampler=sampler, seed=4))
+
+
+def test_png_files_hold_what_the_array_holds(ask):
+    assert np.array_equal(pixels(ask(n=4, seed=1, format="png")), ask(n=4, seed=1)[..., 0])
+
+
+def test_reconstruct_is_decode_after_encode_for_arrays_and_files(ask):
+    latents = ask(IMAGES, mode="encode")
+    assert latents.shape == (3, 2)
+    assert np.array_equal(ask(latents, mode="decode"), ask(IMAGES, mode="reconstruct"))
+    assert np.array_equal(ask(pngs(IMAGES[..., 0]), mode="encode"), latents)
+    assert np.array_equal(ask(IMAGES[..., 0].tolist(), mode="encode"), latents)
+
+
+def test_interpolations_end_where_they_should(ask):
+    latents = ask(IMAGES[:2], mode="encode")
+    for ends in (IMAGES[:2], latents):
+        curve = ask(ends, mode="interpolate", n=6)
+        assert curve.shape == (6, 8, 8, 1)
+        assert np.abs(curve[[0, -1]].astype(int) - ask(latents, mode="decode").astype(int)).max() <= 1
+
+
+def test_labels_draw_around_the_codes_of_their_class(ask, model):
+    """The mixture of a class is the mixture that is fitted on that class's codes alone."""
+    import torch
+
+    from geovae.codes import Codes
+    from geovae.images import to_uint8
+    from geovae.samplers import SAMPLERS
+
+    rows = model.saved.labels == 2
+    codes = Codes(model.saved.codes.mu[rows], model.saved.codes.log_var[rows])
+    z = SAMPLERS["mixture"]().fit(codes).sample(4, torch.Generator().manual_seed(0))
+    expected = to_uint8(model.saved.model.decode(z).detach()).permute(0, 2, 3, 1).numpy()
+    assert np.array_equal(ask(n=4, sampler="mixture", labels=[2]), expected)
+    assert ask(n=4, sampler="riemannian", labels=[0, 1]).shape == (4, 8, 8, 1)
+
+
+def test_what_is_kept_in_memory_is_bounded(ask, model):
+    for seed in range(40):
+        ask(n=1, sampler="mixture", labels=[seed % 3], seed=seed)
+        ask(n=1, sampler=("prior", "mixture", "riemannian")[seed % 3], seed=seed)
+    assert len(model.fitted) <= 16
+
+
+@pytest.mark.parametrize(
+    ("given", "params", "sentence"),
+    [
+        (None, {"n": 0}, "`n` must lie between 1 and 10000, got 0"),
+        (None, {"n": 10**9}, "`n` must lie between 1 and 10000, got 1000000000"),
+        (None, {"seed": -1}, "`seed` must be at least 0, got -1"),
+        (None, {"mode": "paint"}, "unknown mode 'paint'; choose from draw, encode, decode, reconstruct, interpolate"),
+        (None, {"format": "gif"}, "unknown format 'gif'; choose from array, png"),
+        (None, {"sampler": "gibbs"}, "unknown sampler 'gibbs'; choose from prior, mixture, riemannian"),
+        (None, {"labels": [7], "sampler": "mixture"}, "no training image has the label 7; choose from 0, 1, 2"),
+        (
+            None,
+            {"labels": [1], "sampler": "prior"},
+            "the prior sampler knows no labels; choose from mixture, riemannian",
+        ),
+        (None, {"mode": "encode"}, r"this mode needs an input: images of shape \(n, 8, 8, 1\)"),
+        ([], {"mode": "decode"}, r"this mode needs an input: latents of shape \(n, 2\)"),
+        (np.zeros((2, 9, 9, 1)), {"mode": "encode"}, r"got an array of shape \(2, 9, 9, 1\)"),
+        (np.full((1, 8, 8, 1), 0.5), {"mode": "encode"}, "whole numbers 0 to 255.*got values between 0.5 and 0.5"),
+        ([["a"]], {"mode": "decode"}, r"expected latents of shape \(n, 2\), got something that is not an array"),
+        (np.zeros((2, 3)), {"mode": "decode"}, r"expected latents of shape \(n, 2\), got \(2, 3\)"),
+        (np.full((2, 2), np.nan), {"mode": "decode"}, "latents must be finite numbers"),
+        (np.zeros((3, 2)), {"mode": "interpolate"}, "`interpolate` takes two images or two latents, got 3"),
+        (np.zeros((2, 2)), {"mode": "interpolate", "n": 1}, "`n` must be at least 2 to interpolate, got 1"),
+        (["!!"], {"mode": "encode"}, "an image of the request is not a PNG file in base64"),
+        (pngs(np.zeros((1, 9, 9), np.uint8)), {"mode": "encode"}, "expected images of 8 x 8 pixels, got 9 x 9"),
+        (np.zeros((10_001, 2)), {"mode": "decode"}, "a request may hold between 1 and 10000 inputs, got 10001"),
+    ],
+)
+def test_a_bad_request_is_one_sentence(ask, given, params, sentence):
+    with pytest.raises(BadRequest, match=sentence):
+        ask(given, **params)
+
+
+def test_mlflow_cannot_put_the_request_before_the_sentence():
+    error = BadRequest("short")
+    error.message = f"Failed to predict data '{'x' * 10_000}'"
+    assert error.message == "short"
+    assert error.get_http_status_code() == 400
+
+
+@pytest.fixture
+def registered(store, capfd):
+    run = store.client.get_run(store.run(5.0, **{"score/fd_pixels_sd": 0.1, "score/real_fd_pixels": 1.0}))
+    version = register(run.info.run_id, gather(store.client, run, Rules()))
+    said = capfd.readouterr()
+    assert (said.out, said.err) == ("", ""), "registering makes noise"
+    return store, run, version
+
+
+def test_a_version_says_what_it_is_and_is_linked_to_scores_and_data(registered):
+    store, run, version = registered
+    text = version.description.replace("&ensp;", "")
+    for part in (
+        "### vae on digits, drawn with the mixture sampler",
+        "| fd_pixels | 5 | 0.1 | 1 | lower |",
+        "500 samples, features of `pixels`",
+        "This is not FID",
+        "1.10 times as far from its nearest training image",
+        "**Use**",
+        "**Intended for**",
+    ):
+        assert part in text
+    assert version.tags["score"] == "5"
+    (logged,) = store.client.search_logged_models([store.experiment])
+    assert json.loads(logged.tags["mlflow.modelVersions"]) == [{"name": "geovae", "version": 1}]
+    found = {m.key: (m.value, m.dataset_name) for m in logged.metrics}
+    assert found["score/fd_pixels"] == (5.0, "digits-test")
+    assert found["best/fd_pixels"] == (5.0, "digits-val")
+    after = store.client.get_run(run.info.run_id)
+    assert (after.info.status, after.info.end_time) == (run.info.status, run.info.end_time)
+    assert after.data.metrics == run.data.metrics
+
+
+def test_it_is_stored_without_pickle_with_exact_requirements_and_an_example(registered):
+    version = registered[2]
+    folder = fetch_model(f"models:/geovae/{version.version}").parents[1]
+    assert not [p for p in folder.rglob("*") if p.suffix in {".pkl", ".pickle", ".pt", ".joblib", ".pyc"}]
+    lines = (folder / "requirements.txt").read_text().split()
+    assert lines
+    assert all("==" in line for line in lines)
+    request = json.loads((folder / "serving_input_example.json").read_text())
+    assert request["params"] == {"mode": "reconstruct", "format": "png"}
+    assert np.shape(request["inputs"]) == (2, 8, 8, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_it_answers_over_http_under_load_and_refuses_in_one_sentence(registered, tmp_path):
+    """Four clients at once: no failure, no growth; every bad request is a 400 with our sentence alone."""
+    store, _, version = registered
+    with served(f"models:/geovae/{version.version}", store.uri) as (address, process):
+        assert_answers(address)
+        assert_refusals(address)
+        load(address, process, REQUESTS, clients=4, seconds=3)
+        found = load(address, process, REQUESTS, clients=4, seconds=10)
+    assert found.errors == []
+    assert len(found.seconds) > 20
+    assert found.megabytes[-1] < 1.05 * found.megabytes[0] + 20
+
+
+def assert_answers(address):
+    ask = lambda inputs=None, **params: post(address, {"inputs": inputs or [], "params": params})  # noqa: E731
+    status, drawn = ask(n=3, seed=1, labels=[1], sampler="mixture")
+    assert status == 200
+    assert np.shape(drawn["predictions"]) == (3, 8, 8, 1)
+    assert ask(n=3, seed=1, labels=[1], sampler="mixture")[1] == drawn
+    files = ask(n=3, seed=1, labels=[1], sampler="mixture", format="png")[1]["predictions"]
+    assert np.array_equal(pixels(files), np.array(drawn["predictions"])[..., 0])
+    for images in (IMAGES.tolist(), pngs(IMAGES[..., 0])):
+        status, latents = ask(images, mode="encode")
+        assert np.shape(latents["predictions"]) == (3, 2)
+        assert np.shape(ask(latents["predictions"], mode="decode")[1]["predictions"]) == (3, 8, 8, 1)
+    assert np.shape(ask(IMAGES[:2].tolist(), mode="interpolate", n=5)[1]["predictions"]) == (5, 8, 8, 1)
+
+
+def assert_refusals(address):
+    for inputs, params, sentence in (
+        ([], {"n": 0}, "`n` must lie between 1 and 10000, got 0"),
+        ([], {"sampler": "gibbs"}, "unknown sampler 'gibbs'; choose from prior, mixture, riemannian, vamp, rhvae"),
+        ([[1.0, 2.0, 3.0]], {"mode": "decode"}, "expected latents of shape (n, 2), got (1, 3)"),
+        (["x"], {"mode": "encode"}, "an image of the request is not a PNG file in base64"),
+    ):
+        status, answer = post(address, {"inputs": inputs, "params": params})
+        assert (status, answer["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+        assert answer["message"].startswith(sentence)
+        assert "stack_trace" not in answer
+    for body, part in (
+        (b"{", "valid JSON"),
+        ({"inputs": [], "params": {"n": "many"}}, "for value `many`"),
+        ({"n": 3}, "inputs"),
+        ({"inputs": [[1.0], [2.0, 3.0]], "params": {"mode": "decode"}}, "input"),
+    ):
+        status, answer = post(address, body)
+        assert status == 400, answer
+        assert part in answer["message"], answer
