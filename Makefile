@@ -11,7 +11,7 @@ BRAINS := data_folders/synthetic
 OASIS  := mlflow run . --env-manager local --experiment-name geovae-oasis
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-oasis demo-volumes demo-augmentation ui test test-slow lint format requirements names screenshots pictures clean
+.PHONY: help setup demo demo-oasis demo-volumes demo-augmentation ui test test-slow lint format requirements names docs screenshots pictures clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*##/:/' | awk -F': ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -68,6 +68,10 @@ screenshots: setup ## photograph the UI on the runs of this folder, into screens
 
 names: setup ## remake docs/names.md from geovae/names.py
 	PYTHONPATH=. python tools/names.py
+
+docs: setup ## build the documentation and the API reference into site/
+	python -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt
+	PYTHONPATH=. python tools/docs.py
 
 pictures: setup ## remake the README's pictures from the latest demo
 	PYTHONPATH=. python tools/pictures.py

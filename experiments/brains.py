@@ -26,7 +26,7 @@ from geovae.geometry.curves import resample
 from geovae.images import as_pictures
 from geovae.mri import Volume, array_to_volume, edge_letters, picture_to_volume, write_nifti
 from geovae.mri.restore import Space
-from geovae.samplers import SAMPLERS
+from geovae.samplers import SAMPLERS, RiemannianSampler
 from geovae.tracking import Tracker
 
 BRAINS = ("oasis", "oasis_volumes")
@@ -131,7 +131,7 @@ def show_brains(
         mri_samples.latent_map_of_cohort(mu.numpy(), ages=cohort.age.tolist(), cdr=cohort.cdr.tolist()),
     )
     if saved.codes.log_var is not None:
-        metric = SAMPLERS["riemannian"](**saved.meta["sampler"].get("riemannian", {})).fit(saved.codes).metric
+        metric = RiemannianSampler(**saved.meta["sampler"].get("riemannian", {})).fit(saved.codes).metric
         _track_geodesic(tracker, saved, cohort, rows, metric, output)
     return _write(cohort, rows, images, output, tracker)
 

@@ -5,6 +5,7 @@ There are no configuration classes: the options of `model` are the keyword argum
 """
 
 import difflib
+import functools
 import hashlib
 import inspect
 import json
@@ -44,7 +45,8 @@ def resolve(flags: Sequence[str] = (), *, prog: str = "geovae") -> Config:
     file = given.pop("config", None) or _default_file(given)
     from_file = flatten(read_yaml(Path(file)))
     options = from_file | given
-    parser = _parser(_choice("data", options, DATASETS), _choice("model", options, MODELS), prog)
+    known = (*DATASETS, *MODELS, *SAMPLERS)
+    parser = _parser(_choice("data", options, DATASETS), _choice("model", options, MODELS), prog, known)
     if wants_help:
         parser.print_help()
         raise SystemExit(0)
@@ -147,8 +149,9 @@ def _choice(group: str, options: Config, registry: Mapping[str, Any]) -> str:
     return str(name)
 
 
-def _parser(data: str, model: str, prog: str) -> Any:
-    """Return a parser with every option of a run on this data set with this model."""
+@functools.cache
+def _parser(data: str, model: str, prog: str, known: tuple[str, ...]) -> Any:
+    """Return a parser with every option of a run on this data set with this model; `known` are all registered names."""
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(

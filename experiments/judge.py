@@ -62,7 +62,7 @@ class Judge:
     scores: Sequence[str]
     seed: int
 
-    def __call__(self, saved: SavedModel, splits: Splits, output: Path, tracker: Tracker) -> Result:
+    def __call__(self, saved: SavedModel, splits: Splits, output: Path, tracker: Tracker, keep: bool = True) -> Result:
         """Draw, score, tell the tracker, and write the model file with what was found into `output`.
 
         Args:
@@ -70,6 +70,7 @@ class Judge:
             splits: the data that it was trained on.
             output: folder for the model file and the cached features.
             tracker: where to report.
+            keep: whether to write a model file.
         """
         splits = _pictures(splits)
         latents = self._draw(saved.codes, tracker)
@@ -85,7 +86,9 @@ class Judge:
                     found[kind][name] = self._score(scores, images, part, splits, cache, device)
                     tracker.metrics({f"{kind}/{name}/{key}": value for key, value in found[kind][name].items()})
         result = Result(tracker.run_id, output / MODEL, headline(self.extractor), found["val_score"], found["score"])
-        self._keep(result, saved, tracker)
+        _track_best(result, tracker)
+        if keep:
+            self._keep(result, saved, tracker)
         return result
 
     def _draw(self, codes: Codes, tracker: Tracker) -> dict[str, Tensor]:
@@ -129,7 +132,7 @@ class Judge:
         return report.values
 
     def _keep(self, result: Result, saved: SavedModel, tracker: Tracker) -> None:
-        """Write the model file with its scores, and tell the tracker which sampler is best."""
+        """Write the model file with its scores."""
         meta = saved.meta | {
             "sampler": self.options,
             "best_sampler": result.best_sampler,
@@ -146,11 +149,6 @@ class Judge:
             labels=saved.labels,
             **meta,
         )
-        tracker.tags({"best_sampler": result.best_sampler, "headline": result.headline})
-        tracker.tags({"mlflow.note.content": _in_words(result)})
-        tracker.metrics({f"best/{result.headline}": result.val_scores[result.best_sampler][result.headline]})
-        reported = result.test_scores.get(result.best_sampler, {})
-        tracker.metrics({f"score/{key}": value for key, value in reported.items()})
         tracker.artifact(result.model_file, "model")
 
 
@@ -210,8 +208,11 @@ def rejudge(
     seed: int = 0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     tracker: Tracker | None = None,
+    keep: bool = True,
 ) -> Result:
     """Draw from a trained model again, with other samplers or options: no training; the arguments are those of `run`.
+
+    With `keep` a model file with the new options and scores is written into `output`.
 
     Raises:
         ValueError: if the data set found here is not the one that the model was trained on.
@@ -227,7 +228,7 @@ def rejudge(
         scores=scores,
         seed=seed,
     )
-    return judge(saved, load_data_of(saved), output, tracker or NullTracker())
+    return judge(saved, load_data_of(saved), output, tracker or NullTracker(), keep=keep)
 
 
 def load_data_of(saved: SavedModel) -> Splits:
@@ -302,8 +303,15 @@ def _lacks(sampler: Any, codes: Codes) -> str:
     """Return what `sampler` needs and `codes` do not have, in words, or nothing."""
     if sampler.needs_log_var and codes.log_var is None:
         return "posterior variances"
-    missing = [name for name in getattr(sampler, "needs", ()) if name not in codes.extras]
+    missing = [name for name in sampler.needs if name not in codes.extras]
     return f"the model's own {missing[0].partition('.')[0]}" if missing else ""
+
+
+def _track_best(result: Result, tracker: Tracker) -> None:
+    best = result.best_sampler
+    tracker.tags({"best_sampler": best, "headline": result.headline, "mlflow.note.content": _in_words(result)})
+    tracker.metrics({f"best/{result.headline}": result.val_scores[best][result.headline]})
+    tracker.metrics({f"score/{key}": value for key, value in result.test_scores.get(best, {}).items()})
 
 
 def _track_latents(tracker: Tracker, codes: Codes, labels: Tensor | None, latents: Mapping[str, Tensor]) -> None:

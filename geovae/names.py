@@ -131,9 +131,9 @@ TAGS = {
     "config_over_seeds": Row("the same without the seed: group by it to average over seeds"),
     "best_sampler": Row("the sampler with the lowest headline score on validation images"),
     "role": Row(
-        "what a run is for: `comparison` and `sweep` mark parents; in a sweep `configuration`, its `seed` runs and, "
-        "below a comparison, `run`; `resume` an invocation that went on with a sweep; `promotion` moved an alias, "
-        "`report` compared others"
+        "what a run is for: `comparison`, `sweep` and `study` mark parents; in a study `cell`; in a sweep "
+        "`configuration`, its `seed` runs and, below a comparison, `run`; `resume` an invocation that went on with a "
+        "sweep; `promotion` moved an alias, `report` compared others"
     ),
     "sweep": Row("of `sweep`: id of the sweep's own run"),
     "configuration": Row("of `sweep`: name of the configuration, the same for its runs"),
@@ -150,6 +150,11 @@ TAGS = {
     "best_configuration": Row("of `sweep`: name of the best configuration"),
     "best_run": Row("of `sweep`: id of its best run, whose model is the one to promote"),
     "winner": Row("of a comparison: name of the best run"),
+    "study": Row("of `study`: its name, on the parent and on every run"),
+    "size": Row("of `study`: full, small or ci"),
+    "host": Row("of `study`: the machine that executes it"),
+    "cell": Row("of `study`: data, model and seed of a trained model, shared by all that is drawn from it"),
+    "variant": Row("of `study`: which variant of the samplers' options was drawn with"),
     "warning.<sampler>": Row("what a sampler warned of"),
     "not_finite.<metric>": Row("a number that was NaN or infinite: MLflow would rank it as 0"),
     "sampler": Row("of `generate`: the sampler"),
@@ -178,8 +183,11 @@ ARTIFACTS = {
     "parallel_coordinates.png": Row("of `sweep`: configurations as lines through their options to their score"),
     "importance.png": Row("of `sweep`: how much of the score's variation each option explains"),
     "leaderboard.png": Row("of a comparison: the same as bars"),
+    "report.md": Row("of `study`: the report"),
+    "report.html": Row("of `study` and `report`: the page, pictures inside"),
+    "scores.csv": Row("of `study`: every number, one row for each data set, way, seed and score"),
+    "figures/<name>.png": Row("of `study`: the report's pictures"),
     "report.json": Row("of `evaluate`: the numbers and how they were made"),
-    "report.html": Row("of `report`: the page"),
     "build.json": Row("of `prepare`: what was built from what"),
     "problems.txt": Row("of `prepare`: every problem of the input, where it was refused"),
     "inspection.txt": Row("of `inspect`: what a user must check of a folder of brain volumes"),

@@ -61,7 +61,7 @@ def test_it_is_known_which_side_is_better(metric, side):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_diagnostic_of_every_sampler_has_a_row(sampler, generator):
     mu = torch.randn(120, 2, generator=generator)
-    extras = {key: torch.randn(3, 2, generator=generator) for key in getattr(SAMPLERS[sampler], "needs", ())}
+    extras = {key: torch.randn(3, 2, generator=generator) for key in SAMPLERS[sampler].needs}
     if sampler == "rhvae":
         pytest.skip("its codes come from a trained model; tests of whole runs cover it")
     codes = Codes(mu, torch.full_like(mu, -1.0), extras)

@@ -68,6 +68,6 @@ def run(
         jumped / max(steps * kernel.n_jumps, 1),
         diverged,
         torch.stack(energies) if energies else position.new_zeros(0, n),
-        torch.stack(positions) if keep else None,
-        torch.stack(log_densities) if keep else None,
+        torch.stack(positions) if positions else position.new_zeros(0, *position.shape) if keep else None,
+        torch.stack(log_densities) if log_densities else position.new_zeros(0, n) if keep else None,
     )

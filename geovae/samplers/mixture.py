@@ -1,18 +1,18 @@
 """A Gaussian mixture with full covariances fitted to the means of the codes (Ghosh et al. 2020)."""
 
-from typing import Literal, Self, overload
+from typing import Self
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from geovae.codes import Codes
 from geovae.geometry.centroids import check_codes
+from geovae.samplers.base import Drawn, Sampler
 from geovae.samplers.novelty import Novelty
-from geovae.samplers.report import SampleInfo, check_count
+from geovae.samplers.report import SampleInfo
 
 
-class MixtureSampler:
+class MixtureSampler(Sampler):
     """Draws from a Gaussian mixture, fitted by scikit-learn in float64.
 
     Args:
@@ -20,8 +20,6 @@ class MixtureSampler:
         n_init: k-means starts of the EM algorithm, the best likelihood wins.
         seed: of those starts.
     """
-
-    needs_log_var = False
 
     def __init__(self, n_components: int = 10, n_init: int = 3, seed: int = 0) -> None:
         """Check the ranges."""
@@ -48,23 +46,12 @@ class MixtureSampler:
         self._like = codes.mu[:1]
         return self
 
-    @overload
-    def sample(self, n: int, generator: torch.Generator) -> Tensor: ...
-    @overload
-    def sample(
-        self, n: int, generator: torch.Generator, *, return_info: Literal[True]
-    ) -> tuple[Tensor, SampleInfo]: ...
-    def sample(
-        self, n: int, generator: torch.Generator, *, return_info: bool = False
-    ) -> Tensor | tuple[Tensor, SampleInfo]:
-        """Return z (n, d), in no order of components, and with `return_info` its diagnostics."""
-        check_count(self, n)
+    def _draw(self, n: int, generator: torch.Generator) -> Drawn:
+        # scikit-learn returns the draws component by component
         seed = torch.randint(2**31, (), generator=generator, device=generator.device)
         random = np.random.RandomState(int(seed))
         self._model.random_state = random
         points = random.permutation(self._model.sample(n)[0])
         z = torch.from_numpy(points).to(self._like)
-        if not return_info:
-            return z
-        numbers = {"n_components": float(self._model.n_components), **self._novelty.scalars(z)}
-        return z, SampleInfo(numbers)
+        components = float(self._model.n_components)
+        return z, lambda: SampleInfo({"n_components": components, **self._novelty.scalars(z)})

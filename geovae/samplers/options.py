@@ -9,6 +9,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # Section 5 and the published code, with the density of the paper and a correct acceptance step.
     "published": {
         "centroids": "published",
+        "n_centroids": 100,
         "temperature": "published",
         "temperature_scale": 1.0,
         "n_transitions": 100,
@@ -21,6 +22,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # the density to the power 4, and its step of 0.01 is one of 0.005 in units of that density.
     "published-code": {
         "centroids": "published",
+        "n_centroids": 100,
         "temperature": "published",
         "temperature_scale": 1.0,
         "n_transitions": 100,
@@ -68,7 +70,7 @@ def check_options(options: dict[str, Any]) -> dict[str, Any]:
         if isinstance(options[name], int | float):
             _check_positive(name, options[name])
     for name, least in COUNTS.items():
-        if options[name] < least:
+        if options[name] is not None and options[name] < least:
             raise ValueError(f"`{name}` must be at least {least}, got {options[name]}")
     if not 0 <= options["decay"] < math.inf:
         raise ValueError(f"`decay` must be 0 or positive, got {options['decay']}")

@@ -1,20 +1,18 @@
 """The prior of a VAE, N(0, I): what the codes were trained towards, and the baseline of every sampler."""
 
-from typing import Literal, Self, overload
+from typing import Self
 
 import torch
-from torch import Tensor
 
 from geovae.codes import Codes
 from geovae.geometry.centroids import check_codes
+from geovae.samplers.base import Drawn, Sampler
 from geovae.samplers.novelty import Novelty
-from geovae.samplers.report import SampleInfo, check_count
+from geovae.samplers.report import SampleInfo
 
 
-class PriorSampler:
+class PriorSampler(Sampler):
     """Independent draws from N(0, I)."""
-
-    needs_log_var = False
 
     def fit(self, codes: Codes) -> Self:
         """Learn the dimension, type and device from `codes`."""
@@ -22,18 +20,8 @@ class PriorSampler:
         self._like = codes.mu[:1]
         return self
 
-    @overload
-    def sample(self, n: int, generator: torch.Generator) -> Tensor: ...
-    @overload
-    def sample(
-        self, n: int, generator: torch.Generator, *, return_info: Literal[True]
-    ) -> tuple[Tensor, SampleInfo]: ...
-    def sample(
-        self, n: int, generator: torch.Generator, *, return_info: bool = False
-    ) -> Tensor | tuple[Tensor, SampleInfo]:
-        """Return z (n, d), and with `return_info` its diagnostics."""
-        check_count(self, n)
+    def _draw(self, n: int, generator: torch.Generator) -> Drawn:
         like = self._like
         z = torch.randn(n, like.shape[1], generator=generator, device=generator.device, dtype=like.dtype)
         z = z.to(like.device)
-        return (z, SampleInfo(self._novelty.scalars(z))) if return_info else z
+        return z, lambda: SampleInfo(self._novelty.scalars(z))

@@ -1,4 +1,4 @@
-"""What `sample(..., return_info=True)` hands back beside the samples, and the checks every sampler shares."""
+"""What `sample(..., return_info=True)` hands back beside the samples, and the warnings that go with it."""
 
 import warnings
 from dataclasses import dataclass, field
@@ -30,14 +30,6 @@ class SampleInfo:
     def scalars(self) -> dict[str, float]:
         """Return a flat dict of floats for logging."""
         return dict(self.numbers)
-
-
-def check_count(sampler: object, n: int) -> None:
-    """Raise unless the sampler is fitted and n is at least 1."""
-    if not hasattr(sampler, "_novelty"):
-        raise ValueError(f"{type(sampler).__name__} has no codes yet: call `fit(codes)` before `sample`")
-    if n < 1:
-        raise ValueError(f"`n` must be at least 1, got {n}")
 
 
 def movement(start: Tensor, trace: Trace, metric: LatentMetric, novelty: Novelty) -> dict[str, float]:

@@ -3,7 +3,7 @@
 The learnt metric is written for G^-1, which is large near the codes: the density is the inverse volume element there.
 """
 
-from typing import Literal, Self, overload
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -12,15 +12,16 @@ from geovae.codes import Codes
 from geovae.geometry.centroids import check_codes
 from geovae.geometry.metric import LatentMetric
 from geovae.samplers.adaptation import warm_up
-from geovae.samplers.chains import Kernel, run
+from geovae.samplers.base import Drawn, Sampler
+from geovae.samplers.chains import Kernel, Trace, run
 from geovae.samplers.hmc import Parameters
 from geovae.samplers.novelty import Novelty
-from geovae.samplers.report import SampleInfo, check_count, movement
+from geovae.samplers.report import SampleInfo, movement
 
 WARM_UP_CHAINS = 200
 
 
-class RHVAESampler:
+class RHVAESampler(Sampler):
     """Short chains from random centroids of the model's own metric.
 
     Args:
@@ -31,7 +32,6 @@ class RHVAESampler:
         seed: for the warm-up when fitting.
     """
 
-    needs_log_var = False
     needs = ("metric.centroids", "metric.values", "metric.temperature", "metric.floor")
 
     def __init__(
@@ -103,25 +103,16 @@ class RHVAESampler:
         index = torch.randint(self.metric.k, (n,), generator=generator, device=generator.device)
         return self.metric.centroids[index.to(self.metric.device)]
 
-    @overload
-    def sample(self, n: int, generator: torch.Generator) -> Tensor: ...
-    @overload
-    def sample(
-        self, n: int, generator: torch.Generator, *, return_info: Literal[True]
-    ) -> tuple[Tensor, SampleInfo]: ...
-    def sample(
-        self, n: int, generator: torch.Generator, *, return_info: bool = False
-    ) -> Tensor | tuple[Tensor, SampleInfo]:
-        """Return the last states z (n, d) of n chains, and with `return_info` their diagnostics."""
-        check_count(self, n)
+    def _draw(self, n: int, generator: torch.Generator) -> Drawn:
         start = self._starts(n, generator)
         trace = run(start, self.kernel, self.n_transitions, generator)
-        if not return_info:
-            return trace.position
+        return trace.position, lambda: self._describe(start, trace)
+
+    def _describe(self, start: Tensor, trace: Trace) -> SampleInfo:
         numbers = {
             "temperature": self.metric.temperature,
             "n_centroids": float(self.metric.k),
             "step_size": self.kernel.parameters.step_size,
             **movement(start, trace, self.metric, self._novelty),
         }
-        return trace.position, SampleInfo(numbers, {"acceptance": trace.acceptance, "diverged": trace.diverged})
+        return SampleInfo(numbers, {"acceptance": trace.acceptance, "diverged": trace.diverged})

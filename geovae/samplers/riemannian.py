@@ -4,7 +4,7 @@ Chadebec & Allassonnière (2022), Section 4.5. Chains start at codes that the me
 them.
 """
 
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -20,26 +20,27 @@ from geovae.geometry.temperature import (
     published_temperature,
 )
 from geovae.samplers.adaptation import local_inverse_mass, warm_up
-from geovae.samplers.chains import Kernel, run
+from geovae.samplers.base import Drawn, Sampler
+from geovae.samplers.chains import Kernel, Trace, run
 from geovae.samplers.hmc import LogDensity, Parameters
 from geovae.samplers.jumps import BumpMixture
 from geovae.samplers.novelty import Novelty
 from geovae.samplers.options import check_options, resolve_preset
-from geovae.samplers.report import SampleInfo, check_count, mixing, movement, warn_if_blind, warn_if_still
+from geovae.samplers.report import SampleInfo, mixing, movement, warn_if_blind, warn_if_still
 
 MEASURED = 2000  # codes used to measure distances and coverage; a quantile needs no more
 WARM_UP_CHAINS = 200
 SUPERCHAINS, CHAINS_PER_SUPER = 16, 8
 
 
-class RiemannianSampler:
+class RiemannianSampler(Sampler):
     """Samples from the Riemannian uniform density of a VAE's codes.
 
     Args:
         preset: "published" (the paper's recipe) or "published-code" (with the sharper density its code really has);
             it replaces the options that are left at their default.
         centroids: which codes carry the metric: "kmeans", "all", "random", "first" or "published" (k-medoids).
-        n_centroids: how many; "all" ignores it.
+        n_centroids: how many; none: all codes, as Eq. 7 has it, whatever `centroids` says.
         temperature: rho, a positive number or a rule: "coverage", "likelihood" or "published".
         coverage: the share of codes within rho of a centroid, for the rule "coverage".
         temperature_scale: multiplies what a rule says, not a number.
@@ -65,15 +66,15 @@ class RiemannianSampler:
         self,
         preset: Literal["published", "published-code"] | None = None,
         centroids: Literal["kmeans", "all", "random", "first", "published"] = "kmeans",
-        n_centroids: int = 100,
+        n_centroids: int | None = None,
         temperature: float | Literal["coverage", "likelihood", "published"] = "coverage",
         coverage: float = 0.5,
-        temperature_scale: float = 0.5,
+        temperature_scale: float = 0.7,
         floor: float = 0.01,
         decay: float = 0.0,
         sharpness: float = 1.0,
         start: Literal["covered", "codes", "centroids"] = "covered",
-        n_transitions: int = 20,
+        n_transitions: int = 5,
         n_leapfrog: int = 10,
         step_size: float | None = None,
         target_acceptance: float = 0.8,
@@ -142,29 +143,24 @@ class RiemannianSampler:
         index = torch.randint(len(points), (n,), generator=generator, device=generator.device)
         return points[index.to(points.device)]
 
-    @overload
-    def sample(self, n: int, generator: torch.Generator) -> Tensor: ...
-    @overload
-    def sample(
-        self, n: int, generator: torch.Generator, *, return_info: Literal[True]
-    ) -> tuple[Tensor, SampleInfo]: ...
-    def sample(
-        self, n: int, generator: torch.Generator, *, return_info: bool = False
-    ) -> Tensor | tuple[Tensor, SampleInfo]:
-        """Return the last states z (n, d) of n chains, and with `return_info` their diagnostics."""
-        check_count(self, n)
-        return self.sample_from(self._starts(n, generator), generator, return_info=return_info)
+    def _draw(self, n: int, generator: torch.Generator) -> Drawn:
+        return self._from(self._starts(n, generator), generator)
 
     def sample_from(
         self, start: Tensor, generator: torch.Generator, *, return_info: bool = False
     ) -> Tensor | tuple[Tensor, SampleInfo]:
         """Return the last states of chains from the given points `start` (n, d); otherwise as `sample`."""
-        check_count(self, len(start))
+        self._check_ready(len(start))
         if start.ndim != 2 or start.shape[1] != self.metric.d:
             raise ValueError(f"`start` must have shape (n, {self.metric.d}), got {tuple(start.shape)}")
+        z, info = self._from(start, generator)
+        return (z, info()) if return_info else z
+
+    def _from(self, start: Tensor, generator: torch.Generator) -> Drawn:
         trace = run(start, self.kernel, self.options["n_transitions"], generator)
-        if not return_info:
-            return trace.position
+        return trace.position, lambda: self._describe(start, trace, generator)
+
+    def _describe(self, start: Tensor, trace: Trace, generator: torch.Generator) -> SampleInfo:
         numbers = {**self._settings(), **movement(start, trace, self.metric, self._novelty)}
         numbers |= self._mixing(generator)
         warn_if_still(numbers)
@@ -174,7 +170,7 @@ class RiemannianSampler:
             "moved": (trace.position - start).norm(dim=1),
             "log_density": trace.log_density,
         }
-        return trace.position, SampleInfo(numbers, chains)
+        return SampleInfo(numbers, chains)
 
     def _settings(self) -> dict[str, float]:
         return {
@@ -193,7 +189,8 @@ class RiemannianSampler:
 
 def build_metric(codes: Codes, o: dict[str, Any]) -> tuple[LatentMetric, Tensor]:
     """Return the metric of Eq. 7 under the options `o`, and which centroid each code is (n,), or -1."""
-    indices = choose_centroids(codes, o["centroids"], o["n_centroids"], seed=o["seed"])
+    method = "all" if o["n_centroids"] is None else o["centroids"]
+    indices = choose_centroids(codes, method, o["n_centroids"] or 1, seed=o["seed"])
     own = torch.full((len(codes.mu),), -1, dtype=torch.long, device=indices.device)
     own[indices] = torch.arange(len(indices), device=indices.device)
     chosen = take(codes, indices)

@@ -1,20 +1,19 @@
 """The learnt prior of a VampPrior autoencoder (Tomczak & Welling 2018): a mixture with one Gaussian a pseudo-input."""
 
-from typing import Literal, Self, overload
+from typing import Self
 
 import torch
-from torch import Tensor
 
 from geovae.codes import Codes
 from geovae.geometry.centroids import check_codes
+from geovae.samplers.base import Drawn, Sampler
 from geovae.samplers.novelty import Novelty
-from geovae.samplers.report import SampleInfo, check_count
+from geovae.samplers.report import SampleInfo
 
 
-class VampSampler:
+class VampSampler(Sampler):
     """Exact draws from `(1/K) sum_k N(mu_k, diag exp(log_var_k))`, the posteriors of the K pseudo-inputs."""
 
-    needs_log_var = False
     needs = ("prior.mu", "prior.log_var")
 
     def fit(self, codes: Codes) -> Self:
@@ -27,21 +26,9 @@ class VampSampler:
         self._novelty = Novelty(codes.mu)
         return self
 
-    @overload
-    def sample(self, n: int, generator: torch.Generator) -> Tensor: ...
-    @overload
-    def sample(
-        self, n: int, generator: torch.Generator, *, return_info: Literal[True]
-    ) -> tuple[Tensor, SampleInfo]: ...
-    def sample(
-        self, n: int, generator: torch.Generator, *, return_info: bool = False
-    ) -> Tensor | tuple[Tensor, SampleInfo]:
-        """Return z (n, d), and with `return_info` its diagnostics."""
-        check_count(self, n)
+    def _draw(self, n: int, generator: torch.Generator) -> Drawn:
         mu, log_var = self._prior
         component = torch.randint(len(mu), (n,), generator=generator, device=generator.device).to(mu.device)
         noise = torch.randn(n, mu.shape[1], generator=generator, device=generator.device, dtype=mu.dtype)
         z = mu[component] + (0.5 * log_var[component]).exp() * noise.to(mu.device)
-        if not return_info:
-            return z
-        return z, SampleInfo({"n_components": float(len(mu)), **self._novelty.scalars(z)})
+        return z, lambda: SampleInfo({"n_components": float(len(mu)), **self._novelty.scalars(z)})

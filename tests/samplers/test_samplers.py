@@ -323,3 +323,11 @@ def test_no_chain_starts_on_the_floor_and_walks_away(generator):
     assert z.norm(dim=1).max() < 15
     loose = RiemannianSampler(**options, start="codes").fit(codes)
     assert loose.sample(2000, torch.Generator().manual_seed(1)).norm(dim=1).max() > 40
+
+
+def test_without_a_transition_the_samples_are_their_starting_points():
+    sampler = RiemannianSampler(n_centroids=20, n_transitions=0, start="codes").fit(make_codes())
+    with pytest.warns(UserWarning, match="the samples are training codes"):
+        z, info = sampler.sample(30, torch.Generator().manual_seed(0), return_info=True)
+    assert info.scalars()["distance_to_start"] == 0
+    assert (z[:, None] == make_codes().mu).all(2).any(1).all()

@@ -1,0 +1,179 @@
+"""Executing a study: every cell once. What a ledger knows as finished is not repeated, what was interrupted goes on."""
+
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from experiments.config import Config, fingerprint
+from experiments.judge import MODEL, headline, rejudge
+from experiments.run import run
+from experiments.studies.plan import TRAINED, Cell, Study
+
+JUDGED = ("sampler", "samplers", "n_samples", "extractor", "scores", "seed", "device")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A finished run: its id and its metrics by name."""
+
+    run_id: str | None
+    metrics: Mapping[str, float]
+
+
+class Ledger(Protocol):
+    """Where a study's runs are kept; the only thing that knows of a tracking store."""
+
+    def find(self, mark: str) -> Found | None:
+        """Return the finished run of this study whose configuration has the fingerprint `mark`."""
+
+    def model_file(self, run_id: str) -> Path:
+        """Return a local copy of the model file of a finished run."""
+
+    def open(self, name: str, config: Config, tags: Mapping[str, object]) -> AbstractContextManager[Any]:
+        """Start a run below the study's own: a context manager that gives its tracker, and ends it."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One judged configuration of a cell, with the metrics of its run and the file of the model that it drew from."""
+
+    cell: Cell
+    variant: str
+    found: Found
+    model_file: Path
+
+    @property
+    def headline(self) -> str:
+        """The name of the score by which choices are made."""
+        return headline(self.cell.configs[self.variant]["extractor"])
+
+    @property
+    def samplers(self) -> list[str]:
+        """The samplers that were judged."""
+        end = f"/{self.headline}"
+        keys = (key.removeprefix("val_score/") for key in self.found.metrics if key.startswith("val_score/"))
+        return [key.removesuffix(end) for key in keys if key.endswith(end) and "/" not in key.removesuffix(end)]
+
+    def scores(self, sampler: str, kind: str = "score") -> dict[str, float]:
+        """Return what is known of one sampler: `score` (test), `val_score`, or its own diagnostics (`sampler`)."""
+        start = f"{kind}/{sampler}/"
+        return {k.removeprefix(start): v for k, v in self.found.metrics.items() if k.startswith(start)}
+
+
+class Remembering:
+    """A tracker that also keeps the metrics it passes on: they are needed when the store is away, too."""
+
+    def __init__(self, tracker: Any) -> None:
+        self.seen: dict[str, float] = {}
+        self._tracker = tracker
+
+    def metrics(self, values: Mapping[str, float], **where: Any) -> None:
+        """Keep `values` and pass them on."""
+        self.seen |= {key: float(value) for key, value in values.items()}
+        self._tracker.metrics(values, **where)
+
+    def __getattr__(self, name: str) -> Any:
+        """Do everything else as the tracker does."""
+        return getattr(self._tracker, name)
+
+
+def execute(study: Study, ledger: Ledger, folder: Path, say: Callable[[str], None] = print) -> list[Outcome]:
+    """Return the outcome of every configuration of the study, in its order; those not finished yet are run first.
+
+    Args:
+        study: from `read_study`.
+        ledger: of its runs.
+        folder: where runs leave their files, one folder for each configuration, found again after an interruption.
+        say: told of every step, with an estimate of what is left.
+    """
+    outcomes: list[Outcome] = []
+    known = {(cell.name, v): ledger.find(fingerprint(c)) for cell in study.cells for v, c in cell.configs.items()}
+    todo = sum(found is None for found in known.values())
+    say(f"{study.name} ({study.size}): {len(known)} runs, {len(known) - todo} of them finished before")
+    pace = Pace(study, known)
+    for cell in study.cells:
+        before = {variant: known[cell.name, variant] for variant in cell.configs}
+        for outcome in run_cell(cell, before, ledger, folder):
+            if before[outcome.variant] is None:
+                say(pace.line(cell, outcome.variant))
+            outcomes.append(outcome)
+    return outcomes
+
+
+def run_cell(cell: Cell, before: Mapping[str, Found | None], ledger: Ledger, folder: Path) -> Iterable[Outcome]:
+    """Yield the outcome of every variant, `TRAINED` first; one trained model serves all of them."""
+    trained = before[TRAINED] or train_cell(cell, ledger, folder)
+    model_file = folder / fingerprint(cell.configs[TRAINED]) / MODEL
+    if not model_file.is_file() and trained.run_id is not None:  # it was trained elsewhere
+        model_file = ledger.model_file(trained.run_id)
+    yield Outcome(cell, TRAINED, trained, model_file)
+    for variant, config in cell.configs.items():
+        if variant != TRAINED:
+            found = before[variant] or judge_variant(cell, variant, config, model_file, ledger)
+            yield Outcome(cell, variant, found, model_file)
+
+
+def train_cell(cell: Cell, ledger: Ledger, folder: Path) -> Found:
+    """Train and judge the cell's model; a checkpoint that an interrupted run left is gone on from."""
+    config = cell.configs[TRAINED]
+    with ledger.open(cell.name, config, {"cell": cell.name}) as tracker:
+        tracker = Remembering(tracker)
+        output = folder / fingerprint(config)
+        output.mkdir(parents=True, exist_ok=True)
+        return Found(run(**config, output=output, tracker=tracker).run_id, tracker.seen)
+
+
+def judge_variant(cell: Cell, variant: str, config: Config, model_file: Path, ledger: Ledger) -> Found:
+    """Draw from the cell's trained model with the options of one variant."""
+    with ledger.open(f"{cell.name}-{variant}", config, {"cell": cell.name, "variant": variant}) as tracker:
+        tracker = Remembering(tracker)
+        asked = {name: config[name] for name in JUDGED}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="sampler ")  # a variant may be meant to fail; its run has the tag
+            result = rejudge(model_file, output=model_file.parent, keep=False, tracker=tracker, **asked)
+        return Found(result.run_id, tracker.seen)
+
+
+class Pace:
+    """How long runs of each kind take, and so about how long the rest will."""
+
+    def __init__(self, study: Study, known: Mapping[tuple[str, str], Found | None]) -> None:
+        self._left = [
+            (cell.data, cell.model, v) for cell in study.cells for v in cell.configs if known[cell.name, v] is None
+        ]
+        self._total = len(self._left)
+        self._seconds: dict[tuple[str, str, str], list[float]] = {}
+        self._last = time.monotonic()
+
+    def line(self, cell: Cell, variant: str) -> str:
+        """Note that a run has ended now; return the line that says so."""
+        now = time.monotonic()
+        kind = (cell.data, cell.model, variant)
+        took, self._last = now - self._last, now
+        self._seconds.setdefault(kind, []).append(took)
+        self._left.remove(kind)
+        name = " ".join(word for word in (cell.name, variant) if word)
+        place = f"[{self._total - len(self._left)}/{self._total}]"
+        return f"{place} {name}: {duration(took)}; about {duration(self._rest())} left"
+
+    def _rest(self) -> float:
+        """Sum over what is left: the mean of its own kind, or of trainings or variants, or of all."""
+        trained = [s for kind, some in self._seconds.items() for s in some if kind[2] == TRAINED]
+        drawn = [s for kind, some in self._seconds.items() for s in some if kind[2] != TRAINED]
+        alike = {True: trained or drawn, False: drawn or trained}
+        return sum(_mean(self._seconds.get(kind) or alike[kind[2] == TRAINED]) for kind in self._left)
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words, such as 45 s, 3 min or 2.5 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

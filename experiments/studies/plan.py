@@ -1,0 +1,155 @@
+"""What a study consists of: a YAML file of models x samplers x data x seeds in sizes, as a list of cells.
+
+title, about      what the report says on top
+report            which report is written: one of `REPORTS`
+options           of every run, dotted or nested, as on the command line
+models            {name: options}; `samplers` among them says how each is drawn from
+variants          {name: options}: draw again from every trained model, or from those listed as `models`, with other
+                  options of its samplers; one without options names what the model is trained with
+sizes             {name: {seeds, data, ...}}: `data` is {name: options}, and may hold `models: {name: options}` of its
+                  own; `options` join those above, `models` and `variants` replace them
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from experiments.config import Config, ConfigError, read_yaml, resolve, to_flags
+from experiments.judge import choose_extractor
+
+STUDIES = Path(__file__).parent
+SIZES = ("full", "small", "ci")
+KEYS = {"title", "about", "report", "options", "models", "variants", "sizes"}
+SIZE_KEYS = {"seeds", "data", "options", "models", "variants"}
+REPORTS = ("scores", "table1", "figure1", "figure3", "figure4", "ablation", "quality")
+TRAINED = ""  # the variant that a model is trained with
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One trained model and all that is drawn from it: `configs` by variant, that of the training under `TRAINED`."""
+
+    data: str
+    model: str
+    seed: int
+    configs: dict[str, Config]
+
+    @property
+    def name(self) -> str:
+        """Data, model and seed in one word."""
+        return f"{self.data}-{self.model}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study in one size: its texts, its cells, and how it was asked for."""
+
+    name: str
+    size: str
+    title: str
+    about: str
+    report: str
+    cells: list[Cell]
+    variants: list[str]
+    flags: list[str] = field(default_factory=list)
+    source: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def data(self) -> list[str]:
+        """The names of the data, in their order."""
+        return list(dict.fromkeys(cell.data for cell in self.cells))
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds, in their order."""
+        return list(dict.fromkeys(cell.seed for cell in self.cells))
+
+
+def names() -> list[str]:
+    """Return the studies that are shipped."""
+    return sorted(file.stem for file in STUDIES.glob("*.yaml"))
+
+
+def read_study(name: str, size: str, flags: Sequence[str] = (), *, only: Sequence[str] = (), seeds: int = 0) -> Study:
+    """Return the study `name` (shipped, or the path of a YAML file) in one size, every configuration resolved.
+
+    Args:
+        name: one of `names()`, or a file.
+        size: one of the file's sizes: full, small or ci.
+        flags: options for every run, over all that the file says.
+        only: names of data to keep; by default all of the size.
+        seeds: how many seeds; by default as the size says.
+
+    Raises:
+        ConfigError: naming what is wrong.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else STUDIES / f"{name}.yaml"
+    if not path.is_file() and path.parent == STUDIES:
+        raise ConfigError(f"unknown study {name!r}; choose from {', '.join(names())}, or give a YAML file")
+    content = read_yaml(path)
+    _check_keys(content, KEYS, str(path))
+    section = _section(content, size, path)
+    data = section["data"]
+    _check_chosen(only, data)
+    if content.get("report") not in REPORTS:
+        raise ConfigError(f"{path}: unknown report {content.get('report')!r}; choose from {', '.join(REPORTS)}")
+    if any(flag.startswith("--seed=") or flag == "--seed" for flag in flags):
+        raise ConfigError("a study sets the seeds of its runs itself: say how many with --seeds")
+    cells = []
+    for data_name in only or data:
+        configs = {m: dict(_configs(section, data_name, m, flags)) for m in section["models"]}
+        for seed in range(seeds or section["seeds"]):
+            for model, of_model in configs.items():
+                cells.append(Cell(data_name, model, seed, {v: c | {"seed": seed} for v, c in of_model.items()}))
+    texts = {key: str(content.get(key, "")).strip() for key in ("title", "about", "report")}
+    variants = list(section["variants"])
+    return Study(path.stem, size, cells=cells, variants=variants, flags=list(flags), source=section, **texts)
+
+
+def _section(content: Mapping[str, Any], size: str, path: Path) -> dict[str, Any]:
+    """Return what the file says of one size, with what it says of all sizes."""
+    sizes = content.get("sizes")
+    if not isinstance(sizes, dict) or not content.get("models", True):
+        raise ConfigError(f"{path} must hold `models: {{name: options}}` and `sizes: {{name: {{seeds, data}}}}`")
+    if size not in sizes:
+        raise ConfigError(f"study {path.stem!r} has no size {size!r}; choose from {', '.join(sizes)}")
+    own = sizes[size]
+    _check_keys(own, SIZE_KEYS, f"size {size!r} of {path}")
+    section = {"models": {}, "variants": {}} | {k: content[k] for k in ("models", "variants") if k in content} | own
+    section["options"] = (content.get("options") or {}) | (own.get("options") or {})
+    for key in ("data", "models"):
+        if not isinstance(section.get(key), dict) or not section[key]:
+            raise ConfigError(f"size {size!r} of {path} must hold `{key}: {{name: options}}`")
+    if not isinstance(section.get("seeds"), int) or section["seeds"] < 1:
+        raise ConfigError(f"size {size!r} of {path} must say `seeds`, a whole number of at least 1")
+    return section
+
+
+def _check_keys(content: Any, known: set[str], where: str) -> None:
+    if not isinstance(content, dict):
+        raise ConfigError(f"{where} must hold a mapping, got {type(content).__name__}")
+    unknown = sorted(map(str, content.keys() - known))
+    if unknown:
+        raise ConfigError(f"{where} has unknown keys: {', '.join(unknown)}; valid are {', '.join(sorted(known))}")
+
+
+def _check_chosen(only: Sequence[str], data: Mapping[str, Any]) -> None:
+    for name in only:
+        if name not in data:
+            raise ConfigError(f"the study has no data {name!r} in this size; choose from {', '.join(data)}")
+
+
+def _configs(section: Mapping[str, Any], data: str, model: str, flags: Sequence[str]) -> Iterator[tuple[str, Config]]:
+    """Yield the configuration of the training and then of each variant."""
+    of_data = dict(section["data"][data] or {})
+    of_model = (of_data.pop("models", None) or {}).get(model) or {}
+    own = section["options"] | (section["models"][model] or {}) | of_data | of_model
+    for name, options in {TRAINED: {}, **section["variants"]}.items():
+        options = dict(options or {})
+        if model not in (options.pop("models", None) or [model]) or (name != TRAINED and not options):
+            continue
+        asked = [*to_flags(own), *to_flags(options), *flags]
+        config = resolve(asked, prog="study")
+        # what `auto` stands for decides the results, so it belongs into the fingerprint
+        yield name, config | {"extractor": choose_extractor(config["extractor"])}

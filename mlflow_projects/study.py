@@ -1,0 +1,141 @@
+"""`mlflow run . -e study -P name=table1 -P size=small`: a table or figure of the paper, resumable, ending in a report.
+
+Runs that this study has finished before, in this MLflow experiment, are not repeated: they are known by the fingerprint
+of their configuration, and move below the newest run of the study. Whatever was interrupted goes on.
+"""
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.config import Config, ConfigError, check_config
+from experiments.describe import describe_run, writable
+from experiments.studies.execute import Found, execute
+from experiments.studies.plan import SIZES, names, read_study
+from experiments.studies.report import write_report
+from geovae.data import DATASETS
+from geovae.tracking import MlflowTracker
+from mlflow_projects import entry
+from mlflow_projects.registry import fetch_model
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+FOLDER = entry.RUNS / "studies"
+
+
+def main(flags: Sequence[str]) -> None:
+    """Execute the study `--name` in `--size`; all further flags are options of every run.
+
+    `--seeds N` replaces the number of seeds, `--data a,b` keeps some of the data, `--output FOLDER` is where the report
+    is also written.
+    """
+    values, rest = entry.take_flags(flags, name="", size="small", seeds="", data="", output="")
+    if not values["name"]:
+        raise ConfigError(f"say which study: --name {', '.join(names())}; --size {', '.join(SIZES)}")
+    seeds = entry.whole("seeds", values["seeds"], 1) if values["seeds"] else 0
+    only = values["data"].split(",") if values["data"] else []
+    study = read_study(values["name"], values["size"], rest, only=only, seeds=seeds)
+    configs = [config for cell in study.cells for config in cell.configs.values()]
+    for config in configs:
+        check_config(config)
+    check_data(configs)
+    folder = writable(FOLDER / study.name)
+    with only_one(folder), entry.open_run(f"{study.name}-{study.size}") as tracker:
+        tracker.tags({"role": "study", "study": study.name, "size": study.size, "host": socket.gethostname()})
+        ledger = MlflowLedger(study.name, tracker)
+        ledger.end_abandoned()
+        outcomes = execute(study, ledger, folder, say=_say)
+        output = writable(Path(values["output"]) if values["output"] else tracker.output / "report")
+        report = write_report(study, outcomes, output)
+        for path in sorted(output.iterdir()):
+            tracker.artifact(path, "" if path.suffix in (".md", ".html", ".csv") else "figures")
+        tracker.tags({"mlflow.note.content": report.summary})
+        print(report.summary)
+    print(f"report: {output / 'report.html'}    run: {tracker.run_id}")
+
+
+def check_data(configs: Sequence[Config]) -> None:
+    """Load every data set once: a missing file is found now, not after hours."""
+    seen = []
+    for config in configs:
+        options = {key: value for key, value in config["data"].items() if key != "name"}
+        if (config["data"]["name"], options) not in seen:
+            seen.append((config["data"]["name"], options))
+            DATASETS[config["data"]["name"]](**options)
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Hold a study's folder: two processes would write the same checkpoints.
+
+    Raises:
+        PermissionError: if another process of this machine holds it.
+    """
+    with (folder / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise PermissionError(f"study {folder.name!r} already runs here, as process {lock.read()}") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+class MlflowLedger:
+    """The runs of one study in the experiment of its parent run `tracker`."""
+
+    def __init__(self, study: str, tracker: MlflowTracker) -> None:
+        import mlflow
+
+        self._study, self._tracker = study, tracker
+        self._client = mlflow.MlflowClient()
+
+    def find(self, mark: str) -> Found | None:
+        """Return the finished run with the fingerprint `mark`, and hang it below this parent."""
+        for run in self._search(f"tags.config = '{mark}' and attributes.status = 'FINISHED'"):
+            if self._tracker.run_id is not None:
+                self._client.set_tag(run.info.run_id, "mlflow.parentRunId", self._tracker.run_id)
+            return Found(run.info.run_id, run.data.metrics)
+        return None
+
+    def model_file(self, run_id: str) -> Path:
+        """Fetch the model file of a run."""
+        return fetch_model(run_id)
+
+    @contextmanager
+    def open(self, name: str, config: Config, tags: Mapping[str, object]) -> Iterator[MlflowTracker]:
+        """Start a child, described like every run."""
+        with self._tracker.child(name, {"role": "cell", "study": self._study, **tags}) as child:
+            describe_run(name, config, child)
+            yield child
+
+    def end_abandoned(self) -> None:
+        """End as KILLED what earlier attempts on this machine left RUNNING when they were killed themselves.
+
+        Nobody else runs this study here: `only_one` sees to that.
+        """
+        here = f"tags.host = '{socket.gethostname()}' and attributes.status = 'RUNNING'"
+        for parent in self._search(here):
+            if parent.info.run_id != self._tracker.run_id:
+                children = f"tags.mlflow.parentRunId = '{parent.info.run_id}' and attributes.status = 'RUNNING'"
+                for run in [*self._search(children), parent]:
+                    self._client.set_terminated(run.info.run_id, "KILLED")
+
+    def _search(self, query: str) -> "list[Run]":
+        experiments = [self._tracker.experiment_id or ""]
+        return list(self._client.search_runs(experiments, f"tags.study = '{self._study}' and {query}"))
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    entry.main(main)

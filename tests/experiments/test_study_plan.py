@@ -1,0 +1,113 @@
+"""Study files: what they say becomes cells; what is wrong in them is one sentence."""
+
+import pytest
+import yaml
+
+from experiments.config import ConfigError, check_config, fingerprint
+from experiments.judge import choose_extractor
+from experiments.studies.plan import SIZES, STUDIES, TRAINED, names, read_study
+from experiments.studies.views import PARTS
+
+GOOD = {
+    "title": "T",
+    "report": "scores",
+    "options": {"scores": ["frechet"], "training.epochs": 2},
+    "models": {"vae": {}, "ae": {"model.name": "ae"}},
+    "variants": {
+        "as trained": {},
+        "few": {"samplers": ["mixture"], "sampler.mixture.n_components": 2},
+        "flat": {"models": ["vae"], "samplers": ["riemannian"], "sampler.riemannian.sharpness": 0.5},
+    },
+    "sizes": {
+        "small": {
+            "seeds": 2,
+            "options": {"training.epochs": 3},
+            "data": {"a": {"data.augment": 0}, "b": {"models": {"ae": {"model.width": 7}}}},
+        },
+        "ci": {"seeds": 1, "data": {"a": None}, "models": {"vae": {}}, "variants": {}},
+    },
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(**changes):
+        path = tmp_path / "mine.yaml"
+        path.write_text(yaml.safe_dump(GOOD | changes, sort_keys=False))
+        return str(path)
+
+    return write
+
+
+def test_a_study_is_models_by_data_by_seeds_with_variants_of_each_trained_model(write):
+    study = read_study(write(), "small")
+    assert (study.name, study.data, study.seeds, study.variants) == ("mine", ["a", "b"], [0, 1], [*GOOD["variants"]])
+    assert [cell.name for cell in study.cells][:4] == ["a-vae-0", "a-ae-0", "a-vae-1", "a-ae-1"]
+    by_name = {cell.name: cell for cell in study.cells}
+    assert list(by_name["a-vae-1"].configs) == [TRAINED, "few", "flat"]
+    assert list(by_name["a-ae-1"].configs) == [TRAINED, "few"], "a variant may be of some models only"
+    config = by_name["b-ae-1"].configs["few"]
+    assert (config["seed"], config["training"]["epochs"], config["model"]["width"]) == (1, 3, 7)
+    assert config["sampler"]["mixture"]["n_components"] == 2
+    assert by_name["a-ae-0"].configs[TRAINED]["data"]["augment"] == 0
+    assert config["extractor"] == choose_extractor("auto"), "the fingerprint must say what auto stands for"
+
+
+def test_a_size_replaces_models_and_variants_and_flags_go_over_everything(write):
+    (cell,) = read_study(write(), "ci", ["--training.epochs=9", "--device=cpu"]).cells
+    assert list(cell.configs) == [TRAINED]
+    assert cell.configs[TRAINED]["training"]["epochs"] == 9
+    assert len(read_study(write(), "small", only=["b"], seeds=3).cells) == 6
+
+
+@pytest.mark.parametrize(
+    ("changes", "size", "flags", "sentence"),
+    [
+        ({}, "huge", [], "study 'mine' has no size 'huge'; choose from small, ci"),
+        ({"reprot": 1}, "ci", [], "has unknown keys: reprot; valid are about, models"),
+        ({"sizes": {"ci": {"seeds": 1}}}, "ci", [], "size 'ci' of .* must hold `data: "),
+        (
+            {"sizes": {"ci": {"seeds": 0, "data": {"a": {}}}}},
+            "ci",
+            [],
+            "must say `seeds`, a whole number of at least 1",
+        ),
+        ({"sizes": {"ci": {"seed": 1}}}, "ci", [], "size 'ci' of .* has unknown keys: seed"),
+        ({"sizes": 3}, "ci", [], "must hold `models: "),
+        ({"models": {"vae": {"model.bta": 1}}}, "small", [], "unknown option 'model.bta'; did you mean model.beta"),
+        ({"report": "poem"}, "ci", [], "unknown report 'poem'; choose from scores"),
+        ({}, "ci", ["--seed=3"], "a study sets the seeds of its runs itself: say how many with --seeds"),
+    ],
+)
+def test_what_is_wrong_in_a_study_is_one_sentence(write, changes, size, flags, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        read_study(write(**changes), size, flags)
+
+
+def test_unknown_studies_and_data_are_named_with_the_valid_ones(write):
+    with pytest.raises(ConfigError, match="unknown study 'table2'; choose from ablation, figure1, .*, table1, or give"):
+        read_study("table2", "ci")
+    with pytest.raises(ConfigError, match="no data 'c' in this size; choose from a, b"):
+        read_study(write(), "small", only=["c"])
+
+
+@pytest.mark.parametrize("name", names())
+def test_shipped_studies_pass_every_check_and_share_no_fingerprint(name):
+    assert set(yaml.safe_load((STUDIES / f"{name}.yaml").read_text())["sizes"]) == set(SIZES)
+    for size in ("small", "ci"):
+        study = read_study(name, size, seeds=1)
+        assert study.title
+        assert study.report in PARTS
+        configs = [config for cell in study.cells for config in cell.configs.values()]
+        assert len({fingerprint(config) for config in configs}) == len(configs)
+        if size == "ci":
+            for config in configs:
+                check_config(config)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", names())
+def test_shipped_studies_pass_every_check_in_full_size(name):
+    for cell in read_study(name, "full", seeds=1).cells:
+        for config in cell.configs.values():
+            check_config(config)

@@ -1,0 +1,175 @@
+"""Reports: statistics against scipy and worked examples, pages that need nothing beside them, the paper's numbers."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from experiments.studies.execute import Found, Outcome, Pace, duration
+from experiments.studies.page import as_html, table
+from experiments.studies.paper import TABLE1
+from experiments.studies.plan import TRAINED, Cell, Study
+from experiments.studies.report import bottom_line
+from experiments.studies.statistics import Line, Way, holm, lines_of, rank, spread
+from experiments.studies.views import PARTS, rank_table, score_table
+
+HEAD = "fd_pixels"
+
+
+def line(name, values, data="d"):
+    scores = {seed: {HEAD: value, "n": 50.0, f"real_{HEAD}": 1.0} for seed, value in enumerate(values)}
+    return Line(data, Way(name, "", "prior"), HEAD, scores, scores, {})
+
+
+def test_ranks_ratios_and_tests_are_those_of_scipy():
+    a, b, c = [1.0, 2.0, 3.0, 4.0], [1.5, 2.2, 3.9, 4.1], [0.9, 4.0, 6.0, 8.0]
+    ranking = rank([line("b", b), line("a", a), line("c", c)])
+    assert [s.way.model for s in ranking.standings] == ["a", "b", "c"]
+    assert [s.rank for s in ranking.standings] == [1.25, 2.25, 2.5]
+    assert ranking.blocks == 4
+    raw = [stats.ttest_rel(np.log(x), np.log(a)).pvalue for x in (b, c)]
+    assert ranking.standings[1].p == pytest.approx(max(2 * min(raw), raw[0]) if raw[0] > raw[1] else 2 * raw[0])
+    assert ranking.standings[2].ratio == pytest.approx(stats.gmean(np.divide(c, a)))
+    assert ranking.standings[2].wins == 1
+    assert ranking.friedman == pytest.approx(stats.friedmanchisquare(a, b, c).pvalue)
+
+
+def test_a_way_that_misses_a_block_is_not_ranked():
+    ranking = rank([line("a", [1.0, 2.0]), line("b", [2.0, 3.0]), line("c", [0.1])])
+    assert [s.way.model for s in ranking.standings] == ["a", "b"]
+
+
+def test_without_spread_there_is_no_division_by_zero():
+    assert rank([line("a", [1.0, 2.0]), line("b", [1.0, 2.0])]).standings[1].p == 1.0
+    single = rank([line("a", [1.0]), line("b", [2.0])])
+    assert math.isnan(single.standings[1].p)
+    assert rank_table(single) == ""
+    assert rank([]).standings == []
+
+
+def test_holm_on_a_worked_example():
+    ways = [Way(name, "", "") for name in "abcd"]
+    adjusted = holm(dict(zip(ways, [0.01, 0.04, 0.03, math.nan], strict=True)))
+    assert [adjusted[way] for way in ways[:3]] == pytest.approx([0.03, 0.06, 0.06])
+    assert math.isnan(adjusted[ways[3]])
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([], "–"),
+        ([1.23456], "1.23"),
+        ([1.0, 2.0], "1.50 ± 0.71"),
+        ([100.0, 140.0], "120 ± 28"),
+        ([3.0, 3.0], "3.000 ± 0.000"),
+    ],
+)
+def test_numbers_show_as_many_digits_as_their_spread_allows(values, text):
+    assert spread(values) == text
+
+
+def outcome(variant, metrics, seed=0):
+    config = {"extractor": "pixels", "samplers": ["riemannian"] if variant else None}
+    cell = Cell("d", "vae", seed, {TRAINED: config, "far": config | {"samplers": ["riemannian"]}})
+    return Outcome(cell, variant, Found("r", metrics), None)
+
+
+def test_outcomes_become_lines_and_a_default_variant_repeats_what_was_trained():
+    trained = {
+        "val_score/prior/fd_pixels": 3.0,
+        "val_score/riemannian/fd_pixels": 2.0,
+        "score/riemannian/fd_pixels": 1.0,
+    }
+    outcomes = [outcome(TRAINED, trained), outcome("far", {"val_score/riemannian/fd_pixels": 9.0})]
+    study = Study("s", "ci", "t", "", "scores", [outcomes[0].cell], ["near", "far"])
+    lines = lines_of(study, outcomes)
+    assert [tuple(one.way) for one in lines] == [
+        ("vae", "", "prior"),
+        ("vae", "", "riemannian"),
+        ("vae", "near", "riemannian"),
+        ("vae", "far", "riemannian"),
+    ]
+    assert lines[2].mean(HEAD, "val") == 2.0
+    assert lines[2].mean(HEAD) == 1.0
+    assert lines[3].mean(HEAD, "val") == 9.0
+    assert math.isnan(lines[3].mean(HEAD))
+
+
+def test_tables_sort_by_validation_and_say_what_perfect_looks_like():
+    text = score_table([line("worse", [3.0, 4.0]), line("better", [1.0, 2.0])])
+    assert text.index("better / prior") < text.index("worse / prior")
+    assert "1.50 ± 0.71" in text
+    assert "n = 50; real against real 1.000" in text
+
+
+def test_the_bottom_line_says_who_cannot_be_told_apart():
+    text = bottom_line([line("a", [1.0, 1.0, 1.0]), line("b", [9.0, 8.5, 9.1]), line("c", [1.1, 0.9, 1.05])])
+    assert "**a / prior** has the best mean rank" in text
+    assert "1 of the 2 others are worse beyond chance" in text
+    assert "not told apart from it: c / prior" in text
+    assert "nothing can be tested" in bottom_line([line("a", [1.0]), line("b", [9.0])])
+    assert bottom_line([line("a", [1.0])]) == ""
+
+
+def test_a_page_holds_its_pictures_and_runs_no_foreign_code(tmp_path):
+    (tmp_path / "x.png").write_bytes(b"\x89PNG")
+    page = as_html(
+        "# A & B\n\n<script>alert(1)</script>\n\n![c](x.png)\n\n" + table(["a"], [["1|2"]]), tmp_path, "A & B"
+    )
+    assert '<img src="data:image/png;base64,iVBORw=="' in page
+    assert "<script>" not in page
+    assert "<title>A &amp; B</title>" in page
+    assert "<td>1|2</td>" in page
+    with pytest.raises(FileNotFoundError):
+        as_html("![c](y.png)", tmp_path, "t")
+
+
+def test_the_papers_table_has_13_rows_and_its_claim_holds_in_it():
+    assert len(TABLE1) == 13
+    for data in ("mnist", "svhn", "cifar", "celeba"):
+        assert min(TABLE1, key=lambda row: row.entries[data].fid).label == "VAE, Riemannian"
+    assert TABLE1[0].entries["celeba"] == (64.64, 0.29, 0.42)
+
+
+def paper_lines(head, data, extra):
+    lines = []
+    for row in TABLE1:
+        values = {0: {head: row.entries["mnist"].fid + extra, "n": 10_000.0, f"real_{head}": 1.0}}
+        lines.append(Line(data, Way(row.model, TRAINED, row.sampler), head, values, values, {}))
+    return lines
+
+
+def table1_text(lines):
+    study = Study("s", "ci", "t", "", "table1", [], [])
+    return "\n".join(part for part in PARTS["table1"](study, lines, []) if isinstance(part, str))
+
+
+def test_true_fid_on_the_papers_data_stands_beside_the_papers_with_the_difference():
+    text = table1_text(paper_lines("fid", "mnist", 1.5))
+    assert "| VAE, Riemannian | 10 | 10 | – | – | 8.53 | 0.98 / 0.97 | +1.50 | 1 | 1 |" in text
+    assert "not FID" not in text
+    assert "(Spearman): 1.00" in text
+
+
+def test_other_features_and_other_data_are_never_subtracted_from_fid():
+    text = table1_text(paper_lines("fd_random-conv-v1", "digits", 1.5))
+    assert "**not FID**: no difference is formed" in text
+    assert "The paper has no digits; its column mnist comes nearest" in text
+    assert "difference |" not in text
+
+
+def test_the_pace_estimates_each_kind_by_its_own_kind(monkeypatch):
+    clock = iter([0.0, 10.0, 12.0, 30.0])
+    monkeypatch.setattr("experiments.studies.execute.time.monotonic", lambda: next(clock))
+    cells = [Cell("d", "vae", seed, {TRAINED: {}, "few": {}}) for seed in range(2)]
+    study = Study("s", "ci", "t", "", "scores", cells, ["few"])
+    pace = Pace(study, {(cell.name, v): None for cell in cells for v in cell.configs})
+    assert pace.line(cells[0], TRAINED) == "[1/4] d-vae-0: 10 s; about 30 s left"
+    assert pace.line(cells[0], "few") == "[2/4] d-vae-0 few: 2 s; about 12 s left"
+    assert pace.line(cells[1], TRAINED) == "[3/4] d-vae-1: 18 s; about 2 s left"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(45, "45 s"), (200, "3 min"), (9000, "2.5 h")])
+def test_durations_are_words(seconds, text):
+    assert duration(seconds) == text

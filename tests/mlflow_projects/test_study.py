@@ -1,0 +1,140 @@
+"""Studies as a user runs them: every shipped one in its smallest size, and one that is killed and started again."""
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments.studies.plan import names, read_study
+from geovae.names import unknown
+from mlflow_projects import study as entry_point
+
+mlflow = pytest.importorskip("mlflow")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A folder to work in, with a store of its own for this process and those it starts."""
+    folder = tmp_path_factory.mktemp("studies")
+    before = os.getcwd(), mlflow.get_tracking_uri(), os.environ.get("MLFLOW_TRACKING_URI")
+    os.chdir(folder)
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
+    mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
+    yield mlflow.MlflowClient()
+    os.chdir(before[0])
+    mlflow.set_tracking_uri(before[1])
+    del os.environ["MLFLOW_TRACKING_URI"]
+    if before[2] is not None:
+        os.environ["MLFLOW_TRACKING_URI"] = before[2]
+
+
+def runs(client, query):
+    return client.search_runs([client.get_experiment_by_name("geovae").experiment_id], query)
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_study_runs_in_its_smallest_size_and_ends_in_a_report(store, name, capsys):
+    output = Path("reports") / name
+    entry_point.main(["--name", name, "--size", "ci", "--output", str(output)])
+    study = read_study(name, "ci")
+    parent = runs(store, f"tags.role = 'study' and tags.study = '{name}'")[0]
+    assert parent.info.status == "FINISHED"
+    children = runs(store, f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
+    assert len(children) == sum(len(cell.configs) for cell in study.cells)
+    assert {child.info.status for child in children} == {"FINISHED"}
+    for child in children:
+        assert not unknown("metric", child.data.metrics)
+        assert not unknown("tag", [tag for tag in child.data.tags if not tag.startswith("mlflow.")])
+    page = (output / "report.html").read_text()
+    assert page.count("<h1>") == 1
+    assert study.title.split(":")[0] in page
+    assert not re.search(r'(src|href)="(?!data:|#)', page), "the page must need nothing beside it"
+    assert "not FID" in page
+    files = {item.path for item in store.list_artifacts(parent.info.run_id)}
+    assert {"report.html", "report.md", "scores.csv"} <= files
+    assert f"# {study.title}" in parent.data.tags["mlflow.note.content"]
+    assert "about 0 s left" in capsys.readouterr().out
+
+
+def test_a_finished_study_repeats_nothing_and_its_runs_move_below_the_newest_parent(store, capsys):
+    entry_point.main(["--name", "ablation", "--size", "ci", "--output", "again"])
+    assert "4 runs, 4 of them finished before" in capsys.readouterr().out
+    assert Path("again/scores.csv").read_text() == Path("reports/ablation/scores.csv").read_text()
+    parents = runs(store, "tags.role = 'study' and tags.study = 'ablation'")
+    below = [len(runs(store, f"tags.mlflow.parentRunId = '{parent.info.run_id}'")) for parent in parents]
+    assert below == [4, 0]
+
+
+STUDY = """
+title: two seeds
+report: scores
+options: {data.name: digits, data.augment: 0, model.width: 16, model.latent_dim: 3, n_samples: 60, extractor: pixels,
+  scores: [frechet]}
+models: {vae: {samplers: [prior, mixture]}}
+variants: {few: {samplers: [mixture], sampler.mixture.n_components: 2}}
+sizes: {ci: {seeds: 2, data: {digits: {training.epochs: EPOCHS}}}}
+"""
+
+
+def start(file, output):
+    command = [sys.executable, "-m", "mlflow_projects.study", "--name", str(file), "--size", "ci", "--output", output]
+    with Path(f"{output}.log").open("w") as log:
+        return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=log, stderr=log, text=True)
+
+
+def test_a_study_killed_in_the_middle_of_a_training_goes_on_and_ends_in_the_same_table(store):
+    Path("killed.yaml").write_text(STUDY.replace("EPOCHS", "30"))
+    process = start("killed.yaml", "first")
+    while not any(len(list(path.parent.glob("*"))) for path in Path("runs/studies/killed").glob("*/features")):
+        assert process.poll() is None, Path("first.log").read_text()
+        time.sleep(0.05)
+    begun = set(Path("runs/studies/killed").iterdir())
+    while len(checkpoints := [p / "checkpoint.safetensors" for p in folders("killed") if p not in begun]) == 0 or not (
+        checkpoints[0].exists()
+    ):
+        assert process.poll() is None, Path("first.log").read_text()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not Path("first/report.html").exists()
+    assert runs(store, "tags.study = 'killed' and attributes.status = 'RUNNING'")
+
+    again = start("killed.yaml", "second")
+    assert again.wait(300) == 0, Path("second.log").read_text()
+    said = Path("second.log").read_text()
+    assert re.search(r"4 runs, [12] of them finished before", said), said
+    assert not runs(store, "tags.study = 'killed' and attributes.status = 'RUNNING'")
+    assert len(runs(store, "tags.study = 'killed' and attributes.status = 'FINISHED' and tags.role = 'cell'")) == 4
+
+    Path("whole.yaml").write_text(STUDY.replace("EPOCHS", "30"))
+    entry_point.main(["--name", "whole.yaml", "--size", "ci", "--output", "whole"])
+    assert table("second") == table("whole")
+
+
+def folders(name):
+    return [path for path in Path(f"runs/studies/{name}").iterdir() if path.is_dir()]
+
+
+def table(output):
+    with (Path(output) / "scores.csv").open() as file:
+        return [row for row in csv.reader(file) if row[6] != "seconds"]
+
+
+def test_the_same_study_does_not_run_twice_at_once(store):
+    folder = Path("runs/studies/twice")
+    folder.mkdir(parents=True)
+    with (
+        entry_point.only_one(folder),
+        pytest.raises(PermissionError, match=f"study 'twice' already runs here, as process {os.getpid()}"),
+        entry_point.only_one(folder),
+    ):
+        pass
