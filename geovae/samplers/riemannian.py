@@ -30,6 +30,7 @@ from geovae.samplers.report import SampleInfo, mixing, movement, warn_if_blind, 
 
 MEASURED = 2000  # codes used to measure distances and coverage; a quantile needs no more
 WARM_UP_CHAINS = 200
+MOST_ROUNDING = 0.1  # of an exponent; beyond it everything is computed in float64
 SUPERCHAINS, CHAINS_PER_SUPER = 16, 8
 
 
@@ -91,8 +92,12 @@ class RiemannianSampler(Sampler):
         check_codes(codes, need_log_var=True)
         o = self.options
         generator = torch.Generator().manual_seed(o["seed"])
-        self._codes = codes
+        self._dtype = codes.mu.dtype
         self.metric, own = build_metric(codes, o)
+        if rounding_error(self.metric) > MOST_ROUNDING:
+            codes = Codes(codes.mu.double(), None if codes.log_var is None else codes.log_var.double())
+            self.metric, own = build_metric(codes, o)
+        self._codes = codes
         measured = _spread(len(codes.mu), MEASURED)
         self.fraction_above_floor = fraction_above_floor(self.metric, codes.mu[measured], own=own[measured])
         warn_if_blind(self.fraction_above_floor, self.metric)
@@ -157,8 +162,9 @@ class RiemannianSampler(Sampler):
         return (z, info()) if return_info else z
 
     def _from(self, start: Tensor, generator: torch.Generator) -> Drawn:
+        start = start.to(self.metric.centroids.dtype)
         trace = run(start, self.kernel, self.options["n_transitions"], generator)
-        return trace.position, lambda: self._describe(start, trace, generator)
+        return trace.position.to(self._dtype), lambda: self._describe(start, trace, generator)
 
     def _describe(self, start: Tensor, trace: Trace, generator: torch.Generator) -> SampleInfo:
         numbers = {**self._settings(), **movement(start, trace, self.metric, self._novelty)}
@@ -185,6 +191,12 @@ class RiemannianSampler(Sampler):
         start = self._starts(SUPERCHAINS, generator).repeat_interleave(CHAINS_PER_SUPER, dim=0)
         trace = run(start, self.kernel, self.options["n_transitions"], generator, keep=True)
         return mixing(trace, SUPERCHAINS)
+
+
+def rounding_error(metric: LatentMetric) -> float:
+    """Return by how much rounding may change an exponent of Eq. 7: much where posteriors are far narrower than the codes."""
+    squares = metric.values * (metric.centroids - metric.centroids.mean(0)).square()
+    return float(squares.sum(1).max()) / metric.temperature**2 * torch.finfo(squares.dtype).eps
 
 
 def build_metric(codes: Codes, o: dict[str, Any]) -> tuple[LatentMetric, Tensor]:

@@ -331,3 +331,15 @@ def test_without_a_transition_the_samples_are_their_starting_points():
         z, info = sampler.sample(30, torch.Generator().manual_seed(0), return_info=True)
     assert info.scalars()["distance_to_start"] == 0
     assert (z[:, None] == make_codes().mu).all(2).any(1).all()
+
+
+def test_posteriors_far_narrower_than_the_codes_are_computed_with_more_digits():
+    generator = torch.Generator().manual_seed(0)
+    mu = torch.randn(60, 3, generator=generator)
+    log_var = torch.where(torch.arange(60)[:, None] % 2 == 0, torch.tensor(-22.0), torch.tensor(-2.0)).expand(60, 3)
+    sampler = RiemannianSampler(temperature=3.0, step_size=1e-3).fit(Codes(mu, log_var.contiguous()))
+    weights = sampler.metric.centroid_weights(mu.double()).diagonal()
+    torch.testing.assert_close(weights, torch.ones(60, dtype=torch.float64), rtol=0, atol=1e-4)
+    assert sampler.sample(5, generator).dtype == torch.float32
+    wide = RiemannianSampler(temperature=3.0, step_size=1e-3).fit(Codes(mu, torch.full_like(mu, -2.0)))
+    assert wide.metric.centroids.dtype == torch.float32, "twice the time only where it is needed"
