@@ -194,7 +194,7 @@ class RiemannianSampler(Sampler):
 
 
 def rounding_error(metric: LatentMetric) -> float:
-    """Return by how much rounding may change an exponent of Eq. 7: much where posteriors are far narrower than the codes."""
+    """Return by how much rounding may change an exponent of Eq. 7: much for posteriors narrow beside the codes."""
     squares = metric.values * (metric.centroids - metric.centroids.mean(0)).square()
     return float(squares.sum(1).max()) / metric.temperature**2 * torch.finfo(squares.dtype).eps
 
