@@ -11,7 +11,8 @@ BRAINS := data_folders/synthetic
 OASIS  := mlflow run . --env-manager local --experiment-name geovae-oasis
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-oasis demo-volumes demo-augmentation ui test test-slow lint format requirements names docs screenshots pictures clean
+.PHONY: help setup demo demo-oasis demo-volumes demo-augmentation ui test test-slow lint format requirements names docs \
+	screenshots pictures pictures-oasis clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*##/:/' | awk -F': ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -27,14 +28,14 @@ demo: setup ## train three models on real digits, sample, score and register the
 	mlflow run . --env-manager local --experiment-name geovae --run-name demo
 
 demo-oasis: setup ## brains: a synthetic OASIS-1 tree, prepared, modelled, drawn, registered (up to 10 minutes)
-	$(OASIS) -e cohort -P folder=$(BRAINS)/source -P subjects=64 -P workers=2
+	$(OASIS) -e cohort -P folder=$(BRAINS)/source -P subjects=96 -P workers=2
 	$(OASIS) -e prepare -P dataset=oasis -P source=$(BRAINS)/source -P root=$(BRAINS) -P arrays=npy -P arrays_spacing=4
 	$(OASIS) --run-name oasis -P comparison=experiments/configs/oasis_demo.yaml -P register=geovae-oasis
-	$(OASIS) -e brains -P output=$(BRAINS)/drawn-$$(date +%Y%m%d-%H%M%S)
+	$(OASIS) -e brains -P model=models:/geovae-oasis/latest -P output=$(BRAINS)/drawn-$$(date +%Y%m%d-%H%M%S)
 
 demo-volumes: setup ## whole brains in three dimensions, on what `make demo-oasis` prepared (minutes)
 	$(OASIS) --run-name volumes -P comparison=experiments/configs/oasis_volumes_demo.yaml -P register=geovae-volumes
-	$(OASIS) -e brains -P model=models:/geovae-volumes@champion -P output=$(BRAINS)/drawn-$$(date +%Y%m%d-%H%M%S)
+	$(OASIS) -e brains -P model=models:/geovae-volumes/latest -P output=$(BRAINS)/drawn-$$(date +%Y%m%d-%H%M%S)
 
 demo-augmentation: setup ## App. C.3 on a synthetic cohort: do generated brains help a classifier (minutes)
 	$(OASIS) -e cohort -P folder=$(BRAINS)-240/source -P subjects=240 -P voxel=4 -P workers=2
@@ -75,6 +76,9 @@ docs: setup ## build the documentation and the API reference into site/
 
 pictures: setup ## remake the README's pictures from the latest demo
 	PYTHONPATH=. python tools/pictures.py
+
+pictures-oasis: setup ## fetch the pictures of docs/oasis.md from the latest demo-oasis
+	python tools/oasis_pictures.py
 
 clean: ## remove the environment and caches, not the runs
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from geovae.mri import discover, prepare, process, write_cohort
+from geovae.mri import discover, prepare, process, resample, write_cohort
 
 MEASURE = """
 import resource, sys, time
@@ -37,6 +37,23 @@ def main():
 
 if __name__ == "__main__":
     main()
+"""
+
+
+START = """
+import contextlib, resource, sys
+import mlflow, torch
+from geovae.mri import jobs, prepare
+
+def used():
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
+
+if __name__ == "__main__":
+    if sys.argv[3] == "with":
+        jobs._bare_main = contextlib.nullcontext
+    prepare(sys.argv[1], sys.argv[2], workers=2, progress=False, table=None, spacing=8.0, shape=(22, 26, 22))
+    print(used())
 """
 
 
@@ -103,6 +120,36 @@ def prepared(source: Path, workers: int) -> tuple[float, float, float, int]:
     return float(found[0]), float(found[1]), float(found[2]), int(found[3])
 
 
+def worker_start(folder: Path) -> None:
+    """Print what two workers spend on 4 tiny volumes, called by a script that imports torch and mlflow."""
+    write_cohort(folder / "tiny", subjects=4, voxel=8, repeats=0)
+    found: dict[str, list[float]] = {"without": [], "with": []}
+    for _ in range(5):
+        for kind, values in found.items():
+            with tempfile.TemporaryDirectory() as root:
+                script = Path(root) / "start.py"
+                script.write_text(START)
+                command = [sys.executable, str(script), str(folder / "tiny"), root, kind]
+                values.append(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    for kind, values in found.items():
+        print(f"two workers {kind} the caller's imports: {show(values, ' s')} of processor time")
+
+
+def shrinking(folder: Path, rounds: int) -> None:
+    """Time a volume to 4 mm by means of blocks, and by the Gaussian and linear interpolation of other factors."""
+    from scipy.ndimage import affine_transform, gaussian_filter
+
+    volume = process(discover(folder)[0][0]).volume
+    sigma = float(np.sqrt(4**2 - 1) / 2.355)
+    ours = [seconds(lambda: resample(volume, 4.0)) for _ in range(rounds)]
+    theirs = [
+        seconds(lambda: affine_transform(gaussian_filter(volume.data, sigma), [4.0] * 3, 1.5, (44, 52, 44), order=1))
+        for _ in range(rounds)
+    ]
+    ratio = show([b / a for a, b in zip(ours, theirs, strict=True)])
+    print(f"1 mm to 4 mm: blocks {show(ours, ' s')}, Gaussian and interpolation {show(theirs, ' s')}, ratio {ratio}")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
@@ -115,6 +162,8 @@ def main() -> None:
         write_cohort(folder / "cohort", subjects=4, repeats=0)
         prepare(folder / "cohort", folder / "warm", workers=1, progress=False, table=None)
         one_volume(folder / "cohort", options.rounds)
+        shrinking(folder / "cohort", options.rounds)
+        worker_start(folder)
         some = link(folder / "cohort", folder / "some", options.scaling)
         one: list[tuple[float, ...]] = []
         two: list[tuple[float, ...]] = []

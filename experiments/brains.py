@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from experiments.judge import decode_images, load_data_of
+from experiments.judge import decode_images, load_data_of, magnification
 from geovae.checkpoint import SavedModel
 from geovae.codes import encode_images
 from geovae.data import Split
@@ -31,7 +31,7 @@ from geovae.tracking import Tracker
 
 BRAINS = ("oasis", "oasis_volumes")
 HOW = "make it with `mlflow run . -e prepare -P dataset=oasis -P source=FOLDER`"
-FRAMES, STRIP = 20, 8
+FRAMES, STRIP = 16, 8
 WRITTEN = 4  # NIfTI files of each sampler that are tracked
 
 
@@ -185,10 +185,12 @@ def _track_geodesic(
     line = straight(mu[[start]], mu[[end]], FRAMES)[0]
     frames, plain = (as_pictures(decode_images(saved.model, z)) for z in (curve, line))
     path = output / "geodesic.gif"
-    path.write_bytes(mri_samples.interpolation_gif(frames[:, 0].numpy()))
+    scale = max(1, round(200 / frames.shape[2]))
+    path.write_bytes(mri_samples.interpolation_gif(frames[:, 0].numpy().repeat(scale, 1).repeat(scale, 2)))
     tracker.artifact(path, "brains")
     chosen = torch.linspace(0, FRAMES - 1, STRIP).round().long()
-    tracker.image("brains/geodesic_above_straight_line", comparison_grid(frames[chosen], plain[chosen]))
+    strip = comparison_grid(frames[chosen], plain[chosen], scale=magnification(frames))
+    tracker.image("brains/geodesic_above_straight_line", strip)
     ends = f"{cohort.ids[rows[start]]} to {cohort.ids[rows[end]]}"
     tracker.tags({"geodesic": ends})
 

@@ -202,6 +202,7 @@ def viewer_html(data: np.ndarray, affine: np.ndarray, *, title: str = "", spacin
             vmin=float(small.min()),
             vmax=float(small.max()),
             threshold=None,
+            cut_coords=tuple((grid @ [*((np.array(small.shape) - 1) / 2), 1])[:3]),  # the middle
             black_bg=True,
             title=title,
             colorbar=False,

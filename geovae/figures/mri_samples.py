@@ -75,7 +75,8 @@ def interpolation_gif(frames: np.ndarray, *, milliseconds: int = 120, back: bool
 
     if np.ndim(frames) != 3 or len(frames) < 2:
         raise ValueError(f"`frames` must have shape (t, h, w) with t at least 2, got {np.shape(frames)}")
-    pictures = [Image.fromarray(np.rint(_grey(f) * 255).astype(np.uint8)) for f in frames]
+    # 64 greys: noise in the last bits would be most of the file
+    pictures = [Image.fromarray((np.rint(_grey(f) * 63) * (255 / 63)).round().astype(np.uint8)) for f in frames]
     pictures += pictures[-2:0:-1] if back else []
     file = io.BytesIO()
     pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0)
