@@ -11,7 +11,7 @@ BRAINS := data_folders/synthetic
 OASIS  := mlflow run . --env-manager local --experiment-name geovae-oasis
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-oasis demo-volumes demo-augmentation ui test test-slow lint format requirements names docs \
+.PHONY: help setup demo demo-oasis demo-volumes demo-augmentation ui test test-slow test-cluster lint format requirements names docs \
 	screenshots pictures pictures-oasis clean
 
 help: ## print this list
@@ -50,7 +50,10 @@ test: setup ## run the tests
 	python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: setup ## run the slow tests: whole runs through mlflow, kills, a server that dies
-	python -m pytest -n 2 --dist loadfile -m slow
+	python -m pytest -n 2 --dist loadfile -m "slow and not cluster"
+
+test-cluster: setup ## run the long fault tests of sweeps: a tracking server that is away for a minute, a local driver's death
+	python -m pytest -m cluster
 
 lint: setup ## check style and types
 	ruff check .

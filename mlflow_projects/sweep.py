@@ -17,7 +17,7 @@ from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
 from mlflow_projects.registry import fetch_model
 from tuning.board import table
-from tuning.cluster import check_nodes, check_resources, check_store, connected, quiet
+from tuning.nodes import check_nodes, check_resources, check_store, connected, quiet
 from tuning.place import Place
 from tuning.progress import Progress
 from tuning.search import build_search
@@ -88,7 +88,8 @@ def main(flags: Sequence[str]) -> None:
             Place(storage).check()
             check_nodes(storage, entry.tracking_uri())
             _announce(tracker)
-            total = settings.trials * settings.seeds[0] if settings.search != "grid" else None
+            known_length = settings.search != "grid" and len(settings.seeds) == 1 and not values["resume"]
+            total = settings.trials * settings.seeds[0] if known_length else None
             progress = Progress(total)
             outcome = sweep(
                 space,
@@ -165,7 +166,7 @@ def _stored(values: dict[str, str], rest: list[str]) -> Definition:
         raise ValueError(f"a sweep goes on as it was started; leave out {rest[0]}, or start a new one with warm-start=")
     plain = _plain(stored)
     for name, default in DEFAULTS.items():
-        if name not in WHERE and values[name] not in (default, plain.get(name, default)):
+        if name not in (*WHERE, "space") and values[name] not in (default, plain.get(name, default)):
             raise ValueError(
                 f"a sweep goes on as it was started, with {name}={plain.get(name, default)!r}, not {values[name]!r}; "
                 "leave it out, or start a new sweep with warm-start="
@@ -179,7 +180,9 @@ def _plain(stored: Definition) -> dict[str, str]:
     """Return the stored definition's values as a command line writes them."""
     settings = {key: str(value) for key, value in stored["settings"].items()}
     settings["seeds"] = ",".join(map(str, stored["settings"]["seeds"]))
-    return settings | {name: stored[name] for name in ("warm-start", "trained", "storage")}
+    flags, _ = split_flags(stored["flags"])
+    names = {"dataset": flags.get("data.name", ""), "model": flags.get("model.name", "")}
+    return settings | names | {name: stored[name] for name in ("warm-start", "trained", "storage")}
 
 
 def _settings(values: dict[str, str]) -> Settings:

@@ -61,8 +61,8 @@ def table(board: Sequence[Configuration], configurations: Sequence[Configuration
     more = f" {len(board) - SHOWN} more are in leaderboard.csv." if len(board) > SHOWN else ""
     return (
         f"{text}\n\n{len(board)} of {len(configurations)} configurations judged"
-        f"{', ' + ', '.join(others) if others else ''}.{more} Mean and standard error of `{headline}` against the "
-        "validation images over the seeds that finished; lower is better.\n"
+        f"{', ' + ', '.join(others) if others else ''}.{more} Ranked by seeds, then by the mean (± standard error) of "
+        f"`{headline}` against the validation images; lower is better.\n"
     )
 
 
@@ -92,10 +92,10 @@ def parallel_coordinates(rows: Sequence[tuple[Mapping[str, Any], float]], space:
     for x, d in enumerate(axes):
         ax.axvline(x, color="0.8", zorder=0)
         for value in d.values:
-            ax.text(x, _height(d, value), f" {_short(value)}", fontsize=8, va="center")
+            ax.text(x, _height(d, value), f" {_short(value)}", fontsize=8, va="center", in_layout=False)
     ax.axvline(len(axes), color="0.8", zorder=0)
     for height, value in ((0, low), (1, high)):
-        ax.text(len(axes), height, f" {value:.4g}", fontsize=8, va="center")
+        ax.text(len(axes), height, f" {value:.4g}", fontsize=8, va="center", in_layout=False)
     ax.set_xticks(range(len(axes) + 1), [*(d.name.partition(".")[2] for d in axes), headline], rotation=20)
     ax.set_yticks([])
     return figure

@@ -12,6 +12,7 @@ parent run and the same storage, goes on in the same MLflow runs: each from its 
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from experiments.config import Config
 from experiments.describe import git_tags
 from experiments.judge import Result, choose_extractor, headline
 from geovae.tracking import MlflowTracker, sync
-from tuning.cluster import check_resources
+from tuning.nodes import check_resources
 from tuning.place import Place
 from tuning.plan import Run
 from tuning.store import Store
@@ -67,6 +68,9 @@ class Jobs(Protocol):
     def tell(self, job: Any, run: Run) -> None:
         """Hear what became of a job."""
 
+    def again(self, job: Any) -> None:
+        """Take a job back that lost its process before it began."""
+
 
 Watch = Callable[[str, Mapping[str, Any]], None]
 
@@ -85,6 +89,7 @@ class Engine:
         time_budget: seconds after which everything is stopped.
         scheduler: of Ray Tune, comparing `SCHEDULED` by `epoch`.
         watch: hears events (`start`, `epoch`, `end`, `step`) for a progress table.
+        trainable: what a worker does.
     """
 
     def __init__(
@@ -100,13 +105,15 @@ class Engine:
         time_budget: float | None = None,
         scheduler: TrialScheduler | None = None,
         watch: Watch | None = None,
+        trainable: type[Trial] = Trial,
     ) -> None:
+        self.trainable = trainable
         self.jobs, self.store, self.shared = jobs, store, shared
         self.concurrency, self.resources = concurrency, {"cpu": cpus, "gpu": gpus}
         self.max_failures, self.time_budget, self.scheduler = max_failures, time_budget, scheduler
         self.watch = watch or (lambda event, about: None)
         self.live: dict[str, tuple[Any, str]] = {}  # Ray's trial id: job, MLflow run id
-        self.restarts: dict[str, int] = {}
+        self.restarts: Counter[str] = Counter()  # by job
         self._places: dict[str, str] = {}
         self._opening: tuple[Any, Future[str]] | None = None
 
@@ -124,7 +131,7 @@ class Engine:
                 self.end(trial_id, Run(state="KILLED", reason=reason))
 
     def _tuner(self) -> tune.Tuner:
-        trainable = tune.with_resources(tune.with_parameters(Trial, shared=self.shared), self.resources)
+        trainable = tune.with_resources(tune.with_parameters(self.trainable, shared=self.shared), self.resources)
         return tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
@@ -141,7 +148,8 @@ class Engine:
                 storage_path=self.shared.storage,
                 failure_config=tune.FailureConfig(max_failures=self.max_failures),
                 callbacks=[_Ears(self)],
-                checkpoint_config=tune.CheckpointConfig(num_to_keep=4),  # of population based training
+                # only population based training saves, when it copies a run
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=4, checkpoint_at_end=False),
                 verbose=0,
             ),
         )
@@ -193,6 +201,21 @@ class Engine:
             run = Run(state="STOPPED", reason=f"scheduler, at epoch {(result or {}).get('epoch', 0)}")
         self.end(trial_id, run)
 
+    def died(self, trial_id: str) -> None:
+        """Hear that a trial lost its process or node, and starts again."""
+        if trial_id in self.live:
+            self.restarts[self.live[trial_id][0].name] += 1
+
+    def again(self, trial_id: str) -> bool:
+        """Give a trial's job back, to be started as another trial; return whether it has not died too often."""
+        job, _ = self.live[trial_id]
+        self.died(trial_id)
+        if self.restarts[job.name] > self.max_failures:
+            return False
+        del self.live[trial_id]
+        self.jobs.again(job)
+        return True
+
     def reported(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Hear of an epoch, or the end, of a trial; record where it runs when that is new."""
         if trial_id not in self.live:
@@ -203,7 +226,7 @@ class Engine:
         if self._places.get(trial_id) != place:
             self._places[trial_id] = place
             tags: dict[str, object] = {"ray.trial_id": trial_id, "ray.node": place, "ray.job": _job_id()}
-            tags |= {"restarts": count} if (count := self.restarts.get(trial_id)) else {}
+            tags |= {"restarts": count} if (count := self.restarts[job.name]) else {}
             self.store.later(self.store.describe, run_id, {}, tags)
 
 
@@ -246,9 +269,11 @@ class _Ears(tune.Callback):
         self._engine.completed(trial.trial_id, trial.last_result)
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        self._engine.restarts[trial.trial_id] = self._engine.restarts.get(trial.trial_id, 0) + 1
+        self._engine.died(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        if trial.should_recover() and self._engine.again(trial.trial_id):
+            return  # Ray gives up a trial whose process dies between two trials
         self._engine.completed(trial.trial_id, None, error=_why(trial))
 
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
@@ -303,11 +328,15 @@ class _List:
         return self.store.open(job.name, self.parent, {"role": "run"}, known=self.store.known.get(job.name))
 
     def opened(self, job: _Named, run_id: str) -> None:
-        pass
+        self.store.known[job.name] = run_id
 
     def tell(self, job: _Named, run: Run) -> None:
         self.open_count -= 1
         self.ends[job.name] = run
+
+    def again(self, job: _Named) -> None:
+        self.open_count -= 1
+        self.waiting.insert(0, job)
 
 
 def execute(

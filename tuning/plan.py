@@ -90,9 +90,16 @@ class Configuration:
 
 
 def ranked(configurations: Sequence[Configuration]) -> list[Configuration]:
-    """Return the judged configurations, best first: all runs finished before some failed, then by mean score."""
-    judged = [c for c in configurations if c.scores]
-    return sorted(judged, key=lambda c: (any(r.state != "FINISHED" for r in c.runs.values()), c.mean, c.number))
+    """Return the judged configurations, best first.
+
+    Those with a run that failed come last. Those that went on to more seeds come before those that did not: the mean of
+    the few seeds that chose them is no longer their own. Then the mean score decides.
+    """
+
+    def key(c: Configuration) -> tuple[bool, int, float, int]:
+        return any(run.state != "FINISHED" for run in c.runs.values()), -len(c.runs), c.mean, c.number
+
+    return sorted((c for c in configurations if c.scores), key=key)
 
 
 class Plan:
@@ -158,6 +165,11 @@ class Plan:
         configuration.runs[job.seed] = run
         configuration.changed |= run.changed
         self._settle(configuration)
+
+    def again(self, job: Job) -> None:
+        """Take back a job that has not begun."""
+        self.run_of(job).state = "WAITING"
+        self._open[job.configuration] = self.configurations[job.configuration]
 
     def _settle(self, configuration: Configuration) -> None:
         """Once a configuration's first round is over, tell the search."""

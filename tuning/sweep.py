@@ -12,8 +12,8 @@ from geovae.data import IMAGE_SHAPES
 from geovae.models import build_model
 from geovae.tracking import MlflowTracker
 from tuning.board import describe_board
-from tuning.cluster import check_resources
 from tuning.engine import Engine, Failure, Watch, execute, finish, headline_of
+from tuning.nodes import check_resources
 from tuning.plan import Configuration, Job, Plan, Run, ranked
 from tuning.search import Method, build_search
 from tuning.space import Options, Space, SpaceError, config_in
@@ -239,6 +239,9 @@ class _Sweep:
             if best and configuration.scores:
                 self._judged += 1
                 self.tracker.metrics({f"best/{self.headline}": best[0].mean}, step=self._judged)
+
+    def again(self, job: Job) -> None:
+        self.plan.again(job)
 
     def end_all(self) -> None:
         """End the configurations that were cut off."""

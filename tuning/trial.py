@@ -198,6 +198,7 @@ def as_result(plain: dict[str, Any]) -> Result:
 def reason(error: BaseException) -> str:
     """Return why a run failed, in one line."""
     text = " ".join(str(error).split())[:1000]
-    if isinstance(error, MemoryError) or "out of memory" in text.lower():
+    words = ("out of memory", "not enough memory", "allocate memory")
+    if isinstance(error, MemoryError) or any(word in text.lower() for word in words):
         return f"out of memory: {text or 'the process could not get more'}"
     return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"

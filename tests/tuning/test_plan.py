@@ -63,6 +63,12 @@ def test_a_lucky_seed_does_not_win():
     assert [c.number for c in ranked(plan.configurations)] == [1, 0]
 
 
+def test_more_seeds_rank_before_a_lucky_few():
+    plan = Plan(points(2), seeds=[1, 3], reduction=2)
+    work(plan, lambda job: [[3.0, 9.0, 9.0], [4.0]][job.configuration][job.seed])
+    assert [(c.number, len(c.scores)) for c in ranked(plan.configurations)] == [(0, 3), (1, 1)]
+
+
 def test_a_configuration_with_failures_ranks_after_all_whole_ones():
     plan = Plan(points(2), seeds=[2])
     work(

@@ -2,8 +2,10 @@
 
 import logging
 import os
+import signal
 import socket
 import tempfile
+import threading
 import urllib.error
 import urllib.request
 import uuid
@@ -16,7 +18,7 @@ from urllib.parse import urlsplit
 from tuning.place import Place
 
 ROOT = Path(__file__).parents[1]
-NOT_SHIPPED = ["runs", "mlruns", "mlartifacts", "data_folders", "mlflow.db*", ".venv", ".git", "**/__pycache__", "docs"]
+NOT_SHIPPED = ["runs", "mlruns", "mlartifacts", "data_folders", "mlflow.db*", ".venv", ".git", "**/__pycache__"]
 SECONDS = 10  # to reach a cluster or a tracking server
 
 
@@ -41,10 +43,13 @@ def connected(address: str) -> Iterator[None]:
     if ray.is_initialized():  # tests and notebooks
         yield
         return
+    before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address or "local", log_to_driver=False, configure_logging=False, **options)
     except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
         raise ClusterError(f"no Ray cluster at address={address}: {_first(error)}") from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)  # Ray's own handler prints where every thread was
     try:
         yield
     finally:
@@ -59,12 +64,15 @@ def quiet() -> None:
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
         "RAY_AIR_NEW_OUTPUT": "0",
         "RAY_DEDUP_LOGS": "1",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
         "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # MLflow is the sweep's memory; nothing is unpickled from disk
     }.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("ray._private.runtime_env").setLevel(logging.ERROR)  # .git is left out on purpose
     logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses the log files that it was told not to write
 
 

@@ -1,0 +1,66 @@
+"""`python -m mlflow_projects.reap`: end runs that still say RUNNING although nobody works on them any more.
+
+A run lives as long as it, or a run below it, records something: its last sign of life is the time of its latest metric.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mlflow_projects import entry
+
+
+def main(flags: Sequence[str]) -> None:
+    """End, as KILLED, every RUNNING run without a sign of life for `--minutes` (60).
+
+    `--experiment` names another experiment than geovae. Choose more minutes than an epoch of your runs takes.
+    """
+    from mlflow import MlflowClient
+
+    values, rest = entry.take_flags(flags, minutes="60", experiment=entry.EXPERIMENT)
+    entry.refuse(rest, list(values), main.__doc__ or "")
+    minutes = entry.whole("minutes", values["minutes"], 1)
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(values["experiment"])
+    if experiment is None:
+        raise FileNotFoundError(f"no experiment {values['experiment']!r} in {entry.tracking_uri()}")
+    runs = _running(client, experiment.experiment_id)
+    signs = last_signs(runs)
+    now = time.time() * 1000
+    stale = [run for run in runs if now - signs[run.info.run_id] > minutes * 60_000]
+    for run in stale:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(signs[run.info.run_id] / 1000))
+        client.set_tag(run.info.run_id, "stop_reason", f"no sign of life since {when}")
+        client.set_terminated(run.info.run_id, "KILLED")
+        print(f"{run.info.run_id} {run.info.run_name}: KILLED, no sign of life since {when}")
+    print(f"{len(stale)} of {len(runs)} running runs ended")
+
+
+def last_signs(runs: Sequence[Any]) -> Mapping[str, float]:
+    """Return the time (ms since 1970) of the last record of each run or of any run below it."""
+    signs: dict[str, float] = {}
+    for run in runs:
+        times = [metric.timestamp for metric in run.data._metric_objs]
+        signs[run.info.run_id] = max([run.info.start_time, *times])
+    parents = {run.info.run_id: run.data.tags.get("mlflow.parentRunId") for run in runs}
+    for run_id in list(parents):
+        parent = parents[run_id]
+        while parent in signs:
+            signs[parent] = max(signs[parent], signs[run_id])
+            parent = parents[parent]
+    return signs
+
+
+def _running(client: Any, experiment_id: str) -> list[Any]:
+    found: list[Any] = []
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], "attributes.status = 'RUNNING'", max_results=1000, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+if __name__ == "__main__":
+    entry.main(main)

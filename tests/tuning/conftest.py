@@ -1,0 +1,195 @@
+"""Real parts for sweeps: a server over HTTP on SQLite or PostgreSQL, three Ray nodes, and the sweep's process."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TINY = {
+    "dataset": "digits",
+    "model.network": "mlp",
+    "model.width": "16",
+    "n_samples": "60",
+    "extractor": "pixels",
+    "scores": "frechet",
+    "samplers": "prior",
+}
+
+
+def environment(**more):
+    names = {
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "GIT_PYTHON_REFRESH": "quiet",
+    }
+    return {**os.environ, **names, **more}
+
+
+def until(what, seconds=300, pause=0.1):
+    """Wait until `what()` is true, and return it."""
+    deadline = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(pause)
+    return found
+
+
+class Server:
+    """An `mlflow server` of two processes that can be paused."""
+
+    def __init__(self, folder, backend):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{port}"
+        command = [
+            "mlflow",
+            "server",
+            "--backend-store-uri",
+            backend,
+            "--artifacts-destination",
+            str(folder / "artifacts"),
+        ]
+        self.log = (folder / "server.log").open("w")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", *command, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
+            env=environment(MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false"),
+            stdout=self.log,
+            stderr=self.log,
+            start_new_session=True,
+        )
+        until(self.answers, 120)
+
+    def answers(self):
+        try:
+            return urllib.request.urlopen(self.uri + "/health", timeout=5).status == 200
+        except OSError:
+            assert self.process.poll() is None, "the server ended"
+            return False
+
+    def signal(self, number):
+        os.killpg(self.process.pid, number)
+
+    def stop(self):
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        self.process.wait(30)
+        self.log.close()
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    """The URI of a throw-away PostgreSQL."""
+    sys.path.insert(0, str(ROOT / "tools"))
+    try:
+        import postgres as tool
+    finally:
+        sys.path.pop(0)
+    try:
+        tool.programs()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    process = subprocess.Popen([sys.executable, str(ROOT / "tools" / "postgres.py")], stdout=subprocess.PIPE, text=True)
+    yield process.stdout.readline().strip()
+    process.terminate()
+    process.wait(30)
+    process.stdout.close()
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def server(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("server")
+    backend = f"sqlite:///{folder / 'mlflow.db'}"
+    running = Server(folder, request.getfixturevalue("postgres") if request.param == "postgres" else backend)
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A head without CPUs and two nodes with one CPU and one fake GPU each."""
+    for name, value in environment().items():
+        os.environ[name] = value
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    made.workers = [made.add_node(num_cpus=1, num_gpus=1) for _ in range(2)]
+    made.wait_for_nodes()
+    yield made
+    made.shutdown()
+
+
+class Sweep:
+    """A sweep's process, and what its runs are in the store."""
+
+    def __init__(self, folder, uri):
+        import mlflow
+
+        self.folder, self.uri = folder, uri
+        self.client = mlflow.MlflowClient(uri)
+        self.id = None
+
+    def start(self, **options):
+        flags = [f"--{name}={value}" for name, value in options.items()]
+        return subprocess.Popen(
+            [sys.executable, "-m", "mlflow_projects.sweep", *flags],
+            cwd=self.folder,
+            env=environment(MLFLOW_TRACKING_URI=self.uri),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def begin(self, **options):
+        """Start a sweep and wait for its id."""
+        process = self.start(**options)
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("sweep "):
+                self.id = line.split()[1].rstrip(":")
+                return process
+        raise AssertionError("".join(lines))
+
+    def run(self, **options):
+        """Run a sweep to its end; return what it printed."""
+        process = self.start(**options)
+        text, _ = process.communicate(timeout=900)
+        for line in text.splitlines():
+            if line.startswith("sweep ") and self.id is None:
+                self.id = line.split()[1].rstrip(":")
+        assert process.returncode == 0, text
+        return text
+
+    def runs(self, role):
+        experiment = self.client.get_experiment_by_name("geovae").experiment_id
+        return list(
+            self.client.search_runs(
+                [experiment], f"tags.sweep = '{self.id}' and tags.role = '{role}'", max_results=5000
+            )
+        )
+
+    def states(self, role):
+        return Counter(run.info.status for run in self.runs(role))
+
+    def files(self, run_id, folder=None):
+        found = []
+        for item in self.client.list_artifacts(run_id, folder):
+            found += self.files(run_id, item.path) if item.is_dir else [item.path]
+        return found
+
+
+@pytest.fixture
+def sweep(tmp_path, server):
+    return Sweep(tmp_path, server.uri)
