@@ -29,7 +29,7 @@ from geovae.samplers.options import check_options, resolve_preset
 from geovae.samplers.report import SampleInfo, mixing, movement, warn_if_blind, warn_if_still
 
 MEASURED = 2000  # codes used to measure distances and coverage; a quantile needs no more
-WARM_UP_CHAINS = 200
+WARM_UP_CHAINS = 50
 MOST_ROUNDING = 0.1  # of an exponent; beyond it everything is computed in float64
 SUPERCHAINS, CHAINS_PER_SUPER = 16, 8
 
