@@ -45,14 +45,19 @@ class InputProblems(ValueError):
 
 
 def as_text(problems: Sequence[Problem], limit: int = 100) -> str:
-    """Return a report: a count, then one sentence a line with all that it holds for, at most `limit` lines."""
+    """Return a report: a count, then one sentence a line with all that it holds for, at most `limit` lines.
+
+    Remarks, which stop nothing, are counted apart from problems.
+    """
     places: dict[str, list[str]] = {}
     for problem in problems:
         places.setdefault(problem.sentence, []).append(problem.where)
     lines = [f"- {some(where)}: {sentence}" for sentence, where in places.items()]
     if len(lines) > limit:
         lines = [*lines[:limit], f"- and {len(lines) - limit} more"]
-    return "\n".join([f"{count(len(problems), 'problem')} in the input:", *lines])
+    remarks = sum(problem.warning for problem in problems)
+    counted = count(len(problems) - remarks, "problem") + (f" and {count(remarks, 'remark')}" if remarks else "")
+    return "\n".join([f"{counted} in the input:", *lines])
 
 
 def count(n: int, noun: str) -> str:
