@@ -1,16 +1,14 @@
-"""Several runs side by side: one parent, a child for each, a leaderboard, and the winner by validation score."""
+"""Several runs side by side: the file that lists them, and the leaderboard of what they scored."""
 
 import csv
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from experiments.config import Config, ConfigError, read_yaml, resolve, to_flags
 from experiments.judge import Result
-from experiments.run import run
-from geovae.tracking import MlflowTracker
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,26 +37,6 @@ def read_comparison(path: Path, flags: list[str], prog: str) -> dict[str, Config
     dataset = [f"--data.name={content['dataset']}"] if "dataset" in content else []
     runs = content["runs"].items()
     return {name: resolve([*dataset, *to_flags(options or {}), *flags], prog=prog) for name, options in runs}
-
-
-def compare(
-    configs: Mapping[str, Config],
-    tracker: MlflowTracker,
-    prepare: Callable[[str, Config, MlflowTracker], Path],
-) -> tuple[list[Row], str, Result]:
-    """Run every configuration as a child of `tracker`; return the leaderboard, the winner's name and its result.
-
-    Args:
-        configs: resolved configurations by run name.
-        tracker: of the parent run.
-        prepare: called with each child's name, configuration and tracker; returns its output folder.
-    """
-    results: dict[str, Result] = {}
-    for name, config in configs.items():
-        with tracker.child(name) as child:
-            results[name] = run(**config, output=prepare(name, config, child), tracker=child)
-    board = leaderboard(results)
-    return board, board[0].run, results[board[0].run]
 
 
 def leaderboard(results: Mapping[str, Result]) -> list[Row]:

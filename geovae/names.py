@@ -131,8 +131,8 @@ TAGS = {
     "config_over_seeds": Row("the same without the seed: group by it to average over seeds"),
     "best_sampler": Row("the sampler with the lowest headline score on validation images"),
     "role": Row(
-        "what a run is for: `comparison`, `sweep` and `study` mark parents; in a study `cell`; in a sweep "
-        "`configuration`, its `seed` runs and, below a comparison, `run`; `resume` an invocation that went on with a "
+        "what a run is for: `comparison`, `sweep` and `study` mark parents; below them `run` in a comparison, `cell` "
+        "in a study, `configuration` and its `seed` runs in a sweep; `resume` an invocation that went on with a "
         "sweep; `promotion` moved an alias, `report` compared others"
     ),
     "sweep": Row("of `sweep`: id of the sweep's own run"),
@@ -141,12 +141,14 @@ TAGS = {
     "sweep.seed": Row("of `sweep`: which of the configuration's runs it is, from 0"),
     "headline": Row("the score by which runs are ranked"),
     "changed": Row("of `sweep`: options that population based training has changed, as JSON"),
-    "stop_reason": Row("of `sweep`: why a run ended before its last epoch"),
-    "failure": Row("of `sweep`: why a run failed"),
-    "restarts": Row("of `sweep`: how often a run went on after its process or node had died", "count"),
-    "ray.trial_id": Row("of `sweep`: Ray's id of the trial"),
-    "ray.job": Row("of `sweep`: Ray's id of the driver's job"),
-    "ray.node": Row("of `sweep`: host, address and process"),
+    "stop_reason": Row("of `main`, `study` and `sweep`: why a run ended before its last epoch"),
+    "failure": Row("of `main`, `study` and `sweep`: why a run failed"),
+    "restarts": Row(
+        "of `main`, `study` and `sweep`: how often a run went on after its process or node had died", "count"
+    ),
+    "ray.trial_id": Row("of `main`, `study` and `sweep`: Ray's id of the trial"),
+    "ray.job": Row("of `main`, `study` and `sweep`: Ray's id of the driver's job"),
+    "ray.node": Row("of `main`, `study` and `sweep`: host, address and process"),
     "best_configuration": Row("of `sweep`: name of the best configuration"),
     "best_run": Row("of `sweep`: id of its best run, whose model is the one to promote"),
     "winner": Row("of a comparison: name of the best run"),

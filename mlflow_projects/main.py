@@ -1,33 +1,47 @@
-"""`mlflow run .`: several models on one data set, every sampler, one leaderboard, the best model registered."""
+"""`mlflow run .`: several models on one data set, every sampler, one leaderboard, the best model registered.
 
-from collections.abc import Sequence
+The models are trained by the engine of sweeps, as many at once as the machine (or a cluster) has cores.
+"""
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from experiments.compare import Row, as_csv, as_figure, as_markdown, compare, for_ui, read_comparison
-from experiments.config import CONFIGS, ConfigError
+from experiments.compare import Row, as_csv, as_figure, as_markdown, for_ui, leaderboard, read_comparison
+from experiments.config import CONFIGS, Config, ConfigError
 from experiments.judge import Result
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
+from mlflow_projects.cluster import WHERE, reached, settle
 from mlflow_projects.evidence import Rules, gather
 from mlflow_projects.promotion import Candidate, promote, sentences
 from mlflow_projects.registry import NAME, register
 from mlflow_projects.views import save_view
+from tuning.execute import Failure, Task, execute
+from tuning.progress import Progress
 
 COMPARISON = str(CONFIGS / "demo.yaml")
 
 
 def main(flags: Sequence[str]) -> None:
-    """Compare the runs of `--comparison FILE`, register the best as `--register NAME`; other flags apply to each."""
-    values, rest = entry.take_flags(flags, comparison=COMPARISON, register=NAME)
+    """Compare the runs of `--comparison FILE`, register the best as `--register NAME`.
+
+    `--address`, `--storage`, `--cpus`, `--gpus`, `--concurrency` and `--max-failures` say where, as for sweeps.
+    All other flags are options of every run.
+    """
+    values, rest = entry.take_flags(flags, comparison=COMPARISON, register=NAME, **WHERE)
     configs = read_comparison(Path(values["comparison"]), rest, prog="main")
     for name, config in configs.items():
         try:
             entry.check_config(config)
         except ValueError as error:
             raise ConfigError(f"run {name!r}: {error}") from error
-    with entry.open_run("comparison") as tracker:
+    device = next(iter(configs.values()))["device"]
+    with reached(values, device) as resources, entry.open_run("comparison") as tracker:
         tracker.tags({"role": "comparison"})
-        board, winner, result = compare(configs, tracker, entry.describe_run)
+        results, failures = _run_all(configs, tracker, settle(values["storage"], tracker), resources)
+        board = leaderboard(results)
+        winner, result = board[0].run, results[board[0].run]
         table = as_markdown(board)
         tracker.text("leaderboard.md", table)
         tracker.text("leaderboard.csv", as_csv(board))
@@ -42,6 +56,22 @@ def main(flags: Sequence[str]) -> None:
         )
         _register(result, values["register"])
         _say_where_to_look(tracker, board, min(config["training"]["epochs"] for config in configs.values()))
+        if failures:
+            raise SystemExit(1)
+
+
+def _run_all(
+    configs: Mapping[str, Config], tracker: MlflowTracker, storage: str, resources: Mapping[str, Any]
+) -> tuple[dict[str, Result], dict[str, Failure]]:
+    """Run every configuration; return the results, and why those failed that have none."""
+    progress = Progress(len(configs))
+    tasks = {name: Task(config) for name, config in configs.items()}
+    outcomes = execute(tasks, tracker, storage=storage, watch=progress, **resources)
+    progress.show()
+    failures = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Failure)}
+    if len(failures) == len(outcomes):
+        raise SystemExit(1)  # each has said why
+    return {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Result)}, failures
 
 
 def _say_where_to_look(tracker: MlflowTracker, board: list[Row], epoch: int) -> None:

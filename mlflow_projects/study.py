@@ -10,17 +10,23 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from experiments.config import Config, ConfigError, check_config
+from experiments.config import Config, ConfigError, check_config, fingerprint
 from experiments.describe import describe_run, writable
+from experiments.judge import MODEL
 from experiments.studies.execute import Found, execute
-from experiments.studies.plan import SIZES, names, read_study
+from experiments.studies.plan import SIZES, TRAINED, Study, names, read_study
 from experiments.studies.report import write_report
 from geovae.data import DATASETS
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
+from mlflow_projects.cluster import WHERE, reached, settle
 from mlflow_projects.registry import fetch_model
+from tuning.execute import Failure, Task
+from tuning.execute import execute as execute_on_ray
+from tuning.place import Place
+from tuning.progress import Progress
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -32,9 +38,12 @@ def main(flags: Sequence[str]) -> None:
     """Execute the study `--name` in `--size`; all further flags are options of every run.
 
     `--seeds N` replaces the number of seeds, `--data a,b` keeps some of the data, `--output FOLDER` is where the report
-    is also written.
+    is also written. Runs come one after the other in this process; with `--address` local, auto or host:port as many at
+    once as a Ray cluster holds; `--storage`, `--cpus`, `--gpus`, `--concurrency`, `--max-failures` are as for sweeps.
     """
-    values, rest = entry.take_flags(flags, name="", size="small", seeds="", data="", output="")
+    values, rest = entry.take_flags(
+        flags, name="", size="small", seeds="", data="", output="", **WHERE | {"address": ""}
+    )
     if not values["name"]:
         raise ConfigError(f"say which study: --name {', '.join(names())}; --size {', '.join(SIZES)}")
     seeds = entry.whole("seeds", values["seeds"], 1) if values["seeds"] else 0
@@ -49,6 +58,8 @@ def main(flags: Sequence[str]) -> None:
         tracker.tags({"role": "study", "study": study.name, "size": study.size, "host": socket.gethostname()})
         ledger = MlflowLedger(study.name, tracker)
         ledger.end_abandoned()
+        if values["address"]:
+            spread(study, ledger, folder, values)
         outcomes = execute(study, ledger, folder, say=_say)
         output = writable(Path(values["output"]) if values["output"] else tracker.output / "report")
         report = write_report(study, outcomes, output)
@@ -57,6 +68,53 @@ def main(flags: Sequence[str]) -> None:
         tracker.tags({"mlflow.note.content": report.summary})
         print(report.summary)
     print(f"report: {output / 'report.html'}    run: {tracker.run_id}")
+
+
+def spread(study: Study, ledger: "MlflowLedger", folder: Path, values: Mapping[str, str]) -> None:
+    """Run on a Ray cluster what is not finished: the trainings first, then all that is drawn from them.
+
+    Raises:
+        RuntimeError: if runs failed, with the reason of each; the same command goes on.
+    """
+    trainings, drawings = {}, {}
+    with reached(values) as resources:
+        storage = settle(values["storage"] or str(folder.absolute()), ledger.tracker)
+        for cell in study.cells:
+            mark = fingerprint(cell.configs[TRAINED])
+            if ledger.find(mark) is None:
+                trainings[cell.name] = Task(cell.configs[TRAINED], folder=mark, tags=ledger.tags(cell=cell.name))
+        _all(trainings, ledger, storage, resources)
+        for cell in study.cells:
+            trained = ledger.find(fingerprint(cell.configs[TRAINED]))
+            for variant, config in cell.configs.items():
+                mark = fingerprint(config)
+                if variant != TRAINED and ledger.find(mark) is None:
+                    model = _model_on_storage(trained, fingerprint(cell.configs[TRAINED]), storage, ledger)
+                    tags = ledger.tags(cell=cell.name, variant=variant)
+                    drawings[f"{cell.name}-{variant}"] = Task(config, model_file=model, folder=mark, tags=tags)
+        _all(drawings, ledger, storage, resources)
+
+
+def _model_on_storage(trained: Found | None, mark: str, storage: str, ledger: "MlflowLedger") -> str:
+    """Return where on the storage a trained model lies, brought there if it was trained elsewhere."""
+    place = Place(storage)
+    if not place.has(f"{mark}/{MODEL}"):
+        assert trained is not None
+        assert trained.run_id is not None
+        place.keep(mark, ledger.model_file(trained.run_id))
+    return f"{storage}/{mark}/{MODEL}"
+
+
+def _all(tasks: Mapping[str, Task], ledger: "MlflowLedger", storage: str, resources: Mapping[str, Any]) -> None:
+    if not tasks:
+        return
+    progress = Progress(len(tasks))
+    outcomes = execute_on_ray(tasks, ledger.tracker, storage=storage, watch=progress, **resources)
+    progress.show()
+    failed = {name: outcome.reason for name, outcome in outcomes.items() if isinstance(outcome, Failure)}
+    if failed:
+        why = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+        raise RuntimeError(f"{len(failed)} of {len(tasks)} runs have no result ({why}); the same command goes on")
 
 
 def check_data(configs: Sequence[Config]) -> None:
@@ -94,14 +152,14 @@ class MlflowLedger:
     def __init__(self, study: str, tracker: MlflowTracker) -> None:
         import mlflow
 
-        self._study, self._tracker = study, tracker
+        self._study, self.tracker = study, tracker
         self._client = mlflow.MlflowClient()
 
     def find(self, mark: str) -> Found | None:
         """Return the finished run with the fingerprint `mark`, and hang it below this parent."""
         for run in self._search(f"tags.config = '{mark}' and attributes.status = 'FINISHED'"):
-            if self._tracker.run_id is not None:
-                self._client.set_tag(run.info.run_id, "mlflow.parentRunId", self._tracker.run_id)
+            if self.tracker.run_id is not None:
+                self._client.set_tag(run.info.run_id, "mlflow.parentRunId", self.tracker.run_id)
             return Found(run.info.run_id, run.data.metrics)
         return None
 
@@ -109,10 +167,14 @@ class MlflowLedger:
         """Fetch the model file of a run."""
         return fetch_model(run_id)
 
+    def tags(self, **more: object) -> dict[str, object]:
+        """Return the tags by which a run of this study is known."""
+        return {"role": "cell", "study": self._study, **more}
+
     @contextmanager
     def open(self, name: str, config: Config, tags: Mapping[str, object]) -> Iterator[MlflowTracker]:
         """Start a child, described like every run."""
-        with self._tracker.child(name, {"role": "cell", "study": self._study, **tags}) as child:
+        with self.tracker.child(name, self.tags(**tags)) as child:
             describe_run(name, config, child)
             yield child
 
@@ -123,13 +185,13 @@ class MlflowLedger:
         """
         here = f"tags.host = '{socket.gethostname()}' and attributes.status = 'RUNNING'"
         for parent in self._search(here):
-            if parent.info.run_id != self._tracker.run_id:
+            if parent.info.run_id != self.tracker.run_id:
                 children = f"tags.mlflow.parentRunId = '{parent.info.run_id}' and attributes.status = 'RUNNING'"
                 for run in [*self._search(children), parent]:
                     self._client.set_terminated(run.info.run_id, "KILLED")
 
     def _search(self, query: str) -> "list[Run]":
-        experiments = [self._tracker.experiment_id or ""]
+        experiments = [self.tracker.experiment_id or ""]
         return list(self._client.search_runs(experiments, f"tags.study = '{self._study}' and {query}"))
 
 

@@ -1,6 +1,5 @@
 """`mlflow run . -e sweep`: search hyper-parameters over seeds with Ray Tune, from a laptop to a cluster."""
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -15,13 +14,13 @@ from experiments.describe import git_tags
 from geovae.checkpoint import load
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
+from mlflow_projects.cluster import WHERE, amount, reached, settle
 from mlflow_projects.registry import fetch_model
 from tuning.board import table
-from tuning.nodes import check_nodes, check_resources, check_store, connected, quiet
-from tuning.place import Place
+from tuning.nodes import check_store
 from tuning.progress import Progress
 from tuning.search import build_search
-from tuning.space import Options, Space, SpaceError, check_space, parse_space, read_space
+from tuning.space import Options, Space, SpaceError, check_space, config_in, parse_space, read_space
 from tuning.store import find_configurations, find_sweep
 from tuning.sweep import Outcome, Resources, Settings, check_population, sweep
 
@@ -40,19 +39,14 @@ DEFAULTS = {
     "halving": "3",
     "every": "5",
     "watched": "val/loss",
-    "address": "local",
-    "storage": "",
-    "cpus": "1",
-    "gpus": "0",
-    "concurrency": "",
-    "max-failures": "3",
     "time-budget": "",
     "warm-start": "",
     "trained": "",
     "resume": "",
+    **WHERE,
 }
 DEFINITION = "sweep.yaml"
-WHERE = ("address", "cpus", "gpus", "concurrency", "max-failures", "time-budget", "resume")  # may change on a resume
+MAY_CHANGE = ("address", "cpus", "gpus", "concurrency", "max-failures", "time-budget", "resume")  # on a resume
 
 
 def main(flags: Sequence[str]) -> None:
@@ -64,49 +58,48 @@ def main(flags: Sequence[str]) -> None:
     Sampler options are searched on one model, given with `--trained` (a file, run id or models:/ URI) or trained first.
 
     Where: `--address` local, auto or host:port; `--storage` a folder that all nodes see or s3://...; `--cpus`, `--gpus`
-    for each run, `--concurrency` runs at once, `--time-budget` seconds, `--max-failures` restarts of a run.
+    for each run (by default a GPU where there are any), `--concurrency` runs at once, `--time-budget` seconds,
+    `--max-failures` restarts of a run.
     `--resume SWEEP_ID` goes on with a sweep. All other flags are options of every run, `--training.epochs` and so on.
     """
     values, rest = entry.take_flags(flags, **DEFAULTS)
     if "--help" in rest:
         entry.refuse(["--help"], list(values), main.__doc__ or "")
-    quiet()
     check_store(entry.tracking_uri())
+    budget = amount("time-budget", values["time-budget"]) if values["time-budget"] else None
     definition = _stored(values, rest) if values["resume"] else _define(values, rest)
     space = parse_space(definition["space"], "the search space")
     settings = Settings(**{**definition["settings"], "seeds": tuple(definition["settings"]["seeds"])})
-    resources = _resources(values)
     if not values["resume"]:
         check_space(space, definition["flags"])
         if settings.scheduler == "pbt":
             check_population(space, definition["flags"])
     earlier = find_configurations(MlflowClient(), definition["warm-start"]) if definition["warm-start"] else []
-    with connected(values["address"]):
-        check_resources(resources.cpus, resources.gpus)
-        with _open(values["resume"]) as tracker:
-            storage = _keep(definition, tracker, bool(values["resume"]))
-            Place(storage).check()
-            check_nodes(storage, entry.tracking_uri())
-            _announce(tracker)
-            known_length = settings.search != "grid" and len(settings.seeds) == 1 and not values["resume"]
-            total = settings.trials * settings.seeds[0] if known_length else None
-            progress = Progress(total)
-            outcome = sweep(
-                space,
-                definition["flags"],
-                tracker,
-                settings=settings,
-                resources=resources,
-                storage=storage,
-                model_file=definition["trained"] or None,
-                earlier=earlier,
-                watch=progress,
-            )
-            progress.show()
-            print(table(outcome.board, outcome.configurations, outcome.headline))
-            if not outcome.board:
-                raise SystemExit(1)
-            _tell_best(outcome, tracker)
+    device = config_in(space, definition["flags"], space.corners()[0])["device"]
+    with reached(values, device) as resources, _open(values["resume"]) as tracker:
+        definition["storage"] = settle(definition["storage"], tracker)
+        if not values["resume"]:
+            _keep(definition, tracker)
+        _announce(tracker)
+        known_length = settings.search != "grid" and len(settings.seeds) == 1 and not values["resume"]
+        total = settings.trials * settings.seeds[0] if known_length else None
+        progress = Progress(total)
+        outcome = sweep(
+            space,
+            definition["flags"],
+            tracker,
+            settings=settings,
+            resources=Resources(**resources, time_budget=budget),
+            storage=definition["storage"],
+            model_file=definition["trained"] or None,
+            earlier=earlier,
+            watch=progress,
+        )
+        progress.show()
+        print(table(outcome.board, outcome.configurations, outcome.headline))
+        if not outcome.board:
+            raise SystemExit(1)
+        _tell_best(outcome, tracker)
 
 
 def _define(values: dict[str, str], rest: list[str]) -> Definition:
@@ -114,8 +107,6 @@ def _define(values: dict[str, str], rest: list[str]) -> Definition:
     given, _ = split_flags(rest)
     given |= {"data.name": values["dataset"]} if values["dataset"] else {}
     given |= {"model.name": values["model"]} if values["model"] else {}
-    if values["address"] not in ("", "local"):  # a node's working folder is another one
-        given["data.root"] = str(Path(given.get("data.root", "data_folders")).absolute())
     name = values["space"] or given.get("model.name", "vae")
     space = read_space(name).without(list(given))
     if not space.dimensions:
@@ -166,7 +157,7 @@ def _stored(values: dict[str, str], rest: list[str]) -> Definition:
         raise ValueError(f"a sweep goes on as it was started; leave out {rest[0]}, or start a new one with warm-start=")
     plain = _plain(stored)
     for name, default in DEFAULTS.items():
-        if name not in (*WHERE, "space") and values[name] not in (default, plain.get(name, default)):
+        if name not in (*MAY_CHANGE, "space") and values[name] not in (default, plain.get(name, default)):
             raise ValueError(
                 f"a sweep goes on as it was started, with {name}={plain.get(name, default)!r}, not {values[name]!r}; "
                 "leave it out, or start a new sweep with warm-start="
@@ -200,26 +191,6 @@ def _settings(values: dict[str, str]) -> Settings:
     return settings
 
 
-def _resources(values: dict[str, str]) -> Resources:
-    return Resources(
-        cpus=_amount("cpus", values["cpus"]),
-        gpus=_amount("gpus", values["gpus"], zero=True),
-        concurrency=entry.whole("concurrency", values["concurrency"], 1) if values["concurrency"] else None,
-        time_budget=_amount("time-budget", values["time-budget"]) if values["time-budget"] else None,
-        max_failures=entry.whole("max-failures", values["max-failures"], 0),
-    )
-
-
-def _amount(name: str, text: str, zero: bool = False) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not (math.isfinite(number) and (number > 0 or (zero and number == 0))):
-        raise ValueError(f"`{name}` must be a {'number of 0 or more' if zero else 'positive number'}, got {text!r}")
-    return number
-
-
 @contextmanager
 def _open(resumed: str) -> Iterator[MlflowTracker]:
     """Open the sweep's own run: a new one, or that of a sweep that goes on, which ends as this process does."""
@@ -244,20 +215,15 @@ def _open(resumed: str) -> Iterator[MlflowTracker]:
             client.set_terminated(resumed, status)
 
 
-def _keep(definition: Definition, tracker: MlflowTracker, resumed: bool) -> str:
-    """Write down what the sweep is before it begins, and return its storage."""
-    definition["storage"] = definition["storage"] or str(tracker.output / "trials")
-    if "://" not in definition["storage"]:
-        definition["storage"] = str(entry.writable(Path(definition["storage"]).absolute()))
-    if not resumed:
-        assert tracker.run_id is not None
-        client = MlflowClient()
-        client.set_tag(tracker.run_id, "role", "sweep")
-        client.log_text(tracker.run_id, yaml.safe_dump(definition, sort_keys=False), DEFINITION)
-        settings = {f"sweep.{name}": value for name, value in definition["settings"].items()}
-        tracker.params(settings | {"sweep.flags": " ".join(definition["flags"])})
-        tracker.tags({"sweep": tracker.run_id, **git_tags()})
-    return str(definition["storage"])
+def _keep(definition: Definition, tracker: MlflowTracker) -> None:
+    """Write down what the sweep is before it begins."""
+    assert tracker.run_id is not None
+    client = MlflowClient()
+    client.set_tag(tracker.run_id, "role", "sweep")
+    client.log_text(tracker.run_id, yaml.safe_dump(definition, sort_keys=False), DEFINITION)
+    settings = {f"sweep.{name}": value for name, value in definition["settings"].items()}
+    tracker.params(settings | {"sweep.flags": " ".join(definition["flags"])})
+    tracker.tags({"sweep": tracker.run_id, **git_tags()})
 
 
 def _announce(tracker: MlflowTracker) -> None:

@@ -1,13 +1,6 @@
-"""Runs on a Ray cluster: takes jobs from a plan, gives them to `tune.Tuner`, and brings the plan what became of them.
+"""The engine: takes jobs from whoever plans them, gives them to one `tune.Tuner`, and tells what became of each.
 
-To run a fixed list of configurations, each in its own MLflow run below one parent:
-
-    with connected(address="local"):
-        outcomes = execute({"vae": config, "ae": other}, tracker, storage="/abs/folder")
-
-`configs` are resolved configurations (`experiments.config.resolve`) by run name; `outcomes[name]` is an
-`experiments.judge.Result`, or a `Failure` with the reason. The same call after a crash, with a tracker of the same
-parent run and the same storage, goes on in the same MLflow runs: each from its last checkpoint.
+`tuning.execute` gives it a list of runs, `tuning.sweep` what a search proposes.
 """
 
 import os
@@ -15,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,23 +16,11 @@ from ray import tune
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from experiments.config import Config
-from experiments.describe import git_tags
-from experiments.judge import Result, choose_extractor, headline
-from geovae.tracking import MlflowTracker, sync
-from tuning.nodes import check_resources
+from geovae.tracking import sync
 from tuning.place import Place
 from tuning.plan import Run
 from tuning.store import Store
-from tuning.trial import Shared, Trial, as_result
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a run has no result."""
-
-    state: str
-    reason: str
+from tuning.trial import Shared, Trial
 
 
 class Jobs(Protocol):
@@ -54,7 +34,7 @@ class Jobs(Protocol):
         """Return the next job (with a `name`), None if there is none now."""
 
     def task(self, job: Any) -> dict[str, Any]:
-        """Return what the worker does: `config`, and `model_file` or `compared` if need be."""
+        """Return what the worker does: `config`, and if need be `folder`, `model_file`, `keep` or `compared`."""
 
     def changeable(self, job: Any) -> dict[str, Any]:
         """Return the options that population based training may change while the job runs."""
@@ -171,7 +151,8 @@ class Engine:
         self.jobs.opened(job, run_id)
         self.live[trial_id] = job, run_id
         self.watch("start", {"job": job})
-        return {"task": self.jobs.task(job) | {"name": job.name, "run_id": run_id}, **self.jobs.changeable(job)}
+        task = {"folder": job.name} | self.jobs.task(job) | {"name": job.name, "run_id": run_id}
+        return {"task": task, **self.jobs.changeable(job)}
 
     def end(self, trial_id: str, run: Run) -> None:
         """Record what became of a trial's job, in MLflow and in the plan."""
@@ -293,107 +274,14 @@ def _job_id() -> str:
     return str(ray.get_runtime_context().get_job_id())
 
 
-@dataclass(frozen=True)
-class _Named:
-    name: str
-    config: Config
-
-
-class _List:
-    """The jobs of `execute`."""
-
-    def __init__(self, configs: Mapping[str, Config], store: Store, parent: str) -> None:
-        self.waiting = [_Named(name, config) for name, config in configs.items()]
-        self.store, self.parent = store, parent
-        self.ends: dict[str, Run] = {}
-        self.open_count = 0
-
-    @property
-    def finished(self) -> bool:
-        return not self.waiting and not self.open_count
-
-    def next(self) -> _Named | None:
-        if not self.waiting:
-            return None
-        self.open_count += 1
-        return self.waiting.pop(0)
-
-    def task(self, job: _Named) -> dict[str, Any]:
-        return {"config": job.config}
-
-    def changeable(self, job: _Named) -> dict[str, Any]:
-        return {}
-
-    def open(self, job: _Named) -> str:
-        return self.store.open(job.name, self.parent, {"role": "run"}, known=self.store.known.get(job.name))
-
-    def opened(self, job: _Named, run_id: str) -> None:
-        self.store.known[job.name] = run_id
-
-    def tell(self, job: _Named, run: Run) -> None:
-        self.open_count -= 1
-        self.ends[job.name] = run
-
-    def again(self, job: _Named) -> None:
-        self.open_count -= 1
-        self.waiting.insert(0, job)
-
-
-def execute(
-    configs: Mapping[str, Config],
-    tracker: MlflowTracker,
-    *,
-    storage: str | Path,
-    cpus: float = 1,
-    gpus: float = 0,
-    concurrency: int | None = None,
-    max_failures: int = 3,
-    watch: Watch | None = None,
-) -> dict[str, Result | Failure]:
-    """Run every configuration of a list as a child of `tracker`, on the cluster that `connected` has reached.
-
-    Args:
-        configs: resolved configurations by run name.
-        tracker: of the parent run.
-        storage: absolute folder that all nodes see, or a URI; each run keeps its files in `storage/NAME`.
-        cpus: for each run.
-        gpus: for each run; a fraction shares one.
-        concurrency: how many runs at once; by default as many as the cluster's resources allow.
-        max_failures: how often a run starts again, from its checkpoint, after its process or node died.
-        watch: hears events for a progress table.
-
-    Raises:
-        ClusterError: if no node has the resources.
-    """
-    assert tracker.run_id is not None
-    assert tracker.experiment_id is not None
-    concurrency = min(concurrency or check_resources(cpus, gpus), check_resources(cpus, gpus))
-    store = Store(tracker.uri, tracker.experiment_id, tracker.run_id)
-    store.known = store.names()
-    commit = git_tags().get("mlflow.source.git.commit", "")
-    shared = Shared(store.uri, store.experiment_id, str(storage), commit=commit)
-    jobs = _List(configs, store, tracker.run_id)
-    engine = Engine(
-        jobs, store, shared, concurrency=concurrency, cpus=cpus, gpus=gpus, max_failures=max_failures, watch=watch
-    )
-    try:
-        engine.run()
-    finally:
-        finish(store, shared, list(configs))
-    return {
-        name: as_result(run.result) if run.state == "FINISHED" else Failure(run.state, run.reason)
-        for name, run in ((name, jobs.ends[name]) for name in configs)
-    }
-
-
-def finish(store: Store, shared: Shared, names: list[str], patience: float = 300.0) -> None:
+def finish(store: Store, shared: Shared, folders: list[str], patience: float = 300.0) -> None:
     """Deliver what runs could not deliver themselves, and wait until the store has everything."""
     store.drain(patience)
     place = Place(shared.storage)
     if place.remote:
         return
-    for name in names:
-        outbox = Path(shared.storage) / name / "outbox"
+    for folder in folders:
+        outbox = Path(shared.storage) / folder / "outbox"
         if (outbox / "records.jsonl").exists():
             deadline = time.monotonic() + patience
             while True:
@@ -406,8 +294,3 @@ def finish(store: Store, shared: Shared, names: list[str], patience: float = 300
                     if time.monotonic() > deadline:
                         raise
                     time.sleep(1)
-
-
-def headline_of(config: Config) -> str:
-    """Return the name of the score by which a configuration's runs are ranked."""
-    return headline(choose_extractor(config["extractor"]))

@@ -90,6 +90,13 @@ def _remote(address: str) -> dict[str, Any]:
     return {"runtime_env": {"working_dir": str(ROOT), "excludes": NOT_SHIPPED}}
 
 
+def gpus_of() -> float:
+    """Return how many GPUs a run takes where nobody has said it: one, on a cluster that has any."""
+    import ray
+
+    return 1.0 if any(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"]) else 0.0
+
+
 def check_resources(cpus: float, gpus: float) -> int:
     """Return how many trials of these resources run at once on the cluster.
 
@@ -151,10 +158,7 @@ def check_nodes(storage: str, uri: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / marker
         file.write_text("geovae")
-        if place.remote:
-            place.keep("", file)
-        else:
-            (Path(storage) / marker).write_text("geovae")
+        place.keep("", file)
     ask = ray.remote(num_cpus=0)(_look_around)
     asked = {
         node["NodeManagerAddress"]: ask.options(

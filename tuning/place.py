@@ -36,8 +36,8 @@ class Place:
         return folder, begun
 
     def keep(self, name: str, file: Path) -> None:
-        """Put a file of a run where other nodes find it."""
-        if self.remote and file.exists():
+        """Put a file of a run where other nodes find it, if it does not lie there already."""
+        if file.exists() and (self.remote or file.parent != Path(self.root) / name):
             system, root = self._system()
             system.create_dir(f"{root}/{name}", recursive=True)
             part = f"{root}/{name}/.{file.name}.part"
@@ -45,13 +45,18 @@ class Place:
                 shutil.copyfileobj(source, target)
             system.move(part, f"{root}/{name}/{file.name}")
 
-    def fetch(self, name: str, to: Path) -> bool:
-        """Copy a file to this node; return whether there was one."""
+    def has(self, name: str) -> bool:
+        """Return whether there is a file."""
         from pyarrow.fs import FileType
 
         system, root = self._system()
-        if system.get_file_info(f"{root}/{name}").type != FileType.File:
+        return bool(system.get_file_info(f"{root}/{name}").type == FileType.File)
+
+    def fetch(self, name: str, to: Path) -> bool:
+        """Copy a file to this node; return whether there was one."""
+        if not self.has(name):
             return False
+        system, root = self._system()
         to.parent.mkdir(parents=True, exist_ok=True)
         with system.open_input_stream(f"{root}/{name}") as source, to.open("wb") as target:
             shutil.copyfileobj(source, target)

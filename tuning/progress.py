@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-LIVE, LOG = 0.5, 60.0  # seconds between two showings
+LIVE, LOG = 0.5, 20.0  # seconds between two showings
 SHOWN = 8
 
 

@@ -20,19 +20,21 @@ STATUS = {"FINISHED": "FINISHED", "STOPPED": "FINISHED", "FAILED": "FAILED", "KI
 
 
 class Store:
-    """The runs of one sweep, below its own run.
+    """The runs of one sweep, or of another parent, below its own run.
 
     Args:
         uri: tracking URI.
         experiment_id: where the runs are made.
         sweep_id: the sweep's own run.
+        group: the tag that holds `sweep_id`, by which its runs are found.
     """
 
-    def __init__(self, uri: str, experiment_id: str, sweep_id: str) -> None:
+    def __init__(self, uri: str, experiment_id: str, sweep_id: str, group: str = "sweep") -> None:
         import mlflow
 
         self.client = mlflow.MlflowClient(uri)
         self.uri, self.experiment_id, self.sweep_id = uri, experiment_id, sweep_id
+        self._group, self._mine = group, f"tags.{group} = '{sweep_id}'"
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="mlflow")
         self._waiting: set[Future[Any]] = set()
         self._gave_up = False
@@ -77,9 +79,9 @@ class Store:
         if known is not None:
             self.client.update_run(known, status="RUNNING")
             return known
-        key = {"sweep": self.sweep_id, "mlflow.parentRunId": parent or self.sweep_id}
+        key = {self._group: self.sweep_id, "mlflow.parentRunId": parent or self.sweep_id}
         if name in self._tried:
-            found = self._find(f"tags.sweep = '{self.sweep_id}' and attributes.run_name = '{name}'")
+            found = self._find(f"{self._mine} and attributes.run_name = '{name}'")
             if found:
                 return str(found[0].info.run_id)
         self._tried.add(name)
@@ -115,7 +117,7 @@ class Store:
         """Return the configurations of the sweep with what became of their runs."""
         found: dict[int, Configuration] = {}
         seeds = []
-        for run in self._find(f"tags.sweep = '{self.sweep_id}'"):
+        for run in self._find(self._mine):
             tags = run.data.tags
             if tags.get("role") == "configuration":
                 number = int(tags["configuration"].removeprefix("c"))
@@ -132,7 +134,7 @@ class Store:
 
     def names(self) -> dict[str, str]:
         """Return the ids of the sweep's runs by name."""
-        return {run.info.run_name: run.info.run_id for run in self._find(f"tags.sweep = '{self.sweep_id}'")}
+        return {run.info.run_name: run.info.run_id for run in self._find(self._mine)}
 
     def epochs(self, run_id: str, key: str) -> list[tuple[int, float]]:
         """Return the points of a metric by step."""
@@ -141,7 +143,7 @@ class Store:
     def sweep_up(self, configurations: Sequence[Configuration]) -> None:
         """Make the store agree with what is known: no run doubled by a lost answer, none left RUNNING."""
         known = {c.run_id for c in configurations} | {r.run_id for c in configurations for r in c.runs.values()}
-        for run in self._find(f"tags.sweep = '{self.sweep_id}' and attributes.status = 'RUNNING'"):
+        for run in self._find(f"{self._mine} and attributes.status = 'RUNNING'"):
             if run.data.tags.get("role") not in ("configuration", "seed"):
                 continue
             if run.info.run_id not in known:

@@ -2,17 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from experiments.config import Config, fingerprint, to_yaml
 from experiments.describe import git_tags
+from experiments.judge import choose_extractor, headline
 from geovae.data import IMAGE_SHAPES
 from geovae.models import build_model
 from geovae.tracking import MlflowTracker
 from tuning.board import describe_board
-from tuning.engine import Engine, Failure, Watch, execute, finish, headline_of
+from tuning.engine import Engine, Watch, finish
+from tuning.execute import Failure, Task, execute
 from tuning.nodes import check_resources
 from tuning.plan import Configuration, Job, Plan, Run, ranked
 from tuning.search import Method, build_search
@@ -114,7 +117,9 @@ def sweep(
     concurrency = min(resources.concurrency or fit, fit)
     store = Store(tracker.uri, tracker.experiment_id, tracker.run_id)
     commit = git_tags().get("mlflow.source.git.commit", "")
-    shared = Shared(store.uri, store.experiment_id, storage, watched=settings.watched, commit=commit)
+    shared = Shared(
+        store.uri, store.experiment_id, storage, watched=settings.watched, commit=commit, cwd=str(Path.cwd())
+    )
     known = store.read()
     if not space.retrains and model_file is None:
         model_file = _train_one(space, flags, tracker, storage, resources)
@@ -161,7 +166,11 @@ def _train_one(space: Space, flags: Sequence[str], tracker: MlflowTracker, stora
     """Train the model that all sampler options of the space are tried on."""
     config = config_in(space, flags, {}) | {"samplers": ["prior"]}
     outcome = execute(
-        {"model": config}, tracker, storage=storage, cpus=resources.cpus, gpus=resources.gpus, concurrency=1
+        {"model": Task(config, tags={"sweep": tracker.run_id})},
+        tracker,
+        storage=storage,
+        cpus=resources.cpus,
+        gpus=resources.gpus,
     )["model"]
     if isinstance(outcome, Failure):
         raise SpaceError(f"the model whose samplers are to be searched could not be trained: {outcome.reason}")
@@ -185,7 +194,7 @@ class _Sweep:
         self.plan, self.space, self.flags, self.store, self.tracker = plan, space, list(flags), store, tracker
         self.model_file, self.alone, self.population = model_file, alone, population
         self.base = config_in(space, flags, space.corners()[0])
-        self.headline = headline_of(self.base)
+        self.headline = headline(choose_extractor(self.base["extractor"]))
         self._judged = sum(bool(c.scores) for c in plan.configurations)
         self._ended: set[int] = set()
 

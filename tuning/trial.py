@@ -36,7 +36,8 @@ class Stopped(Exception):
 class Shared:
     """What all trials of a sweep have in common; it travels by Ray's object store, and into no log.
 
-    `watched` is the metric of an epoch that the scheduler compares.
+    `watched` is the metric of an epoch that the scheduler compares. `cwd` is where the driver works: a node that sees
+    this folder works there, too, so that relative paths mean the same.
     """
 
     uri: str
@@ -45,13 +46,14 @@ class Shared:
     watched: str = "val/loss"
     close_timeout: float = 120.0
     commit: str = ""
+    cwd: str = ""
 
 
 class Trial(tune.Trainable):
     """One run of a configuration with a seed.
 
-    `config` holds `task` (name, run_id, config, and model_file for judging without training) and, from population
-    based training, options under their dotted names that replace the task's.
+    `config` holds `task` (name, folder, run_id, config, and model_file for judging without training) and, from
+    population based training, options under their dotted names that replace the task's.
     """
 
     _thread: threading.Thread | None
@@ -64,6 +66,8 @@ class Trial(tune.Trainable):
         os.environ["TQDM_DISABLE"] = "1"  # one bar for each of many processes tells nobody anything
         if shared.commit:
             os.environ["GEOVAE_COMMIT"] = shared.commit
+        if shared.cwd and Path(shared.cwd).is_dir():
+            os.chdir(shared.cwd)
         self._shared = shared
         self._begin(config)
 
@@ -103,7 +107,7 @@ class Trial(tune.Trainable):
     def _begin(self, config: dict[str, Any]) -> None:
         self._task = dict(config.get("task") or {})
         self._changed = {name: value for name, value in config.items() if name != "task"}
-        self._place = Place(self._shared.storage).folder(self._task["name"])
+        self._place = Place(self._shared.storage).folder(self._task["folder"])
         self._thread = None
         self._reports: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._go_on = threading.Semaphore(0)
@@ -136,10 +140,10 @@ def do(task: Config, changed: Config, place: tuple[Path, bool], shared: Shared, 
     folder, begun = place
     config: Config = task["config"]
     news = {name: value for name, value in changed.items() if flatten(config)[name] != value}
-    kept = Place(shared.storage)
+    kept, mine = Place(shared.storage), task["folder"]
 
     def on_epoch(record: EpochRecord) -> None:
-        kept.keep(task["name"], folder / CHECKPOINT)
+        kept.keep(mine, folder / CHECKPOINT)
         report(record)
 
     with MlflowTracker(
@@ -154,15 +158,15 @@ def do(task: Config, changed: Config, place: tuple[Path, bool], shared: Shared, 
         if news:
             config = resolve(to_flags(flatten(config) | news), prog="trial")
             _track_changes(tracker, news, folder / CHECKPOINT)
-        kept.keep(task["name"], folder / "config.yaml")
+        kept.keep(mine, folder / "config.yaml")
         if task.get("model_file"):
             model = _model_file(task["model_file"], folder)
             judging = {name: config[name] for name in REJUDGED}
-            result = rejudge(model, output=folder, tracker=tracker, **judging)
+            result = rejudge(model, output=folder, tracker=tracker, keep=task.get("keep", True), **judging)
         else:
             result = run(**config, output=folder, tracker=tracker, on_epoch=on_epoch)
         tracker.tags({"headline": result.headline})
-        kept.keep(task["name"], result.model_file)
+        kept.keep(mine, result.model_file)
     return result
 
 
