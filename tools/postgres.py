@@ -1,6 +1,6 @@
 """Start a throw-away PostgreSQL on a free loopback port, print its URI, and remove it when stopped.
 
-    python tools/postgres.py     # prints postgresql://geovae:...@127.0.0.1:PORT/mlflow; Ctrl-C or SIGTERM ends it
+    python tools/postgres.py     # prints postgresql+psycopg2://geovae:...@127.0.0.1:PORT/mlflow; Ctrl-C or SIGTERM ends it
 
 It needs Debian's package `postgresql` (or any PostgreSQL whose programs `pg_config --bindir` or PATH finds). The server
 refuses to run as root: started by root, it runs as the user `postgres`, or `nobody` where there is none.
@@ -61,9 +61,9 @@ def start(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
     serve = [programs() / "postgres", "-D", data, *(f"--{name}={value}" for name, value in settings.items())]
     log = (folder / "log").open("wb")
     process = subprocess.Popen(serve, stdout=log, stderr=log, user=user, cwd=folder)
-    address = f"postgresql://geovae:{password}@127.0.0.1:{port}"
-    _wait(process, f"{address}/postgres", folder / "log")
-    return process, f"{address}/mlflow"
+    address = f"geovae:{password}@127.0.0.1:{port}"
+    _wait(process, f"postgresql://{address}/postgres", folder / "log")
+    return process, f"postgresql+psycopg2://{address}/mlflow"  # which driver a bare postgresql:// means has changed
 
 
 def _wait(process: "subprocess.Popen[bytes]", uri: str, log: Path) -> None:
