@@ -11,7 +11,7 @@ BRAINS := data_folders/synthetic
 OASIS  := mlflow run . --env-manager local --experiment-name geovae-oasis
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-oasis demo-volumes demo-augmentation ui test test-slow test-cluster lint format requirements names docs \
+.PHONY: help setup demo demo-oasis demo-volumes demo-augmentation ui test test-slow lint format requirements names docs \
 	screenshots pictures pictures-oasis clean
 
 help: ## print this list
@@ -49,11 +49,8 @@ ui: setup ## open the MLflow UI on the runs of this folder (PORT=5000)
 test: setup ## run the tests
 	python -m pytest -n 2 --dist loadfile -m "not slow"
 
-test-slow: setup ## run the slow tests: whole runs through mlflow, kills, a server that dies
-	python -m pytest -n 2 --dist loadfile -m "slow and not cluster"
-
-test-cluster: setup ## run the long fault tests of sweeps: a tracking server that is away for a minute, a local driver's death
-	python -m pytest -m cluster
+test-slow: setup ## run the slow tests: whole runs through mlflow, sweeps on three nodes, kills, servers that die
+	python -m pytest -n 2 --dist loadfile -m slow
 
 lint: setup ## check style and types
 	ruff check .

@@ -165,17 +165,12 @@ def _words(process: Any) -> list[str]:
 def part_calls(options: argparse.Namespace, folder: Path) -> None:
     """MLflow calls of a run and of an epoch, counted at a real server's door; memory of a whole run."""
     import psutil
-    from mlflow.utils import rest_utils
+    from requests import Session
 
     server = Server(folder, f"sqlite:///{folder / 'calls.db'}")
     counted = []
-    send = rest_utils.http_request
-    rest_utils.http_request = lambda *a, **k: (counted.append(1), send(*a, **k))[1]
-    import mlflow.store.tracking.rest_store as rest_store
-
-    for module in (rest_store, rest_utils):
-        if hasattr(module, "http_request"):
-            module.http_request = rest_utils.http_request
+    send = Session.send
+    Session.send = lambda *a, **k: (counted.append(1), send(*a, **k))[1]
     experiment = mlflow.MlflowClient(server.uri).create_experiment("calls")
     found = {}
     for epochs in (10, 50):

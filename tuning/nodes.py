@@ -64,6 +64,7 @@ def quiet() -> None:
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
         "RAY_AIR_NEW_OUTPUT": "0",
         "RAY_DEDUP_LOGS": "1",
+        "RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES": "",  # NOT_SHIPPED has them; by default Ray warns of each
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -72,7 +73,6 @@ def quiet() -> None:
         "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # MLflow is the sweep's memory; nothing is unpickled from disk
     }.items():
         os.environ.setdefault(name, value)
-    logging.getLogger("ray._private.runtime_env").setLevel(logging.ERROR)  # .git is left out on purpose
     logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses the log files that it was told not to write
 
 

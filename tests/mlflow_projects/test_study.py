@@ -25,16 +25,16 @@ ROOT = Path(__file__).parents[2]
 def store(tmp_path_factory):
     """A folder to work in, with a store of its own for this process and those it starts."""
     folder = tmp_path_factory.mktemp("studies")
-    before = os.getcwd(), mlflow.get_tracking_uri(), os.environ.get("MLFLOW_TRACKING_URI")
+    before = os.getcwd(), os.environ.get("MLFLOW_TRACKING_URI")
     os.chdir(folder)
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
     mlflow.set_tracking_uri(os.environ["MLFLOW_TRACKING_URI"])
     yield mlflow.MlflowClient()
     os.chdir(before[0])
-    mlflow.set_tracking_uri(before[1])
-    del os.environ["MLFLOW_TRACKING_URI"]
-    if before[2] is not None:
-        os.environ["MLFLOW_TRACKING_URI"] = before[2]
+    mlflow.set_tracking_uri(None)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    if before[1] is not None:
+        os.environ["MLFLOW_TRACKING_URI"] = before[1]
 
 
 def runs(client, query):

@@ -52,7 +52,7 @@ class Server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{port}"
+        self.uri, self.backend = f"http://127.0.0.1:{port}", backend
         command = [
             "mlflow",
             "server",
@@ -148,6 +148,16 @@ class Sweep:
             env=environment(MLFLOW_TRACKING_URI=self.uri),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def module(self, name, *flags):
+        """Run another entry point to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", f"mlflow_projects.{name}", *flags],
+            cwd=self.folder,
+            env=environment(MLFLOW_TRACKING_URI=self.uri),
+            capture_output=True,
             text=True,
         )
 
