@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -120,11 +120,16 @@ def bind(
         raise ValueError(" ".join(str(error).split()).replace("Parser key", "option")) from error
 
 
+def show_help(flags: Sequence[str], known: Iterable[str], help_text: str | None) -> None:
+    """On `--help`, print an entry point's documentation with its own options, and end."""
+    if "--help" in flags:
+        print(inspect.cleandoc(help_text or "") + "\n\noptions: " + ", ".join(f"--{name}" for name in known))
+        raise SystemExit(0)
+
+
 def refuse(flags: Sequence[str], known: Sequence[str], help_text: str) -> None:
     """Raise if there are flags left that an entry point does not know; print its documentation on `--help`."""
-    if "--help" in flags:
-        print(inspect.cleandoc(help_text) + "\n\noptions: " + ", ".join(f"--{name}" for name in known))
-        raise SystemExit(0)
+    show_help(flags, known, help_text)
     if flags:
         raise ValueError(f"unknown option {flags[0]!r}; valid here: {', '.join(f'--{name}' for name in known)}")
 

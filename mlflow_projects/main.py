@@ -27,9 +27,10 @@ def main(flags: Sequence[str]) -> None:
     """Compare the runs of `--comparison FILE`, register the best as `--register NAME`.
 
     `--address`, `--storage`, `--cpus`, `--gpus`, `--concurrency` and `--max-failures` say where, as for sweeps.
-    All other flags are options of every run.
+    All other flags are options of every run: `python -m mlflow_projects.train --help` lists them.
     """
     values, rest = entry.take_flags(flags, comparison=COMPARISON, register=NAME, **WHERE)
+    entry.show_help(rest, values, main.__doc__)
     configs = read_comparison(Path(values["comparison"]), rest, prog="main")
     for name, config in configs.items():
         try:

@@ -35,7 +35,7 @@ FOLDER = entry.RUNS / "studies"
 
 
 def main(flags: Sequence[str]) -> None:
-    """Execute the study `--name` in `--size`; all further flags are options of every run.
+    """Execute the study `--name` in `--size`; all further flags are options of every run (`train --help` lists them).
 
     `--seeds N` replaces the number of seeds, `--data a,b` keeps some of the data, `--output FOLDER` is where the report
     is also written. Runs come one after the other in this process; with `--address` local, auto or host:port as many at
@@ -44,6 +44,7 @@ def main(flags: Sequence[str]) -> None:
     values, rest = entry.take_flags(
         flags, name="", size="small", seeds="", data="", output="", **WHERE | {"address": ""}
     )
+    entry.show_help(rest, values, main.__doc__)
     if not values["name"]:
         raise ConfigError(f"say which study: --name {', '.join(names())}; --size {', '.join(SIZES)}")
     seeds = entry.whole("seeds", values["seeds"], 1) if values["seeds"] else 0

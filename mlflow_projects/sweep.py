@@ -60,11 +60,12 @@ def main(flags: Sequence[str]) -> None:
     Where: `--address` local, auto or host:port; `--storage` a folder that all nodes see or s3://...; `--cpus`, `--gpus`
     for each run (by default a GPU where there are any), `--concurrency` runs at once, `--time-budget` seconds,
     `--max-failures` restarts of a run.
-    `--resume SWEEP_ID` goes on with a sweep. All other flags are options of every run, `--training.epochs` and so on.
+
+    `--resume SWEEP_ID` goes on with a sweep. All other flags are options of every run, `--training.epochs` and so on:
+    `python -m mlflow_projects.train --help` lists them.
     """
     values, rest = entry.take_flags(flags, **DEFAULTS)
-    if "--help" in rest:
-        entry.refuse(["--help"], list(values), main.__doc__ or "")
+    entry.show_help(rest, values, main.__doc__)
     check_store(entry.tracking_uri())
     budget = amount("time-budget", values["time-budget"]) if values["time-budget"] else None
     definition = _stored(values, rest) if values["resume"] else _define(values, rest)

@@ -1,6 +1,6 @@
 """Start a throw-away PostgreSQL on a free loopback port, print its URI, and remove it when stopped.
 
-    python tools/postgres.py     # prints postgresql+psycopg2://geovae:...@127.0.0.1:PORT/mlflow; Ctrl-C or SIGTERM ends it
+    python tools/postgres.py     # prints postgresql+psycopg2://geovae:...@127.0.0.1:PORT/mlflow; SIGTERM ends it
 
 It needs Debian's package `postgresql` (or any PostgreSQL whose programs `pg_config --bindir` or PATH finds). The server
 refuses to run as root: started by root, it runs as the user `postgres`, or `nobody` where there is none.

@@ -17,6 +17,8 @@ from mlflow_projects import (
     prepare,
     promote,
     report,
+    study,
+    sweep,
     sync,
     train,
 )
@@ -98,12 +100,20 @@ def test_a_bad_run_of_a_comparison_is_named(end, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "module", [main, train, generate, evaluate, promote, report, sync, inspect, cohort, brains, augmentation]
+    "module",
+    [main, train, generate, evaluate, promote, report, sync, inspect, cohort, brains, augmentation, study, sweep],
 )
 def test_help_helps(end, module):
     code, said = end(module, "--help")
     assert code == 0
     assert len(said.out) > 100
+
+
+@pytest.mark.parametrize(("module", "own"), [(main, "--comparison"), (study, "--size"), (sweep, "--trials")])
+def test_help_begins_with_what_is_the_entry_points_own(end, module, own):
+    _, said = end(module, "--help")
+    assert own in said.out
+    assert "train --help` lists them" in said.out
 
 
 def test_an_output_folder_that_cannot_be_written_is_named(tmp_path):
