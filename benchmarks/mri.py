@@ -65,7 +65,7 @@ def plain(path: Path) -> np.ndarray:
     data = image.get_fdata(dtype=np.float32)[..., 0]
     low, high = np.percentile(data[data > 0], (0, 99.5))
     data = np.clip((data - low) / (high - low), 0, 1)
-    picture = np.rot90(data[:, :, 88])
+    picture = np.rot90(data[:, :, 88])[:, ::-1]  # radiological, as by default
     return np.rint((picture - picture.min()) / (picture.max() - picture.min()) * 255).astype(np.uint8)
 
 
