@@ -94,12 +94,17 @@ def _say_where_to_look(tracker: MlflowTracker, board: list[Row], epoch: int) -> 
 
 def _register(result: Result, name: str) -> None:
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
-    if result.run_id is None:
+    assert result.run_id is not None
+    client, rules = MlflowClient(), Rules()
+    try:
+        run = client.get_run(result.run_id)
+    except MlflowException as error:
+        if error.get_http_status_code() < 500:
+            raise
         print("Not registered: the tracking store does not answer. Once it does: python -m mlflow_projects.sync")
         return
-    client, rules = MlflowClient(), Rules()
-    run = client.get_run(result.run_id)
     evidence = gather(client, run, rules)
     version = register(result.run_id, evidence, name)
     verdict = promote(client, Candidate(run, evidence, version), rules, name=name)

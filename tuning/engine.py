@@ -5,6 +5,7 @@
 
 import os
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
@@ -274,23 +275,31 @@ def _job_id() -> str:
     return str(ray.get_runtime_context().get_job_id())
 
 
-def finish(store: Store, shared: Shared, folders: list[str], patience: float = 300.0) -> None:
-    """Deliver what runs could not deliver themselves, and wait until the store has everything."""
-    store.drain(patience)
-    place = Place(shared.storage)
-    if place.remote:
-        return
-    for folder in folders:
-        outbox = Path(shared.storage) / folder / "outbox"
-        if (outbox / "records.jsonl").exists():
-            deadline = time.monotonic() + patience
-            while True:
-                try:
-                    sync(outbox, shared.uri)
-                    break
-                except FileNotFoundError:
-                    break
-                except Exception:
-                    if time.monotonic() > deadline:
-                        raise
-                    time.sleep(1)
+def finish(store: Store, shared: Shared, folders: list[str], patience: float = 300.0) -> bool:
+    """Deliver what runs could not deliver themselves, wait until the store has everything; return whether it has.
+
+    A store that stays away for `patience` seconds ends nothing: a warning says what to do once it is back.
+    """
+    deadline = time.monotonic() + patience
+    arrived = store.drain(patience)
+    outboxes = [] if Place(shared.storage).remote else [Path(shared.storage) / folder / "outbox" for folder in folders]
+    arrived = all(_deliver(outbox, shared.uri, deadline) for outbox in outboxes) and arrived
+    if not arrived:
+        warnings.warn(
+            f"the tracking store did not answer for {patience:.0f} s: what runs had to tell is kept. Once it does: "
+            f"python -m mlflow_projects.sync {shared.storage}, and reap for runs that still say RUNNING"
+        )
+    return arrived
+
+
+def _deliver(outbox: Path, uri: str, deadline: float) -> bool:
+    while (outbox / "records.jsonl").exists():
+        try:
+            sync(outbox, uri)
+        except FileNotFoundError:  # the run itself was faster
+            break
+        except Exception:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(1)
+    return True

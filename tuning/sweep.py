@@ -148,8 +148,8 @@ def sweep(
         engine.run()
     finally:
         jobs.end_all()
-        finish(store, shared, [Job(c.number, s, {}).name for c in plan.configurations for s in c.runs])
-        store.sweep_up(plan.configurations)
+        if finish(store, shared, [Job(c.number, s, {}).name for c in plan.configurations for s in c.runs]):
+            store.sweep_up(plan.configurations)
         outcome = Outcome(jobs.headline, plan.configurations, ranked(plan.configurations))
         describe_board(outcome.board, outcome.configurations, space, jobs.headline, tracker)
     if outcome.board:

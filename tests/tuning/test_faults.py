@@ -12,9 +12,9 @@ import yaml
 
 from tests.tuning.conftest import TINY, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-EPOCHS = 24
+EPOCHS = 12
 SPACE = {
     "search": {
         "model.name": {"choice": ["vae", "ae"]},
