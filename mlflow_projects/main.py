@@ -1,17 +1,17 @@
 """`mlflow run .`: several models on one data set, every sampler, one leaderboard, the best model registered."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-from experiments.compare import Row, as_csv, as_figure, as_markdown, compare, for_ui, read_comparison
+from experiments.compare import as_csv, as_figure, as_markdown, compare, for_ui, read_comparison
 from experiments.config import CONFIGS, ConfigError
 from experiments.judge import Result
-from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
 from mlflow_projects.evidence import Rules, gather
 from mlflow_projects.promotion import Candidate, promote, sentences
 from mlflow_projects.registry import NAME, register
-from mlflow_projects.views import save_view
+from mlflow_projects.views import scores_view
 
 COMPARISON = str(CONFIGS / "demo.yaml")
 
@@ -41,24 +41,9 @@ def main(flags: Sequence[str]) -> None:
             f"of the next model, {second.run} with the {second.sampler} sampler."
         )
         _register(result, values["register"])
-        _say_where_to_look(tracker, board, min(config["training"]["epochs"] for config in configs.values()))
-
-
-def _say_where_to_look(tracker: MlflowTracker, board: list[Row], epoch: int) -> None:
-    """Print a link to the view in which this comparison's scores stand side by side."""
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
-    uri, samplers = entry.tracking_uri(), list(dict.fromkeys(row.sampler for row in board))
-    try:
-        view = save_view(MlflowClient(), str(tracker.experiment_id), board[0].headline, samplers, epoch)
-    except MlflowException:  # the store is away; the sentence before this one said so
-        return
-    if uri.startswith("http"):
-        print(f"See it all: {uri}/#/{view}")
-    else:
-        print(f"See it all: make ui    (mlflow server --backend-store-uri {uri} --host 127.0.0.1)")
-        print(f"and open http://127.0.0.1:5000/#/{view}")
+        epoch, samplers = min(c["training"]["epochs"] for c in configs.values()), [row.sampler for row in board]
+        view = partial(scores_view, headline=result.headline, samplers=list(dict.fromkeys(samplers)), epoch=epoch)
+        entry.say_where(view, tracker)
 
 
 def _register(result: Result, name: str) -> None:
