@@ -53,16 +53,16 @@ class Load:
 
 
 @contextmanager
-def served(model: str, tracking_uri: str) -> Iterator[tuple[str, psutil.Process]]:
-    """Serve a model in a folder of its own, as a user would; yield its address and its process."""
+def served(model: str, tracking_uri: str, folder: str = "") -> Iterator[tuple[str, psutil.Process]]:
+    """Serve a model in `folder`, by default one of its own, as a user would; yield its address and its process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", model, "--env-manager", "local"]
-    with tempfile.TemporaryDirectory() as folder, open(f"{folder}/log", "w+") as log:
+    with tempfile.TemporaryDirectory() as own, open(f"{own}/log", "w+") as log:
         process = subprocess.Popen(
             [*command, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
-            cwd=folder,
+            cwd=folder or own,
             env=os.environ | {"MLFLOW_TRACKING_URI": tracking_uri, "PYTHONPATH": ""},
             stdout=log,
             stderr=log,

@@ -166,6 +166,7 @@ TAGS = {
     "synthetic": Row("of `cohort`: these are no data of people"),
     "geodesic": Row("of `brains`: the sessions at the ends of the geodesic"),
     "candidate": Row("of `promote`: the run that was held against the champion"),
+    "verdict": Row("of `promote`: moved, refused, rolled back; with `dry_run` would move, would roll back"),
     "imported_from": Row("of `import_checkpoint`: name of the file"),
 }
 ARTIFACTS = {

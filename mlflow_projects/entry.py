@@ -13,13 +13,16 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from experiments.config import check_config as check_config
 from experiments.config import split_flags, to_flags
 from experiments.describe import describe_run as describe_run
 from experiments.describe import writable
 from geovae.tracking import MlflowTracker, without_password
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 EXPERIMENT = "geovae"
 RUNS = Path("runs")
@@ -43,7 +46,19 @@ def main(function: Callable[[Sequence[str]], None]) -> NoReturn:
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except Exception as error:
+        if _status(error) not in (401, 403) or os.environ.get("GEOVAE_TRACEBACK"):
+            raise
+        said = " ".join(str(error).split())
+        print(f"error: the tracking server {tracking_uri()} refuses this user: {said}", file=sys.stderr)
+        raise SystemExit(2) from None
     raise SystemExit(0)
+
+
+def _status(error: Exception) -> int:
+    """Return the HTTP status that an error of MLflow's stands for; 0 for all others."""
+    status = getattr(error, "get_http_status_code", None)
+    return int(status()) if status is not None else 0
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: object, **options: object) -> None:
@@ -66,10 +81,11 @@ def take_flags(flags: Sequence[str], **defaults: str) -> tuple[dict[str, str], l
     return values, [*to_flags(given), *(["--help"] if wants_help else [])]
 
 
-def open_run(name: str) -> MlflowTracker:
+def open_run(name: str, title: str = "") -> MlflowTracker:
     """Return a tracker of the run that `mlflow run` created, or of a new one when called without it.
 
-    MLFLOW_RUN_ID leaves the environment here: a process started later must not take this run for its own.
+    Its name in the UI is `title`, by default `name`, unless the user gave one (`--run-name`). MLFLOW_RUN_ID leaves the
+    environment here: a process started later must not take this run for its own.
     """
     import mlflow
 
@@ -78,10 +94,25 @@ def open_run(name: str) -> MlflowTracker:
         experiment = mlflow.set_experiment(EXPERIMENT).experiment_id
         show_training_runs(experiment)
         output = writable(RUNS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
-        return MlflowTracker(output, experiment_id=experiment, name=name, tags={"mlflow.source.name": name})
-    experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or mlflow.get_run(run_id).info.experiment_id
+        return MlflowTracker(output, experiment_id=experiment, name=title or name, tags={"mlflow.source.name": name})
+    run = mlflow.get_run(run_id)
+    if _named_by_chance(run.info.run_name or ""):
+        mlflow.MlflowClient().set_tag(run_id, "mlflow.runName", title or name)
+    experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or run.info.experiment_id
     show_training_runs(experiment)
     return MlflowTracker(writable(RUNS / run_id), run_id=run_id, experiment_id=experiment)
+
+
+def _named_by_chance(run_name: str) -> bool:
+    """Return whether MLflow made up a run's name, such as `wise-snail-3`, because nobody gave one."""
+    from mlflow.utils import name_utils
+
+    words = run_name.split("-")
+    return (
+        len(words) == 3
+        and words[0] in getattr(name_utils, "_GENERATOR_PREDICATES", ())
+        and words[1] in getattr(name_utils, "_GENERATOR_NOUNS", ())
+    )
 
 
 def show_training_runs(experiment_id: str) -> None:
@@ -161,3 +192,21 @@ def tracking_uri() -> str:
     import mlflow
 
     return without_password(mlflow.get_tracking_uri())
+
+
+def say_where(save: "Callable[[MlflowClient, str], str]", tracker: MlflowTracker) -> str:
+    """Save a view of the experiment; print and return the link that opens it, nothing where the store is away."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    uri = tracking_uri()
+    try:
+        view = save(MlflowClient(), str(tracker.experiment_id))
+    except MlflowException:  # the store is away; whoever delivers to it has said so
+        return ""
+    if uri.startswith("http"):
+        print(f"See it all: {uri}/#/{view}")
+    else:
+        print(f"See it all: make ui    (mlflow server --backend-store-uri {uri} --host 127.0.0.1)")
+        print(f"and open http://127.0.0.1:5000/#/{view}")
+    return f"#/{view}"

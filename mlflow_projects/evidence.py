@@ -82,17 +82,18 @@ def gather(client: "MlflowClient", run: "Run", rules: "Rules") -> Evidence:
     if run.info.status != "FINISHED":
         raise ValueError(f"run {run_id} is {run.info.status}, not FINISHED: only a whole run can be promoted")
     sampler = tags.get("best_sampler", "")
-    own = _headlines(run)
-    if not sampler or not own:
+    own, n = _headlines(run), run.data.metrics.get(f"val_score/{sampler}/n")
+    if not own or n is None:
         raise ValueError(
-            f"run {run_id} has no score to judge it by: it needs the tags best_sampler and headline and best/..."
+            f"run {run_id} has no score to judge it by: it needs the tags best_sampler and headline, and the metrics "
+            "best/... and val_score/.../n of them"
         )
     headline = own[0]
     siblings = {seed: one for seed, one in _over_seeds(client, run).items() if headline in _headlines(one)}
     problems = [f"seed {seed}: {why}" for seed, one in siblings.items() for why in rules.problems(one)]
     return Evidence(
         headline=headline,
-        n=f"{run.data.metrics[f'val_score/{sampler}/n']:.0f}",
+        n=f"{n:.0f}",
         digest=digest_of(run),
         sampler=sampler,
         model=tags.get("model", ""),
@@ -176,8 +177,13 @@ class Rules:
         if differing:
             return [*found, f"its scores do not compare: {'; '.join(differing)}"]
         gain, noise = champion.mean - candidate.mean, math.hypot(champion.error, candidate.error)
-        needed = max(self.min_improvement * abs(champion.mean), noise)
-        if gain <= needed:
-            least = f", an improvement of more than {needed:.3g} is needed" if needed else ""
-            found.append(f"{candidate} against the champion's {champion}{least}")
+        margin = self.min_improvement * abs(champion.mean)
+        if gain <= 0:
+            found.append(f"its {candidate} is not below the champion's {champion}; lower is better")
+        elif gain <= max(margin, noise):
+            rule = "the noise over seeds" if noise > margin else f"min_improvement {self.min_improvement:g}"
+            found.append(
+                f"its {candidate} is below the champion's {champion} by {gain:.2g} only; "
+                f"more than {max(margin, noise):.2g} is needed ({rule})"
+            )
         return found

@@ -4,10 +4,11 @@ The models are trained by the engine of sweeps, as many at once as the machine (
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.compare import Row, as_csv, as_figure, as_markdown, for_ui, leaderboard, read_comparison
+from experiments.compare import as_csv, as_figure, as_markdown, for_ui, leaderboard, read_comparison
 from experiments.config import CONFIGS, Config, ConfigError
 from experiments.judge import Result
 from geovae.tracking import MlflowTracker
@@ -16,7 +17,7 @@ from mlflow_projects.cluster import WHERE, reached, settle
 from mlflow_projects.evidence import Rules, gather
 from mlflow_projects.promotion import Candidate, promote, sentences
 from mlflow_projects.registry import NAME, register
-from mlflow_projects.views import save_view
+from mlflow_projects.views import scores_view
 from tuning.execute import Failure, Task, execute
 from tuning.progress import Progress
 
@@ -56,7 +57,9 @@ def main(flags: Sequence[str]) -> None:
             f"of the next model, {second.run} with the {second.sampler} sampler."
         )
         _register(result, values["register"])
-        _say_where_to_look(tracker, board, min(config["training"]["epochs"] for config in configs.values()))
+        epoch, samplers = min(c["training"]["epochs"] for c in configs.values()), [row.sampler for row in board]
+        view = partial(scores_view, headline=result.headline, samplers=list(dict.fromkeys(samplers)), epoch=epoch)
+        entry.say_where(view, tracker)
         if failures:
             raise SystemExit(1)
 
@@ -73,23 +76,6 @@ def _run_all(
     if len(failures) == len(outcomes):
         raise SystemExit(1)  # each has said why
     return {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Result)}, failures
-
-
-def _say_where_to_look(tracker: MlflowTracker, board: list[Row], epoch: int) -> None:
-    """Print a link to the view in which this comparison's scores stand side by side."""
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
-    uri, samplers = entry.tracking_uri(), list(dict.fromkeys(row.sampler for row in board))
-    try:
-        view = save_view(MlflowClient(), str(tracker.experiment_id), board[0].headline, samplers, epoch)
-    except MlflowException:  # the store is away; the sentence before this one said so
-        return
-    if uri.startswith("http"):
-        print(f"See it all: {uri}/#/{view}")
-    else:
-        print(f"See it all: make ui    (mlflow server --backend-store-uri {uri} --host 127.0.0.1)")
-        print(f"and open http://127.0.0.1:5000/#/{view}")
 
 
 def _register(result: Result, name: str) -> None:

@@ -20,8 +20,8 @@ def main(flags: Sequence[str]) -> None:
     seeds on both sides, by more than the noise; both must have the same score, extractor, n and data. It needs
     `--min_seeds` seeds, at most a part `--max_divergences` of diverged chains, at least `--min_acceptance`, no warning
     of its sampler, and a memorisation ratio of at least `--min_nearest`. `--why` is kept in the version's tags.
-    `--dry_run true` only says what would happen. `--rollback true` gives the alias back to the previous champion.
-    `--unlock true` removes the lock of a promotion that was killed. Exit code 0: moved (or would be); 3: refused.
+    `--rollback true` gives the alias back to the previous champion. With `--dry_run true` either only says what would
+    happen. `--unlock true` removes the lock of a promotion that was killed. Exit code 3: it was refused.
     """
     import mlflow
 
@@ -33,25 +33,30 @@ def main(flags: Sequence[str]) -> None:
     on = {name: entry.yes(name, values[name]) for name in SWITCHES}
     numbers: dict[str, Any] = {f.name: _number(f.name, values[f.name], type(f.default)) for f in fields(Rules)}
     rules = Rules(**numbers)
-    if not values["candidate"] and not (on["rollback"] or on["unlock"]):
-        raise ValueError("give --candidate: a run id, the id of a parent run, or a version; or --rollback true")
+    if bool(values["candidate"]) + on["rollback"] + on["unlock"] != 1:
+        raise ValueError(
+            "give one of --candidate (a run id, the id of a parent run, or a version), --rollback true, --unlock true"
+        )
     client, name = mlflow.MlflowClient(), values["name"]
     if on["unlock"]:
         unlock(client, name)
-        print(f"the lock on {name} is removed")
+        _record("unlocked", f"the lock on {name} is removed")
     elif on["rollback"]:
-        now, before = roll_back(client, name, why=values["why"])
-        print(f"version {now} is the champion again; version {before} is previous now")
+        said = roll_back(client, name, why=values["why"], dry_run=on["dry_run"])
+        _record("would roll back" if on["dry_run"] else "rolled back", said)
     else:
         candidate = find(client, name, values["candidate"], rules)
-        with entry.open_run("promote") as tracker:
-            tracker.tags({"role": "promotion"})
-            verdict = promote(client, candidate, rules, name=name, why=values["why"], dry_run=on["dry_run"])
-            said = "\n".join(sentences(verdict, name))
-            tracker.tags({"mlflow.note.content": said, "candidate": candidate.run.info.run_id})
-        print(said)
+        verdict = promote(client, candidate, rules, name=name, why=values["why"], dry_run=on["dry_run"])
+        _record(verdict.word, "\n".join(sentences(verdict, name)), candidate=candidate.run.info.run_id)
         if verdict.reasons:
             raise SystemExit(3)
+
+
+def _record(verdict: str, said: str, **tags: str) -> None:
+    """Print what was done, and keep it as a run of its own: the history of the alias."""
+    print(said)
+    with entry.open_run("promote") as tracker:
+        tracker.tags({"role": "promotion", "verdict": verdict, "mlflow.note.content": said, **tags})
 
 
 def _number(name: str, text: str, kind: type) -> float:

@@ -5,6 +5,7 @@ a registered model called `<name>-promotion` exists while somebody promotes.
 """
 
 import getpass
+import math
 import re
 import socket
 import time
@@ -39,19 +40,36 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Champion:
+    """The version that has the alias, with its evidence where there is any."""
+
+    version: "ModelVersion"
+    evidence: Evidence | None
+
+    def __str__(self) -> str:
+        return f"version {self.version.version}{f' ({self.evidence})' if self.evidence else ''}"
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What was found: the reasons against the candidate, its version if there is one, and the champion it met."""
 
     reasons: list[str]
     candidate: Candidate
-    champion: "ModelVersion | None"
+    champion: Champion | None
     moved: bool
+
+    @property
+    def word(self) -> str:
+        """The outcome in one word or two."""
+        return "refused" if self.reasons else "moved" if self.moved else "would move"
 
 
 def find(client: "MlflowClient", name: str, what: str, rules: Rules) -> Candidate:
     """Return the candidate that `what` names: a version (`3`, `models:/geovae/3`), a run, or a parent of many runs.
 
-    Of a parent, the configuration with the lowest mean score over its seeds, and of that the best run.
+    Of a sweep, its best run as the sweep itself has it. Of another parent, the configuration that was run with the most
+    seeds, of several the one with the lowest mean score, and of that the best run.
 
     Raises:
         ValueError: if there is none, or it has no scores.
@@ -84,7 +102,9 @@ def _of_run(client: "MlflowClient", name: str, run: "Run", rules: Rules) -> Cand
 
 def _best_below(client: "MlflowClient", parent: "Run", rules: Rules) -> "Run":
     """Return the best finished run below `parent`, or `parent` itself where there is none."""
-    judged: list[tuple[float, float, Run]] = []
+    if parent.data.tags.get("best_run"):
+        return client.get_run(parent.data.tags["best_run"])
+    alike: dict[str, list[Run]] = {}
     waiting = [parent]
     while waiting:
         above = waiting.pop()
@@ -93,10 +113,14 @@ def _best_below(client: "MlflowClient", parent: "Run", rules: Rules) -> "Run":
         waiting += children
         for run in children:
             if run.info.status == "FINISHED" and "best_sampler" in run.data.tags:
-                evidence = gather(client, run, rules)
-                own = evidence.scores[run.data.tags.get("seed", "0")]
-                judged.append((evidence.mean, own, run))
-    return min(judged, key=lambda found: found[:2])[2] if judged else parent
+                alike.setdefault(run.data.tags.get("config_over_seeds", run.info.run_id), []).append(run)
+    judged: list[tuple[int, float, float, Run]] = []
+    for runs in alike.values():
+        evidence = gather(client, runs[0], rules)
+        own = [(run.data.metrics.get(f"best/{evidence.headline}", math.inf), run) for run in runs]
+        score, best = min(own, key=lambda found: found[0])
+        judged.append((-len({run.data.tags.get("seed") for run in runs}), evidence.mean, score, best))
+    return min(judged, key=lambda found: found[:3])[3] if judged else parent
 
 
 def promote(
@@ -111,28 +135,48 @@ def promote(
 ) -> Verdict:
     """Make the candidate champion if the rules allow it; the champion is read, judged and replaced under a lock."""
     if dry_run:
-        champion = champion_of(client, name)
+        champion = _judged_champion(client, name, rules)
         return Verdict(_reasons(candidate, champion, rules), candidate, champion, moved=False)
     with only_one(client, name, patience):
-        champion = champion_of(client, name)
+        champion = _judged_champion(client, name, rules)
         reasons = _reasons(candidate, champion, rules)
         if reasons:
             return Verdict(reasons, candidate, champion, moved=False)
         version = candidate.version or register(candidate.run.info.run_id, candidate.evidence, name)
         _check_it_draws(f"models:/{name}/{version.version}")
-        _move(client, name, version, champion, why or f"{candidate.evidence} is better")
+        before = champion.version if champion else None
+        _move(client, name, version, before, why or f"{candidate.evidence}{f' against {champion}' if champion else ''}")
         return Verdict([], Candidate(candidate.run, candidate.evidence, version), champion, moved=True)
 
 
-def _reasons(candidate: Candidate, champion: "ModelVersion | None", rules: Rules) -> list[str]:
+def _judged_champion(client: "MlflowClient", name: str, rules: Rules) -> Champion | None:
+    """Return the champion with all that is known of it now: seeds that were run since it was registered count.
+
+    Where its run is gone, the tags of the version remember what was known then.
+    """
+    from mlflow.exceptions import MlflowException
+
+    version = champion_of(client, name)
+    if version is None:
+        return None
+    try:
+        return Champion(version, gather(client, client.get_run(str(version.run_id)), rules))
+    except (MlflowException, ValueError):
+        return Champion(version, Evidence.from_tags(version.tags))
+
+
+def _reasons(candidate: Candidate, champion: Champion | None, rules: Rules) -> list[str]:
     if champion is None:
         return rules.refusals(candidate.evidence, None)
-    if candidate.version is not None and candidate.version.version == champion.version:
-        return [f"version {champion.version} is the champion already"]
-    evidence = Evidence.from_tags(champion.tags)
-    if evidence is None:
-        return [f"the champion, version {champion.version}, has no evidence in its tags: nothing compares with it"]
-    return rules.refusals(candidate.evidence, evidence)
+    number = champion.version.version
+    if candidate.run.info.run_id == champion.version.run_id:
+        return [f"version {number} is this run's model: it is the champion already"]
+    if champion.evidence is None:
+        return [
+            f"the champion, version {number}, has no scores, so that nothing compares with it; take the alias "
+            f"{CHAMPION} from it in the registry to begin anew"
+        ]
+    return rules.refusals(candidate.evidence, champion.evidence)
 
 
 def champion_of(client: "MlflowClient", name: str, alias: str = CHAMPION) -> "ModelVersion | None":
@@ -177,21 +221,23 @@ def _move(client: "MlflowClient", name: str, to: "ModelVersion", before: "ModelV
 
 
 def roll_back(
-    client: "MlflowClient", name: str = NAME, *, why: str = "", patience: float = PATIENCE
-) -> tuple[str, str]:
-    """Give the alias back to the previous champion; return its version and that of the one that was replaced.
-
-    A second call undoes the first.
+    client: "MlflowClient", name: str = NAME, *, why: str = "", dry_run: bool = False, patience: float = PATIENCE
+) -> str:
+    """Give the alias back to the previous champion, and return a sentence on it. A second call undoes the first.
 
     Raises:
         ValueError: if there is no previous champion.
     """
     with only_one(client, name, patience):
         champion, previous = champion_of(client, name), champion_of(client, name, PREVIOUS)
-        if champion is None or previous is None:
+        if previous is None or (champion is not None and champion.version == previous.version):
             raise ValueError(f"{name} has no {PREVIOUS} champion to go back to")
+        now = f"version {champion.version}" if champion is not None else ""
+        if dry_run:
+            return f"version {previous.version} would be {CHAMPION} again{f' in place of {now}' if now else ''}"
         _move(client, name, previous, champion, why or "rolled back")
-        return str(previous.version), str(champion.version)
+    before = f"; {now} is {PREVIOUS} now" if now else ""
+    return f"version {previous.version} is the {CHAMPION} again: models:/{name}@{CHAMPION}{before}"
 
 
 @contextmanager
@@ -245,6 +291,8 @@ def unlock(client: "MlflowClient", name: str = NAME) -> None:
     try:
         client.delete_registered_model(f"{name}-promotion")
     except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
         raise ValueError(f"no promotion of {name} is under way") from error
 
 
@@ -257,15 +305,14 @@ def _who() -> str:
 
 def sentences(verdict: Verdict, name: str = NAME) -> list[str]:
     """Return in words what a verdict means."""
-    champion = "" if verdict.champion is None else f"version {verdict.champion.version}"
+    champion, evidence = verdict.champion, verdict.candidate.evidence
     if verdict.reasons:
         stays = f"{champion} stays {CHAMPION}" if champion else f"{name} stays without a {CHAMPION}"
-        return [f"{stays}:", *(f"  - {reason}" for reason in verdict.reasons)]
+        return [f"{stays}; the candidate is refused:", *(f"  - {reason}" for reason in verdict.reasons)]
     if not verdict.moved:
-        return [
-            f"would become {CHAMPION}{f' in place of {champion}' if champion else ''}: {verdict.candidate.evidence}"
-        ]
+        place = f" in place of {champion}" if champion else ""
+        return [f"the candidate ({evidence}) would become {CHAMPION}{place}"]
     version = verdict.candidate.version
     assert version is not None
     before = f"; {champion} is {PREVIOUS} now" if champion else ""
-    return [f"version {version.version} is the {CHAMPION} now: models:/{name}@{CHAMPION}{before}"]
+    return [f"version {version.version} ({evidence}) is the {CHAMPION} now: models:/{name}@{CHAMPION}{before}"]

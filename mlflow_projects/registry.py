@@ -66,6 +66,7 @@ def register(run_id: str, evidence: Evidence, name: str = NAME) -> "ModelVersion
     run = client.get_run(run_id)
     file = fetch_model(f"runs:/{run_id}")
     saved = load_model(file)
+    mlflow.set_experiment(experiment_id=run.info.experiment_id)  # MLflow resumes no run of another one
     with quiet(), mlflow.start_run(run_id=run_id):
         info = mlflow.pyfunc.log_model(
             name=name,

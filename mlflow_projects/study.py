@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
 from mlflow_projects.cluster import WHERE, reached, settle
 from mlflow_projects.registry import fetch_model
+from mlflow_projects.views import study_view
 from tuning.execute import Failure, Task
 from tuning.execute import execute as execute_on_ray
 from tuning.place import Place
@@ -68,6 +70,9 @@ def main(flags: Sequence[str]) -> None:
             tracker.artifact(path, "" if path.suffix in (".md", ".html", ".csv") else "figures")
         tracker.tags({"mlflow.note.content": report.summary})
         print(report.summary)
+        samplers = list(dict.fromkeys(name for one in outcomes for name in one.samplers))
+        view = partial(study_view, study=study.name, headline=outcomes[0].headline, samplers=samplers)
+        entry.say_where(view, tracker)
     print(f"report: {output / 'report.html'}    run: {tracker.run_id}")
 
 

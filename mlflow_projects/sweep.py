@@ -3,12 +3,14 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 from mlflow import MlflowClient
 
+from experiments.compare import for_ui
 from experiments.config import split_flags, to_flags
 from experiments.describe import git_tags
 from geovae.checkpoint import load
@@ -16,6 +18,7 @@ from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
 from mlflow_projects.cluster import WHERE, amount, reached, settle
 from mlflow_projects.registry import fetch_model
+from mlflow_projects.views import sweep_view
 from tuning.board import table
 from tuning.nodes import check_store
 from tuning.progress import Progress
@@ -100,7 +103,7 @@ def main(flags: Sequence[str]) -> None:
         print(table(outcome.board, outcome.configurations, outcome.headline))
         if not outcome.board:
             raise SystemExit(1)
-        _tell_best(outcome, tracker)
+        _tell_best(outcome, tracker, [dimension.name for dimension in space.dimensions])
 
 
 def _define(values: dict[str, str], rest: list[str]) -> Definition:
@@ -234,7 +237,11 @@ def _announce(tracker: MlflowTracker) -> None:
     print(f"sweep {tracker.run_id}: {url}", flush=True)
 
 
-def _tell_best(outcome: Outcome, tracker: MlflowTracker) -> None:
+def _tell_best(outcome: Outcome, tracker: MlflowTracker, options: list[str]) -> None:
+    view = partial(sweep_view, sweep_id=str(tracker.run_id), headline=outcome.headline, options=options)
+    if link := entry.say_where(view, tracker):
+        text = table(outcome.board, outcome.configurations, outcome.headline)
+        tracker.tags({"mlflow.note.content": f"{for_ui(text)}\n[All configurations as a table and as lines]({link})"})
     best = outcome.board[0]
     model = min((run for run in best.runs.values() if run.score is not None), key=lambda run: run.score or 0.0)
     print(f"best: {best.name}, {outcome.headline} {best.mean:.4g}; its best model is in run {model.run_id}")

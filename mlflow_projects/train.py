@@ -15,7 +15,8 @@ def main(flags: Sequence[str]) -> None:
     if folder is not None:
         rest = ["--config", str(folder / "config.yaml"), *rest]
     config = entry.check_config(resolve(rest, prog="train"))
-    with entry.open_run("train") as tracker:
+    title = f"{config['model']['name']}-{config['data']['name']}-s{config['seed']}"
+    with entry.open_run("train", title) as tracker:
         output = entry.describe_run("train", config, tracker, folder)
         result = run(**config, output=output, tracker=tracker)
     for name, scores in result.val_scores.items():

@@ -1,51 +1,82 @@
-"""A saved view of the UI's table of runs: the columns that matter, the best run first.
+"""Saved views of the UI's table of runs: the columns that matter, the best run first, charts that are already chosen.
 
 MLflow keeps a view as an experiment tag, the UI's state as deflated JSON; a version of MLflow that does not know it any
-more shows its own columns. The browser test opens it.
+more shows its own columns. The browser test opens them.
 """
 
 import base64
 import json
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-KEY = "geovae"
-NAME = "scores"
-SECTION = "geovae-pictures"
+SECTION = "geovae-first"
 TESTED = ("prd_f8", "prd_f1_8", "nn_pixels_ratio")  # few enough to be seen at once
+Card = Mapping[str, Any]
 
 
-def save_view(
+def scores_view(
     client: "MlflowClient", experiment_id: str, headline: str, samplers: Sequence[str], epoch: int = 1
 ) -> str:
-    """Save the view `scores` of an experiment whose runs are ranked by `headline`: one flat list, without parents.
+    """Save the view `scores`: every run of a model in one flat list, without parents, ranked by `headline`.
 
     Its charts begin with the pictures of all runs side by side, a row for each of the `samplers`, and beside them the
     reconstructions at `epoch`.
 
     Returns the part of a link that opens it.
     """
-    columns = [f"metrics.`best/{headline}`", *(f"metrics.`score/{key}`" for key in (headline, *TESTED))]
-    columns += ["tags.`best_sampler`"]
+    columns = [*_scores(headline), "tags.`best_sampler`"]
+    cards = [_grid("samples", [f"samples/{name}" for name in samplers], 0)]
+    cards += [_grid("reconstructions", ["reconstructions"], epoch)]
+    search = "tags.model LIKE '%'"
+    return _save(client, experiment_id, "geovae", "scores", _state(search, headline, columns, "pictures", cards))
+
+
+def study_view(client: "MlflowClient", experiment_id: str, study: str, headline: str, samplers: Sequence[str]) -> str:
+    """Save the view `study NAME`: the runs of a study in one flat list, with their samples side by side.
+
+    Returns the part of a link that opens it.
+    """
+    columns = ["tags.`dataset`", "tags.`model`", "tags.`seed`", "tags.`variant`", *_scores(headline)]
+    cards = [_grid("samples", [f"samples/{name}" for name in samplers], 0)]
+    state = _state(f"tags.study = '{study}' and tags.role = 'cell'", headline, columns, "pictures", cards)
+    return _save(client, experiment_id, f"study-{study}", f"study {study}", state)
+
+
+def sweep_view(client: "MlflowClient", experiment_id: str, sweep_id: str, headline: str, options: Sequence[str]) -> str:
+    """Save the view of a sweep's configurations: their mean scores over seeds beside the `options` that were searched.
+
+    Its charts begin with one line for each configuration through its options to its score.
+
+    Returns the part of a link that opens it.
+    """
+    score, params = f"best/{headline}", [f"cfg.{name}" for name in options]
+    columns = [f"metrics.`{score}`", f"metrics.`{score}_stderr`", "metrics.`runs`"]
+    columns += [f"params.`{name}`" for name in params]
+    lines = _card("options", "PARALLEL") | {"selectedParams": params, "selectedMetrics": [score], "showAllRuns": True}
+    state = _state(f"tags.sweep = '{sweep_id}' and tags.role = 'configuration'", headline, columns, "options", [lines])
+    return _save(client, experiment_id, f"sweep-{sweep_id[:8]}", f"sweep {sweep_id[:8]}", state)
+
+
+def _scores(headline: str) -> list[str]:
+    return [f"metrics.`best/{headline}`", *(f"metrics.`score/{key}`" for key in (headline, *TESTED))]
+
+
+def _save(client: "MlflowClient", experiment_id: str, key: str, name: str, state: Mapping[str, Any]) -> str:
     now = time.time_ns() // 1_000_000
-    view = {
-        "name": NAME,
-        "createdAt": now,
-        "updatedAt": now,
-        "state": _deflated(_state(columns, headline, samplers, epoch)),
-    }
-    client.set_experiment_tag(experiment_id, f"mlflow.sharedViewState.{KEY}", json.dumps(view))
-    return f"experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={KEY}"
+    view = {"name": name, "createdAt": now, "updatedAt": now, "state": _deflated(state)}
+    client.set_experiment_tag(experiment_id, f"mlflow.sharedViewState.{key}", json.dumps(view))
+    return f"experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={key}"
 
 
-def _state(columns: Sequence[str], headline: str, samplers: Sequence[str], epoch: int) -> dict[str, Any]:
+def _state(search: str, headline: str, columns: Sequence[str], section: str, cards: Sequence[Card]) -> dict[str, Any]:
+    """Return the UI's state: which runs, which columns, and which cards stand first among the charts."""
     return {
-        "searchFilter": "tags.model LIKE '%'",
+        "searchFilter": search,
         "orderByKey": f"metrics.`best/{headline}`",
         "orderByAsc": True,
         "startTime": "ALL",
@@ -60,12 +91,9 @@ def _state(columns: Sequence[str], headline: str, samplers: Sequence[str], epoch
         "runsHidden": [],
         "runsVisibilityMap": {},
         "runsHiddenMode": "FIRST_10_RUNS",
-        "compareRunCharts": [
-            _grid("samples", [f"samples/{name}" for name in samplers], 0),
-            _grid("reconstructions", ["reconstructions"], epoch),
-        ],
+        "compareRunCharts": list(cards),
         "compareRunSections": [
-            {"uuid": SECTION, "name": "pictures", "display": True, "deleted": False, "isReordered": True}
+            {"uuid": SECTION, "name": section, "display": True, "deleted": False, "isReordered": True}
             | {"isGenerated": False, "columns": 1, "cardHeight": 560}
         ],
         "viewMaximized": False,
@@ -80,12 +108,15 @@ def _state(columns: Sequence[str], headline: str, samplers: Sequence[str], epoch
     }
 
 
+def _card(name: str, kind: str) -> dict[str, Any]:
+    card = {"uuid": f"{SECTION}-{name}", "type": kind, "displayName": name, "metricSectionId": SECTION}
+    return card | {"runsCountToCompare": 10, "deleted": False, "isGenerated": False}
+
+
 def _grid(name: str, keys: Sequence[str], step: int) -> dict[str, Any]:
     """Return a card with a column for each run and a row for each image key, without all the runs' parameters."""
-    card = {"uuid": f"{SECTION}-{name}", "type": "IMAGE", "displayName": name, "metricSectionId": SECTION}
-    shape = {"runsCountToCompare": 10, "deleted": False, "isGenerated": False}
-    return card | shape | {"imageKeys": list(keys), "step": step, "showRunParams": False}
+    return _card(name, "IMAGE") | {"imageKeys": list(keys), "step": step, "showRunParams": False}
 
 
-def _deflated(state: dict[str, Any]) -> str:
+def _deflated(state: Mapping[str, Any]) -> str:
     return "deflate;" + base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()

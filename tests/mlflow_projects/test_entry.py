@@ -74,7 +74,8 @@ def end(monkeypatch, tmp_path, capsys):
         (augmentation, ["--preset=huge"], "error: unknown preset 'huge'; choose from small, full"),
         (augmentation, ["--root=x"], "error: no `x/oasis/OASIS.npz`: make it with `mlflow run . -e prepare"),
         (augmentation, ["--fold=3"], "error: unrecognized arguments: --fold=3"),
-        (promote, [], "error: give --candidate: a run id, the id of a parent run, or a version; or --rollback true"),
+        (promote, [], "error: give one of --candidate (a run id, the id of a parent run, or a version), --rollback tr"),
+        (promote, ["--candidate=1", "--rollback=true"], "error: give one of --candidate (a run id, the id of a parent"),
         (promote, ["--candidate=1", "--min_seeds=few"], "error: `min_seeds` must be a number, got 'few'"),
         (promote, ["--candidate=1", "--min_nearest=-1"], "error: `min_nearest` must be at least 0, got -1"),
         (promote, ["--candidate=1", "--dry_run=maybe"], "error: `dry_run` must be true or false, got 'maybe'"),
@@ -99,6 +100,21 @@ def test_a_bad_run_of_a_comparison_is_named(end, tmp_path):
     assert "error: run 'bad': `width` must be at least 1, got 0" in said.err
 
 
+@pytest.mark.parametrize("status", ["UNAUTHENTICATED", "PERMISSION_DENIED"])
+def test_a_server_that_refuses_the_user_is_one_sentence(end, status):
+    from types import SimpleNamespace
+
+    from mlflow.exceptions import RestException
+
+    def refused(flags):
+        raise RestException({"error_code": status, "message": "no rights"})
+
+    code, said = end(SimpleNamespace(main=refused))
+    assert code == 2
+    assert "refuses this user" in said.err
+    assert "no rights" in said.err
+
+
 @pytest.mark.parametrize(
     "module",
     [main, train, generate, evaluate, promote, report, sync, inspect, cohort, brains, augmentation, study, sweep],
@@ -120,3 +136,14 @@ def test_an_output_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "blocked").write_text("a file")
     with pytest.raises(PermissionError, match="cannot write to the output folder .*blocked"):
         entry.writable(tmp_path / "blocked")
+
+
+@pytest.mark.parametrize(("name", "shown"), [(None, "a title"), ("my-own-1", "my-own-1"), ("wise", "wise")])
+def test_a_run_that_nobody_named_is_named_by_what_it_does(store, monkeypatch, tmp_path, name, shown):
+    monkeypatch.chdir(tmp_path)
+    run = store.client.create_run(store.experiment, run_name=name)
+    monkeypatch.setenv("MLFLOW_RUN_ID", run.info.run_id)
+    with entry.open_run("train", "a title"):
+        pass
+    assert store.client.get_run(run.info.run_id).info.run_name == shown
+    assert "MLFLOW_RUN_ID" not in entry.os.environ

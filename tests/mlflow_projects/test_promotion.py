@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from geovae.names import unknown
 from mlflow_projects import promotion
 from mlflow_projects.evidence import Evidence, Rules
+from mlflow_projects.promote import main as promote_command
 from mlflow_projects.promotion import champion_of, find, promote, roll_back
 from mlflow_projects.registry import NAME
 
@@ -27,10 +29,21 @@ def test_the_first_needs_no_improvement():
 @pytest.mark.parametrize(
     ("rules", "candidate", "champion", "reason"),
     [
-        (Rules(), evidence(5.0), evidence(5.0), "fid 5 against the champion's fid 5"),
-        (Rules(), evidence(5.1), evidence(5.0), "fid 5.1 against the champion's fid 5"),
-        (Rules(min_improvement=0.1), evidence(9.1), evidence(10.0), "an improvement of more than 1 is needed"),
-        (Rules(), evidence(4.0, 6.0), evidence(5.1, 5.1), "fid 5 ± 1 over 2 seeds against the champion's fid 5.1"),
+        (Rules(), evidence(5.0), evidence(5.0), "its fid 5 is not below the champion's fid 5; lower is better"),
+        (Rules(), evidence(5.1), evidence(5.0), "its fid 5.1 is not below the champion's fid 5; lower is better"),
+        (
+            Rules(min_improvement=0.1),
+            evidence(9.5),
+            evidence(10.0),
+            "its fid 9.5 is below the champion's fid 10 by 0.5 only; more than 1 is needed (min_improvement 0.1)",
+        ),
+        (
+            Rules(),
+            evidence(4.0, 6.0),
+            evidence(5.5, 5.5),
+            "fid 5 ± 1 over 2 seeds is below the champion's fid 5.5 ± 0 over 2 seeds by 0.5 only; more than 1 is "
+            "needed (the noise over seeds)",
+        ),
         (Rules(min_seeds=3), evidence(1.0, 1.0), evidence(9.0), "it was run with 2 seeds, at least 3 are needed"),
         (
             Rules(),
@@ -99,7 +112,8 @@ def promoted(store, what, **options):
 def test_the_better_replaces_the_worse_and_one_command_goes_back(store):
     first = promoted(store, store.run(5.0, config="a"))
     assert first.moved
-    assert promoted(store, store.run(6.0, config="b")).reasons == ["fd_pixels 6 against the champion's fd_pixels 5"]
+    (reason,) = promoted(store, store.run(6.0, config="b")).reasons
+    assert reason == "its fd_pixels 6 is not below the champion's fd_pixels 5; lower is better"
     second = promoted(store, f"runs:/{store.run(4.0, config='c')}", why="it looks better")
     assert second.moved
     champion, previous = champion_of(store.client, NAME), champion_of(store.client, NAME, "previous")
@@ -108,7 +122,10 @@ def test_the_better_replaces_the_worse_and_one_command_goes_back(store):
     assert champion.tags["promoted.replaced"] == str(previous.version)
     assert "@" in champion.tags["promoted.by"]
     assert previous.tags["demoted.replaced_by"] == str(champion.version)
-    assert roll_back(store.client, why="it was not") == (str(previous.version), str(champion.version))
+    assert roll_back(store.client, dry_run=True) == "version 1 would be champion again in place of version 2"
+    assert champion_of(store.client, NAME).version == champion.version
+    said = roll_back(store.client, why="it was not")
+    assert said == "version 1 is the champion again: models:/geovae@champion; version 2 is previous now"
     assert champion_of(store.client, NAME).version == previous.version
     assert champion_of(store.client, NAME).tags["promoted.why"] == "it was not"
     roll_back(store.client)
@@ -126,11 +143,90 @@ def test_seeds_count_and_of_a_parent_the_best_configuration_is_taken(store):
     assert candidate.run.data.metrics["best/fd_pixels"] == 4.0
 
 
+def test_of_a_parent_a_lucky_configuration_with_fewer_seeds_is_not_taken(store):
+    parent = store.client.create_run(store.experiment).info.run_id
+    for seed in (0, 1):
+        store.run(4.0, seed=seed, config="whole", parent=parent)
+    store.run(3.0, config="half", parent=parent)
+    assert find(store.client, NAME, parent, Rules()).evidence.scores == {"0": 4.0, "1": 4.0}
+
+
+def test_of_a_sweep_the_best_is_the_one_that_the_sweep_names(store):
+    best = store.run(4.0, config="a")
+    parent = store.client.create_run(store.experiment, tags={"role": "sweep", "best_run": best}).info.run_id
+    store.run(3.0, config="b", parent=parent)
+    assert find(store.client, NAME, parent, Rules()).run.info.run_id == best
+
+
+def test_the_champion_is_judged_by_the_seeds_that_were_run_since(store):
+    """One lucky seed does not stay champion against a configuration that is better over seeds."""
+    promoted(store, store.run(4.0, config="lucky"))
+    candidate = store.run(5.0, config="good")
+    assert promoted(store, candidate).reasons == [
+        "its fd_pixels 5 is not below the champion's fd_pixels 4; lower is better"
+    ]
+    for seed in (1, 2):
+        store.run(9.0 + seed, seed=seed, config="lucky")
+        store.run(5.0, seed=seed, config="good")
+    assert promoted(store, candidate).moved
+
+
+def test_a_champion_whose_run_is_gone_is_judged_by_what_its_version_remembers(store):
+    first = store.run(5.0, config="a")
+    promoted(store, first)
+    store.client.set_terminated(first, "FAILED")
+    (reason,) = promoted(store, store.run(6.0, config="b")).reasons
+    assert "not below the champion's fd_pixels 5" in reason
+    store.client.delete_model_version_tag(NAME, "1", "scores")
+    (reason,) = promoted(store, store.run(1.0, config="c")).reasons
+    assert "the champion, version 1, has no scores, so that nothing compares with it; take the alias" in reason
+
+
+def test_the_champion_itself_is_no_candidate(store):
+    run = store.run(5.0)
+    promoted(store, run)
+    for what in (run, "1"):
+        assert promoted(store, what).reasons == ["version 1 is this run's model: it is the champion already"]
+
+
+def test_a_champion_that_was_taken_away_comes_back(store):
+    promoted(store, store.run(5.0, config="a"))
+    promoted(store, store.run(4.0, config="b"))
+    store.client.delete_registered_model_alias(NAME, "champion")
+    assert roll_back(store.client) == "version 1 is the champion again: models:/geovae@champion"
+
+
+def test_every_promotion_is_a_run_with_its_verdict(store, capsys, tmp_path, monkeypatch):
+    """Candidates may lie in any experiment; the record lies where the command runs."""
+    monkeypatch.chdir(tmp_path)
+    other = store.client.create_experiment("other", artifact_location=str(tmp_path / "elsewhere"))
+    here, store.experiment = store.experiment, other
+    worse, better = store.run(5.0, config="a"), store.run(4.0, config="b")
+    promote_command(["--candidate", worse, "--dry_run", "true"])
+    promote_command(["--candidate", worse])
+    promote_command(["--candidate", better, "--why", "a 'sharper' $three;\n`x`"])
+    with pytest.raises(SystemExit, match="3"):
+        promote_command(["--candidate", worse])
+    promote_command(["--rollback", "true"])
+    assert capsys.readouterr().out.splitlines() == [
+        "the candidate (fd_pixels 5) would become champion",
+        "version 1 (fd_pixels 5) is the champion now: models:/geovae@champion",
+        "version 2 (fd_pixels 4) is the champion now: models:/geovae@champion; version 1 (fd_pixels 5) is previous now",
+        "version 2 (fd_pixels 4) stays champion; the candidate is refused:",
+        "  - its fd_pixels 5 is not below the champion's fd_pixels 4; lower is better",
+        "version 1 is the champion again: models:/geovae@champion; version 2 is previous now",
+    ]
+    assert store.client.get_model_version(NAME, "2").tags["promoted.why"] == "a 'sharper' $three;\n`x`"
+    runs = store.client.search_runs([here], "tags.role = 'promotion'", order_by=["attributes.start_time ASC"])
+    assert [run.data.tags["verdict"] for run in runs] == ["would move", "moved", "moved", "refused", "rolled back"]
+    assert not unknown("tag", [tag for run in runs for tag in run.data.tags if not tag.startswith("mlflow.")])
+
+
 def test_a_dry_run_changes_nothing(store):
     run = store.run(5.0)
     verdict = promoted(store, run, dry_run=True)
     assert (verdict.reasons, verdict.moved) == ([], False)
-    assert promotion.sentences(verdict) == ["would become champion: fd_pixels 5"]
+    assert promotion.sentences(verdict) == ["the candidate (fd_pixels 5) would become champion"]
     assert store.client.search_registered_models() == []
 
 
@@ -199,5 +295,5 @@ def test_of_two_that_promote_at_once_the_second_sees_the_first(store):
         assert previous.run_id == runs[0]
     else:
         assert ended[0][2] == 3, ended
-        assert "fd_pixels 5 against the champion's fd_pixels 4" in ended[0][0]
+        assert "its fd_pixels 5 is not below the champion's fd_pixels 4" in ended[0][0]
     assert [m.name for m in store.client.search_registered_models()] == [NAME]

@@ -3,6 +3,10 @@
 import base64
 import io
 import json
+import os
+import shutil
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -180,6 +184,67 @@ def test_it_is_stored_without_pickle_with_exact_requirements_and_an_example(regi
     request = json.loads((folder / "serving_input_example.json").read_text())
     assert request["params"] == {"mode": "reconstruct", "format": "png"}
     assert np.shape(request["inputs"]) == (2, 8, 8, 1)
+
+
+ELSEWHERE = """
+import sys
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+def closure(names):
+    found, waiting = set(), list(names)
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name not in found:
+            found.add(name)
+            try:
+                needed = [Requirement(text) for text in requires(name) or []]
+            except PackageNotFoundError:
+                continue
+            waiting += [r.name for r in needed if r.marker is None or r.marker.evaluate({"extra": ""})]
+    return found
+
+folder = sys.argv[1]
+allowed = closure(Requirement(line).name for line in open(f"{folder}/requirements.txt"))
+
+class OnlyTheRequirements:
+    tops = {top: {canonicalize_name(d) for d in owners} for top, owners in packages_distributions().items()}
+    def find_spec(self, name, path=None, target=None):
+        owners = self.tops.get(name.partition(".")[0], set())
+        if owners and not owners & allowed:
+            raise ModuleNotFoundError(f"{name} comes from {owners}, which is no requirement")
+
+sys.meta_path.insert(0, OnlyTheRequirements())
+import mlflow, numpy
+model = mlflow.pyfunc.load_model(folder)
+ask = lambda given=None, **params: model.predict(given, params=params)
+for sampler in ("prior", "mixture", "riemannian"):
+    images = ask(n=3, sampler=sampler, seed=1)
+    assert images.shape == (3, 8, 8, 1) and numpy.array_equal(images, ask(n=3, sampler=sampler, seed=1))
+assert ask(n=2, labels=[1], sampler="mixture").shape == (2, 8, 8, 1)
+codes = ask(images, mode="encode")
+assert numpy.array_equal(ask(codes, mode="decode"), ask(images, mode="reconstruct"))
+assert len(ask(images[:2], mode="interpolate", n=4, format="png")) == 4
+import geovae
+assert geovae.__file__.startswith(folder), geovae.__file__
+assert not {"mlflow_projects", "experiments", "tuning", "ray", "jsonargparse"} & sys.modules.keys()
+"""
+
+
+@pytest.mark.slow
+def test_it_answers_from_a_copied_folder_where_only_its_requirements_are_installed(registered, tmp_path):
+    """Every other package of this environment is out of reach, and so are the project and the store."""
+    copy = tmp_path / "copied model"
+    shutil.copytree(fetch_model(f"models:/geovae/{registered[2].version}").parents[1], copy)
+    done = subprocess.run(
+        [sys.executable, "-P", "-W", "ignore", "-c", ELSEWHERE, str(copy)],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "MLFLOW_DISABLE_TELEMETRY": "true"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

@@ -124,7 +124,8 @@ def test_the_end_says_who_won_by_how_much_and_how_to_look(compared, parent):
     assert f"{parent.data.tags['winner']} with the" in compared.stdout
     assert " wins: fd_pixels " in compared.stdout
     assert "make ui" in compared.stdout
-    assert "Registered as geovae version 1.\nversion 1 is the champion now: models:/geovae@champion" in compared.stdout
+    assert "Registered as geovae version 1.\nversion 1 (fd_pixels " in compared.stdout
+    assert ") is the champion now: models:/geovae@champion" in compared.stdout
     noise = ("Add type hints", "input example", "Downloading artifacts", "Created version", "AnyType")
     assert not [word for word in noise if word in compared.stdout + compared.stderr]
     assert "| # | run | sampler | fd_pixels val |" in parent.data.tags["mlflow.note.content"].replace("&ensp;", "")
@@ -230,6 +231,7 @@ def test_a_run_is_repeated_from_its_configuration_alone(project, children, tmp_p
     done = project.run("train", f"config={config}")
     assert done.returncode == 0, done.stderr
     again = next(r for r in project.runs() if r.data.tags.get("mlflow.project.entryPoint") == "train")
+    assert again.info.run_name == "vae-digits-s0"
     for key in ("val/loss", "score/prior/fd_pixels", "score/mixture/fd_pixels", "score/riemannian/fd_pixels"):
         assert again.data.metrics[key] == pytest.approx(run.data.metrics[key], rel=1e-6), key
 
@@ -260,8 +262,8 @@ def test_promote_is_refused_or_done_and_rolled_back_through_mlflow_run(project, 
     worse = max(children.values(), key=lambda run: run.data.metrics["best/fd_pixels"])
     refused = project.run("promote", f"candidate={worse.info.run_id}")
     assert refused.returncode != 0
-    assert "version 1 stays champion:" in refused.stdout
-    assert "against the champion's fd_pixels" in refused.stdout
+    assert ") stays champion; the candidate is refused:" in refused.stdout
+    assert "is not below the champion's fd_pixels" in refused.stdout
     nothing = project.module("promote", "--rollback", "true")
     assert nothing.returncode == 2
     assert "error: geovae has no previous champion to go back to" in nothing.stderr
@@ -271,7 +273,8 @@ def test_promote_is_refused_or_done_and_rolled_back_through_mlflow_run(project, 
 def test_a_second_comparison_adds_a_version_and_keeps_a_better_champion(project, compared):
     done = project.run("main", "comparison=tiny.yaml", "training.learning_rate=1e-9", *SMALL)
     assert done.returncode == 0, done.stderr
-    assert "Registered as geovae version 2.\nversion 1 stays champion:" in done.stdout
+    assert "Registered as geovae version 2.\nversion 1 (fd_pixels " in done.stdout
+    assert ") stays champion; the candidate is refused:" in done.stdout
     assert str(project.client.get_model_version_by_alias("geovae", "champion").version) == "1"
 
 
@@ -323,9 +326,10 @@ def test_values_with_spaces_quotes_dollars_and_newlines_arrive_unharmed(project,
     value = "a b'c\"d$HOME;`x`\n$(touch harmed)\\"
     done = project.run("train", f"resume={value}")
     assert f"nothing to resume at {value!r}" in done.stderr + done.stdout
+    assert not list(project.folder.rglob("harmed*")), "a shell has read the value"
 
 
-def test_a_bare_clone_runs_from_its_git_url_into_an_existing_run(project, tmp_path):
+def test_a_commit_of_a_bare_clone_runs_from_its_git_url_into_an_existing_run(project, tmp_path):
     """`file://` and a path that exists would be taken for a folder: without `.git` at the end, git finds it alone."""
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@t", "-c", "init.defaultBranch=main"]
     source = tmp_path / "source"
@@ -335,6 +339,9 @@ def test_a_bare_clone_runs_from_its_git_url_into_an_existing_run(project, tmp_pa
     )
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "all"]):
         subprocess.run([*git, *command], cwd=source, check=True)
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], cwd=source, capture_output=True, text=True, check=True).stdout
+    (source / "MLproject").write_text("name: later\n")
+    subprocess.run([*git, "commit", "-qam", "a later commit, in which nothing runs"], cwd=source, check=True)
     subprocess.run([*git, "clone", "-q", "--bare", str(source), str(tmp_path / "geovae.git")], check=True)
     experiment = project.client.create_experiment("by hand")
     run_id = project.client.create_run(experiment).info.run_id
@@ -343,12 +350,17 @@ def test_a_bare_clone_runs_from_its_git_url_into_an_existing_run(project, tmp_pa
     command[4] = f"file://{tmp_path}/geovae"
     command[command.index("--experiment-name") + 1] = "by hand"
     done = subprocess.run(
-        [*command, "--run-id", run_id], cwd=tmp_path, env=project.environment, capture_output=True, text=True
+        [*command, "--version", commit.strip(), "--run-id", run_id],
+        cwd=tmp_path,
+        env=project.environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert len(list(output.iterdir())) == 2
     run = project.client.get_run(run_id)
     assert (run.info.status, run.data.tags["sampler"]) == ("FINISHED", "prior")
+    assert run.data.tags["mlflow.source.git.commit"] == commit.strip()
     assert len(project.client.search_runs([experiment])) == 1
 
 
@@ -368,7 +380,7 @@ def test_sigterm_ends_a_run_as_killed_by_143_and_it_resumes(project, compared):
     stopped = next(
         r
         for r in project.client.search_runs([project.client.get_experiment_by_name("geovae").experiment_id])
-        if r.info.run_name == "train"
+        if r.info.run_name == "vae-digits-s0"
     )
     assert stopped.info.status == "KILLED"
     done_epochs = len(checkpoint.load(folder / "checkpoint.safetensors")[1]["state"]["history"])
