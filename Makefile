@@ -12,7 +12,7 @@ OASIS  := mlflow run . --env-manager local --experiment-name geovae-oasis
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-oasis demo-volumes demo-augmentation ui test test-slow lint format requirements names docs \
-	screenshots pictures pictures-oasis clean
+	screenshots pictures pictures-studies pictures-oasis clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*##/:/' | awk -F': ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -76,6 +76,9 @@ docs: setup ## build the documentation and the API reference into site/
 
 pictures: setup ## remake the README's pictures from the latest demo
 	PYTHONPATH=. python tools/pictures.py
+
+pictures-studies: setup ## fetch the tables and figures of the documentation from the latest small studies
+	PYTHONPATH=. python tools/study_pictures.py
 
 pictures-oasis: setup ## fetch the pictures of docs/oasis.md from the latest demo-oasis
 	python tools/oasis_pictures.py

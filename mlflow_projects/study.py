@@ -66,14 +66,14 @@ def main(flags: Sequence[str]) -> None:
         outcomes = execute(study, ledger, folder, say=_say)
         output = writable(Path(values["output"]) if values["output"] else tracker.output / "report")
         report = write_report(study, outcomes, output)
-        for path in sorted(output.iterdir()):
-            tracker.artifact(path, "" if path.suffix in (".md", ".html", ".csv") else "figures")
+        for file in report.files:
+            tracker.artifact(output / file, file.parent.as_posix())
         tracker.tags({"mlflow.note.content": report.summary})
         print(report.summary)
         samplers = list(dict.fromkeys(name for one in outcomes for name in one.samplers))
         view = partial(study_view, study=study.name, headline=outcomes[0].headline, samplers=samplers)
         entry.say_where(view, tracker)
-    print(f"report: {output / 'report.html'}    run: {tracker.run_id}")
+    print(f"report: {report.html}    run: {tracker.run_id}")
 
 
 def spread(study: Study, ledger: "MlflowLedger", folder: Path, values: Mapping[str, str]) -> None:

@@ -10,7 +10,7 @@ import torch
 from experiments.judge import decode_images
 from experiments.studies.execute import Outcome
 from experiments.studies.plan import TRAINED
-from experiments.studies.statistics import Line
+from experiments.studies.statistics import Line, distinct
 from geovae import checkpoint
 from geovae.checkpoint import SavedModel
 from geovae.figures.evaluation import neighbour_figure
@@ -88,14 +88,14 @@ def _references(ax: "Axes", group: Sequence[Line], key: str) -> None:
 
 
 def trade_off(group: Sequence[Line]) -> "Figure":
-    """Return the score of every way against its distance from the training set, both on validation images."""
+    """Return the score of every distinct way against its distance from the training set, both on validation images."""
     from matplotlib import pyplot
 
     head = group[0].headline
     figure, ax = pyplot.subplots(figsize=(8, 5.5), layout="constrained")
     ax.axvline(1, color="0.7", lw=1, ls="--")
     colours: dict[str, Any] = {}
-    for line in group:
+    for line in distinct(group):
         option, _, value = line.way.variant.partition(" = ")
         option = option or line.way.sampler
         x, y = line.values(RATIO, "val"), line.values(head, "val")
@@ -125,7 +125,7 @@ def sample_rows(outcomes: Sequence[Outcome]) -> "Figure":
     for outcome in outcomes:
         saved = checkpoint.load_model(outcome.model_file)
         for sampler in outcome.samplers:
-            rows[outcome.variant or sampler] = draw(saved, outcome, sampler, SHOWN)
+            rows[f"{sampler} {outcome.variant}".strip()] = draw(saved, outcome, sampler, SHOWN)
     return neighbour_figure(rows)
 
 

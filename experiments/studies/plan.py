@@ -10,6 +10,7 @@ sizes             {name: {seeds, data, ...}}: `data` is {name: options}, and may
                   own; `options` join those above, `models` and `variants` replace them
 """
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +44,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Study:
-    """A study in one size: its texts, its cells, and how it was asked for."""
+    """A study in one size: its texts and cells, what of its file was used, and the command that repeats it."""
 
     name: str
     size: str
@@ -52,8 +53,8 @@ class Study:
     report: str
     cells: list[Cell]
     variants: list[str]
-    flags: list[str] = field(default_factory=list)
     source: dict[str, Any] = field(default_factory=dict)
+    command: str = ""
 
     @property
     def data(self) -> list[str]:
@@ -104,7 +105,15 @@ def read_study(name: str, size: str, flags: Sequence[str] = (), *, only: Sequenc
                 cells.append(Cell(data_name, model, seed, {v: c | {"seed": seed} for v, c in of_model.items()}))
     texts = {key: str(content.get(key, "")).strip() for key in ("title", "about", "report")}
     variants = list(section["variants"])
-    return Study(path.stem, size, cells=cells, variants=variants, flags=list(flags), source=section, **texts)
+    used = section | {"seeds": seeds or section["seeds"], "data": {name: data[name] for name in only or data}}
+    command = _command(name, size, flags, only, seeds)
+    return Study(path.stem, size, cells=cells, variants=variants, source=used, command=command, **texts)
+
+
+def _command(name: str, size: str, flags: Sequence[str], only: Sequence[str], seeds: int) -> str:
+    asked = [f"name={name}", f"size={size}", *([f"data={','.join(only)}"] if only else [])]
+    asked += [*([f"seeds={seeds}"] if seeds else []), *(flag.removeprefix("--") for flag in flags)]
+    return "mlflow run . --env-manager local -e study " + " ".join(f"-P {shlex.quote(one)}" for one in asked)
 
 
 def _section(content: Mapping[str, Any], size: str, path: Path) -> dict[str, Any]:

@@ -5,46 +5,57 @@ every report has (ranks, settings, environment, how to repeat it) is written her
 """
 
 import csv
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from experiments.describe import git_tags
+from experiments.judge import DEFAULT_SCORES
 from experiments.run import environment
 from experiments.studies.execute import Outcome
 from experiments.studies.page import as_html, table
 from experiments.studies.pictures import RATIO
-from experiments.studies.plan import Study
-from experiments.studies.statistics import Line, lines_of, rank, spread
+from experiments.studies.plan import TRAINED, Study
+from experiments.studies.statistics import Line, distinct, lines_of, rank, spread
 from experiments.studies.views import PARTS, Part, Picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+LONGEST_DESCRIPTION = 7500  # characters; MLflow cuts a tag at 8000
 HOW_TO_READ = """## How to read it
 
-`{name}` is the Frechet distance of features of `{extractor}` between {n_samples} samples (cut to as many as there are
-real images) and real images; lower is better. {warning}*Real against real* is what perfect looks like at this n.
-*Nearest train*: median distance of a sample to its nearest training image over that of a held-out image: 1 is as new as
-real data, towards 0 the samples are copies. Numbers are mean ± standard deviation over seeds. Validation images serve
-to choose, test images to report. Ranks are within a block, ties share; p values are of paired t tests of log scores
-against the first, adjusted after Holm."""
+* A **way** of making images is *model / sampler*, and what was changed, if anything. Numbers are mean ± standard
+  deviation over seeds; a seed decides weights, training and draws. Validation images (*val*) serve to choose, test
+  images to report.
+* **{name}**: Frechet distance between features of `{extractor}` of {n_samples} samples (cut to the number of real
+  images) and of real images; lower is better. {warning}*Real against real*: what perfect looks like at this n.{others}
+* **Nearest train**: median distance of a sample to its nearest training image over that of a held-out image: 1 is as
+  new as real data, towards 0 the samples are copies, above 1 they lie off the data. Read it beside every score.
+* **Ranks** are within a block (data set x seed), ties share. p: paired t test of the log scores against the first way,
+  adjusted after Holm."""
+OTHERS = {
+    "kid": " **KID**: the same features, a distance without bias at small n; lower is better.",
+    "prd": " **F8, F1/8** (PRD): recall-like and precision-like, 0 to 1, higher is better.",
+}
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was written: the files, and what of it fits a run's description."""
+    """What was written: the page, all files by their path below `output`, and what of it fits a run's description."""
 
     summary: str
-    markdown: Path
     html: Path
+    files: list[Path]
 
 
 def write_report(study: Study, outcomes: list[Outcome], output: Path) -> Report:
-    """Write report.md, report.html, scores.csv and the pictures of a study into the folder `output`.
+    """Write report.md, report.html, scores.csv, and the pictures of a study below `figures`, into the folder `output`.
 
     Args:
         study: what was asked for.
@@ -55,19 +66,35 @@ def write_report(study: Study, outcomes: list[Outcome], output: Path) -> Report:
     opening = [f"# {study.title}", study.about, bottom_line(lines)]
     middle = list(PARTS[study.report](study, lines, outcomes))
     pages = [*opening, *_placed(middle, output), *closing(study, outcomes)]
-    markdown, html = output / "report.md", output / "report.html"
-    markdown.write_text("\n\n".join(pages) + "\n")
-    html.write_text(as_html(markdown.read_text(), output, study.title))
+    text = "\n\n".join(page for page in pages if page) + "\n"
+    (output / "report.md").write_text(text)
+    (output / "report.html").write_text(as_html(text, output, study.title))
     write_csv(lines, output / "scores.csv")
-    return Report("\n\n".join([*opening, *(part for part in middle if isinstance(part, str))]), markdown, html)
+    files = [f"figures/{part.name}.png" for part in middle if isinstance(part, Picture)]
+    return Report(
+        in_short([*opening, *(part for part in middle if isinstance(part, str))]),
+        output / "report.html",
+        [Path(name) for name in ("report.md", "report.html", "scores.csv", *files)],
+    )
+
+
+def in_short(parts: Sequence[str]) -> str:
+    """Return the first parts of a report as far as they fit into a run's description, and where the rest is."""
+    kept = ["The whole report is `report.html`, below *Artifacts*."]
+    for part in parts:
+        if len("\n\n".join([*kept, part])) > LONGEST_DESCRIPTION:
+            break
+        kept.insert(-1, part)
+    return "\n\n".join(kept)
 
 
 def _placed(parts: Sequence[Part], output: Path) -> Iterator[str]:
     """Write the pictures, and yield every part as Markdown."""
+    (output / "figures").mkdir(exist_ok=True)
     for part in parts:
         if isinstance(part, Picture):
-            _save(part.figure, output / f"{part.name}.png")
-            yield f"![{part.caption}]({part.name}.png)\n\n*{part.caption}*"
+            _save(part.figure, output / "figures" / f"{part.name}.png")
+            yield f"![{part.caption}](figures/{part.name}.png)\n\n*{part.caption}*"
         else:
             yield part
 
@@ -103,6 +130,7 @@ def closing(study: Study, outcomes: list[Outcome]) -> Iterator[str]:
     """Yield what every report ends with."""
     config = outcomes[0].cell.configs[outcomes[0].variant]
     name = outcomes[0].headline
+    scores = {score for o in outcomes for score in o.cell.configs[o.variant]["scores"] or DEFAULT_SCORES}
     yield HOW_TO_READ.format(
         name=name,
         extractor=config["extractor"],
@@ -110,18 +138,24 @@ def closing(study: Study, outcomes: list[Outcome]) -> Iterator[str]:
         warning=""
         if name == "fid"
         else "**It is not FID**, whose features are Inception's, and compares with no FID. ",
+        others="".join(text for score, text in OTHERS.items() if score in scores),
     )
-    settings = yaml.safe_dump(
-        study.source, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None
-    ).strip()
-    yield f"## Settings\n\n```yaml\n{settings}\n```"
-    yield "## Environment\n\n" + table(["what", "which"], [list(item) for item in environment().items()])
-    flags = "".join(f" -P {flag.removeprefix('--')}" for flag in study.flags)
-    command = f"mlflow run . --env-manager local -e study -P name={study.name} -P size={study.size}{flags}"
-    yield f"## How to repeat it\n\n```\n{command}\n```\n\nRuns that are finished in the experiment are not repeated."
+    yield "## Settings\n\nWhat the study says:\n\n" + _yaml(study.source)
+    yield "What its trainings therefore used, the first of each data set (the other models differ as said above):"
+    for data in study.data:
+        first = next(cell for cell in study.cells if cell.data == data)
+        yield _yaml({first.name: first.configs[TRAINED]})
+    yield "## Environment\n\n" + table(["what", "which"], [[*item] for item in (environment() | git_tags()).items()])
+    yield f"## How to repeat it\n\n```\n{study.command}\n```\n\nWhat the experiment holds as finished is not repeated."
     trained = [f"{o.cell.name} `{o.found.run_id}`" for o in outcomes if o.found.run_id and not o.variant]
     if trained:
         yield f"## Runs\n\n{len(outcomes)} runs; the {len(trained)} trained models: {', '.join(trained)}."
+
+
+def _yaml(content: dict[str, Any]) -> str:
+    plain = json.loads(json.dumps(content))  # without the anchors that YAML gives to what is said twice
+    text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
+    return f"```yaml\n{text.strip()}\n```"
 
 
 def write_csv(lines: list[Line], path: Path) -> None:
@@ -129,7 +163,7 @@ def write_csv(lines: list[Line], path: Path) -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["data", "model", "variant", "sampler", "seed", "kind", "score", "value"])
-        for line in lines:
+        for line in distinct(lines):
             for kind in ("val", "test", "diagnostics"):
                 for seed, scores in getattr(line, kind).items():
                     for score, value in scores.items():

@@ -25,12 +25,15 @@ class Way(NamedTuple):
 
     def __str__(self) -> str:
         """Name it."""
-        return f"{self.model} / {self.sampler}" if self.variant == TRAINED else f"{self.variant}"
+        return ", ".join(filter(None, (f"{self.model} / {self.sampler}", self.variant)))
 
 
 @dataclass(frozen=True)
 class Line:
-    """One way of sampling on one data set: for each seed the scores on validation and test images, and diagnostics."""
+    """One way of sampling on one data set: for each seed the scores on validation and test images, and diagnostics.
+
+    `repeats` marks another name for what a model was trained with: a value on the axis of an option, not a rival.
+    """
 
     data: str
     way: Way
@@ -38,6 +41,7 @@ class Line:
     val: dict[int, dict[str, float]]
     test: dict[int, dict[str, float]]
     diagnostics: dict[int, dict[str, float]]
+    repeats: bool = False
 
     def values(self, key: str, kind: str = "test") -> list[float]:
         """Return one number a seed, without those that are missing."""
@@ -64,7 +68,8 @@ def lines_of(study: Study, outcomes: Iterable[Outcome]) -> list[Line]:
                     continue  # a default variant is one of the samplers that the other variants change
                 way = Way(outcome.cell.model, variant, sampler)
                 line = lines.setdefault(
-                    (outcome.cell.data, way), Line(outcome.cell.data, way, outcome.headline, {}, {}, {})
+                    (outcome.cell.data, way),
+                    Line(outcome.cell.data, way, outcome.headline, {}, {}, {}, repeats=variant != outcome.variant),
                 )
                 seed = outcome.cell.seed
                 line.val[seed] = outcome.scores(sampler, "val_score")
@@ -72,6 +77,11 @@ def lines_of(study: Study, outcomes: Iterable[Outcome]) -> list[Line]:
                 line.diagnostics[seed] = outcome.scores(sampler, "sampler")
     order = {name: i for i, name in enumerate([TRAINED, *study.variants])}
     return sorted(lines.values(), key=lambda line: (study.data.index(line.data), order[line.way.variant]))
+
+
+def distinct(lines: Iterable[Line]) -> list[Line]:
+    """Return the lines without those that repeat another under a second name."""
+    return [line for line in lines if not line.repeats]
 
 
 def spread(values: Sequence[float], digits: int = 3) -> str:
@@ -110,11 +120,11 @@ class Ranking:
 
 
 def rank(lines: Sequence[Line], kind: str = "test") -> Ranking:
-    """Rank the ways that have a headline score in the same blocks, those with fewer blocks left out."""
+    """Rank the distinct ways that have a headline score in the same blocks, those with fewer blocks left out."""
     from scipy.stats import rankdata
 
     scores: dict[Way, dict[Block, float]] = {}
-    for line in lines:
+    for line in distinct(lines):
         found = {(line.data, seed): s.get(line.headline, math.nan) for seed, s in getattr(line, kind).items()}
         scores.setdefault(line.way, {}).update({block: value for block, value in found.items() if value > 0})
     blocks = sorted(set().union(*scores.values())) if scores else []

@@ -15,7 +15,7 @@ from experiments.studies.page import table
 from experiments.studies.paper import N_SAMPLES, NEAREST, TABLE1, PaperRow
 from experiments.studies.pictures import RATIO, draw, option_panels, sample_rows, size_curves, trade_off
 from experiments.studies.plan import REPORTS, TRAINED, Study
-from experiments.studies.statistics import Line, Ranking, Way, rank, spread
+from experiments.studies.statistics import Line, Ranking, Way, distinct, rank, spread
 from geovae import checkpoint
 from geovae.checkpoint import SavedModel
 from geovae.data import Splits
@@ -53,12 +53,19 @@ QUALITY = {
 }
 
 
+DIAGNOSTICS = """
+*Above floor*: part of the training codes, and of the samples, where the metric is not flat. *Moved*: how far chains
+got, and *nearest code*: how near samples lie to training codes, both over the distance between training codes. R-hat is
+1 for chains that forgot their start, which short chains around many modes are not meant to do."""
+
+
 def score_table(lines: Sequence[Line]) -> str:
-    """Return the scores of one data set as a table, best validation score first."""
+    """Return the scores of one data set as a table, best validation score first, each way once."""
+    lines = distinct(lines)
     head = lines[0].headline
     columns = {f"{head} val": (head, "val"), f"{head} test": (head, "test")}
     optional = {
-        "KID test": head.replace("fd_", "kid_").replace("fid", "kid"),
+        "KID test": kid_of(head),
         "PRD F8": "prd_f8",
         "PRD F1/8": "prd_f1_8",
     }
@@ -69,14 +76,20 @@ def score_table(lines: Sequence[Line]) -> str:
     return table(["way", *columns], rows) + "\n" + _perfect(lines)
 
 
+def kid_of(head: str) -> str:
+    """Return the name of the kernel distance of the same features."""
+    return head.replace("fd_", "kid_").replace("fid", "kid")
+
+
 def _perfect(lines: Sequence[Line]) -> str:
     """Return the sentence on the real-versus-real row and n."""
     head = lines[0].headline
     first = next(iter(lines[0].test.values()))
+    seeds = len(lines[0].test)
     real = [line.mean(f"real_{head}") for line in lines]
     return (
         f"n = {first.get('n', math.nan):.0f}; real against real {next(iter(real), math.nan):.3f} "
-        f"(at n = {first.get('real_n', math.nan):.0f}); {len(lines[0].test)} seed(s)."
+        f"(at n = {first.get('real_n', math.nan):.0f}); {seeds} seed{'s' * (seeds > 1)}."
     )
 
 
@@ -106,7 +119,8 @@ def rank_table(ranking: Ranking) -> str:
     return (
         f"## Ranks over {ranking.blocks} blocks\n\n"
         + table(["way", "mean rank", "score over the first's", "beats the first in", "p"], rows)
-        + f"\nBy the headline score on test images.{friedman}"
+        + "\nBy the score on test images; *score over the first's* is a geometric mean over blocks. p: paired t test "
+        f"against the first, adjusted after Holm.{friedman}"
     )
 
 
@@ -143,12 +157,13 @@ def _paper_table(group: list[Line], data: str, column: str) -> str:
     for i, (row, line) in enumerate(found):
         paper = row.entries.get(column)
         pair = f"{line.mean('prd_f8'):.2f} / {line.mean('prd_f1_8'):.2f}" if line.values("prd_f8") else "–"
-        cells = [spread(line.values(head, "val")), spread(line.values(head)), pair, spread(line.values(RATIO))]
+        cells = [spread(line.values(head, "val")), spread(line.values(head)), spread(line.values(kid_of(head)))]
+        cells += [pair, spread(line.values(RATIO))]
         cells += [f"{paper.fid:.2f}", f"{paper.f8:.2f} / {paper.f1_8:.2f}"] if paper else ["–", "–"]
         if comparable:
             cells.append(f"{line.mean(head) - row.entries[column].fid:+.2f}")
         rows.append([row.label, *cells, str(ours[i]), str(theirs[i]) if paper else "–"])
-    titles = ["row", f"{head} val", f"{head} test", "F8 / F1/8", "nearest train"]
+    titles = ["row", f"{head} val", f"{head} test", "KID test", "F8 / F1/8", "nearest train"]
     titles += [f"paper's FID ({column})", "paper's F8 / F1/8", *(["difference"] if comparable else [])]
     titles += ["place", "paper's place"]
     return table(titles, rows) + "\n" + _perfect(group) + " " + _comparability(head, data, column, n, ours, theirs)
@@ -195,9 +210,13 @@ def ablation(study: Study, lines: list[Line], outcomes: list[Outcome]) -> Iterat
             option_panels(group),
         )
         yield Picture(
-            f"trade-{data}",
-            f"{data}: the score against the distance from the training set; grey: other samplers",
-            trade_off(group),
+            f"trade-{data}", f"{data}: the score against the distance from the training set", trade_off(group)
+        )
+        default = [line.way.variant for line in group if line.repeats]
+        yield (
+            f"The default of these models ({group[0].way.model} / riemannian) is {', '.join(default)}."
+            if default
+            else ""
         )
         yield score_table(group)
     yield rank_table(rank(lines))
@@ -208,9 +227,10 @@ def quality(study: Study, lines: list[Line], outcomes: list[Outcome]) -> Iterato
     for data, group in by_data(lines).items():
         yield f"## {data}\n\n{score_table(group)}"
         rows = [
-            [str(line.way), *(spread(line.values(key, "diagnostics")) for key in QUALITY.values())] for line in group
+            [str(line.way), *(spread(line.values(key, "diagnostics")) for key in QUALITY.values())]
+            for line in distinct(group)
         ]
-        yield "What the samplers say of themselves:\n\n" + table(["way", *QUALITY], rows)
+        yield "What the samplers say of themselves:\n\n" + table(["way", *QUALITY], rows) + DIAGNOSTICS
         first = [o for o in outcomes if o.cell.data == data and o.cell.seed == study.seeds[0]]
         yield Picture(f"samples-{data}", f"{data}: samples of each way, seed {study.seeds[0]}", sample_rows(first))
     yield rank_table(rank(lines))

@@ -60,6 +60,15 @@ def test_a_size_replaces_models_and_variants_and_flags_go_over_everything(write)
     assert len(read_study(write(), "small", only=["b"], seeds=3).cells) == 6
 
 
+def test_a_study_knows_the_command_that_repeats_it(write):
+    path = write()
+    study = read_study(path, "small", ["--training.epochs=9", "--n_samples= 60"], only=["b"], seeds=3)
+    asked = f"-P name={path} -P size=small -P data=b -P seeds=3 -P training.epochs=9 -P 'n_samples= 60'"
+    assert study.command == f"mlflow run . --env-manager local -e study {asked}"
+    assert (study.source["seeds"], [*study.source["data"]]) == (3, ["b"])
+    assert read_study("figure1", "ci").command.endswith("-e study -P name=figure1 -P size=ci")
+
+
 @pytest.mark.parametrize(
     ("changes", "size", "flags", "sentence"),
     [

@@ -1,6 +1,7 @@
 """Reports: statistics against scipy and worked examples, pages that need nothing beside them, the paper's numbers."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from experiments.studies.execute import Found, Outcome, Pace, duration
 from experiments.studies.page import as_html, table
 from experiments.studies.paper import TABLE1
 from experiments.studies.plan import TRAINED, Cell, Study
-from experiments.studies.report import bottom_line
+from experiments.studies.report import LONGEST_DESCRIPTION, bottom_line, in_short
 from experiments.studies.statistics import Line, Way, holm, lines_of, rank, spread
 from experiments.studies.views import PARTS, rank_table, score_table
 
@@ -90,10 +91,24 @@ def test_outcomes_become_lines_and_a_default_variant_repeats_what_was_trained():
         ("vae", "near", "riemannian"),
         ("vae", "far", "riemannian"),
     ]
+    assert [str(one.way) for one in lines[1:3]] == ["vae / riemannian", "vae / riemannian, near"]
+    assert [one.repeats for one in lines] == [False, False, True, False]
     assert lines[2].mean(HEAD, "val") == 2.0
     assert lines[2].mean(HEAD) == 1.0
     assert lines[3].mean(HEAD, "val") == 9.0
     assert math.isnan(lines[3].mean(HEAD))
+
+
+def test_a_second_name_is_neither_a_row_nor_a_rival():
+    own, other = line("a", [1.0, 2.0]), line("b", [3.0, 5.0])
+    again = replace(own, way=own.way._replace(variant="as trained"), repeats=True)
+    assert score_table([own, again, other]) == score_table([own, other])
+    assert rank([own, again, other]) == rank([own, other])
+
+
+def test_a_description_holds_what_fits_and_says_where_the_rest_is():
+    text = in_short(["# T", "about", "x" * LONGEST_DESCRIPTION, "end"])
+    assert text == "# T\n\nabout\n\nThe whole report is `report.html`, below *Artifacts*."
 
 
 def test_tables_sort_by_validation_and_say_what_perfect_looks_like():
@@ -147,7 +162,7 @@ def table1_text(lines):
 
 def test_true_fid_on_the_papers_data_stands_beside_the_papers_with_the_difference():
     text = table1_text(paper_lines("fid", "mnist", 1.5))
-    assert "| VAE, Riemannian | 10 | 10 | – | – | 8.53 | 0.98 / 0.97 | +1.50 | 1 | 1 |" in text
+    assert "| VAE, Riemannian | 10 | 10 | – | – | – | 8.53 | 0.98 / 0.97 | +1.50 | 1 | 1 |" in text
     assert "not FID" not in text
     assert "(Spearman): 1.00" in text
 
