@@ -18,7 +18,7 @@ from experiments.studies.page import as_html, table
 from experiments.studies.pictures import RATIO
 from experiments.studies.plan import Study
 from experiments.studies.statistics import Line, lines_of, rank, spread
-from experiments.studies.views import PARTS, Part, Picture
+from experiments.studies.views import PARTS, Numbers, Part, Picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,11 +63,14 @@ def write_report(study: Study, outcomes: list[Outcome], output: Path) -> Report:
 
 
 def _placed(parts: Sequence[Part], output: Path) -> Iterator[str]:
-    """Write the pictures, and yield every part as Markdown."""
+    """Write pictures and tables of numbers, and yield every other part as Markdown, pictures by their names."""
     for part in parts:
         if isinstance(part, Picture):
             _save(part.figure, output / f"{part.name}.png")
             yield f"![{part.caption}]({part.name}.png)\n\n*{part.caption}*"
+        elif isinstance(part, Numbers):
+            with (output / f"{part.name}.csv").open("w", newline="") as file:
+                csv.writer(file).writerows([part.head, *part.rows])
         else:
             yield part
 

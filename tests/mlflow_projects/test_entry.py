@@ -5,7 +5,6 @@ import sys
 import pytest
 
 from mlflow_projects import (
-    augmentation,
     brains,
     cohort,
     entry,
@@ -17,6 +16,7 @@ from mlflow_projects import (
     prepare,
     promote,
     report,
+    study,
     sync,
     train,
 )
@@ -69,9 +69,7 @@ def end(monkeypatch, tmp_path, capsys):
         (cohort, ["--folder=x", "--subjects=0"], "error: `subjects` and `workers` must be at least 1"),
         (brains, ["--model=elsewhere"], "error: no model at 'elsewhere': give a file, models:/geovae@champion"),
         (brains, ["--n=1"], "error: `n` must be a whole number of at least 2, got '1'"),
-        (augmentation, ["--preset=huge"], "error: unknown preset 'huge'; choose from small, full"),
-        (augmentation, ["--root=x"], "error: no `x/oasis/OASIS.npz`: make it with `mlflow run . -e prepare"),
-        (augmentation, ["--fold=3"], "error: unrecognized arguments: --fold=3"),
+        (study, ["--name=oasis", "--size=full"], "error: no `data_folders/oasis/OASIS.npz`: make it with `mlflow run"),
         (promote, [], "error: give --candidate: a run id, the id of a parent run, or a version; or --rollback true"),
         (promote, ["--candidate=1", "--min_seeds=few"], "error: `min_seeds` must be a number, got 'few'"),
         (promote, ["--candidate=1", "--min_nearest=-1"], "error: `min_nearest` must be at least 0, got -1"),
@@ -97,9 +95,7 @@ def test_a_bad_run_of_a_comparison_is_named(end, tmp_path):
     assert "error: run 'bad': `width` must be at least 1, got 0" in said.err
 
 
-@pytest.mark.parametrize(
-    "module", [main, train, generate, evaluate, promote, report, sync, inspect, cohort, brains, augmentation]
-)
+@pytest.mark.parametrize("module", [main, train, generate, evaluate, promote, report, sync, inspect, cohort, brains])
 def test_help_helps(end, module):
     code, said = end(module, "--help")
     assert code == 0
