@@ -38,9 +38,7 @@ demo-volumes: setup ## whole brains in three dimensions, on what `make demo-oasi
 	$(OASIS) -e brains -P model=models:/geovae-volumes/latest -P output=$(BRAINS)/drawn-$$(date +%Y%m%d-%H%M%S)
 
 demo-augmentation: setup ## App. C.3 on a synthetic cohort: do generated brains help a classifier (minutes)
-	$(OASIS) -e cohort -P folder=$(BRAINS)-240/source -P subjects=240 -P voxel=4 -P workers=2
-	$(OASIS) -e prepare -P dataset=oasis -P source=$(BRAINS)-240/source -P root=$(BRAINS)-240 -P spacing=4 -P shape=[44,52,44]
-	$(OASIS) -e augmentation -P root=$(BRAINS)-240
+	$(OASIS) -e study -P name=oasis -P size=small
 
 ui: setup ## open the MLflow UI on the runs of this folder (PORT=5000)
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --backend-store-uri $(MLFLOW_TRACKING_URI) \

@@ -51,7 +51,7 @@ def used():
 
 if __name__ == "__main__":
     if sys.argv[3] == "with":
-        jobs._bare_main = contextlib.nullcontext
+        jobs.bare_main = contextlib.nullcontext
     prepare(sys.argv[1], sys.argv[2], workers=2, progress=False, table=None, spacing=8.0, shape=(22, 26, 22))
     print(used())
 """

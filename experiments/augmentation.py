@@ -4,8 +4,12 @@ Subjects are cross-validated: those of a fold's test are seen by no model. Of th
 generative model a class and the classifier; the classifier then also gets distorted copies, or samples, of each class.
 """
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import json
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +24,7 @@ from geovae.codes import encode_images
 from geovae.data.affine import apply_affine, draw_affine
 from geovae.images import to_float, to_uint8
 from geovae.models import build_model
+from geovae.mri.export import atomic
 from geovae.samplers import SAMPLERS
 from geovae.training import Trainer
 
@@ -91,6 +96,7 @@ def augmentation_study(
     steps: int = 600,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    keep: Path | None = None,
 ) -> Iterator[Trial]:
     """Yield a trial for each fold, size and method.
 
@@ -109,6 +115,8 @@ def augmentation_study(
         steps: of the classifier, the same for all methods.
         seed: of folds, subsets and all training.
         device: where to compute.
+        keep: folder for what each classifier said; what a call with the same options and images left there is not
+            repeated.
 
     Raises:
         ValueError: before anything is trained, for unknown methods or more subjects than a fold leaves for training.
@@ -116,22 +124,30 @@ def augmentation_study(
     check_study(task, sizes, methods, folds, generated)
     model = {"network": network, "width": width, "latent_dim": latent_dim, "beta": beta}
     training = {"epochs": epochs, "learning_rate": learning_rate}
+    mark = _mark(task, [list(methods), folds, generated, model, training, steps, seed])
     for fold, (order, test) in enumerate(split_folds(task, folds, seed)):
         for size in sizes:
-            rows = rows_of_subjects(task, order[:size])
-            images, labels = task.images[rows], task.labels[rows]
-            more = additions(images, labels, methods, generated, model, training, seed + fold, device)
-            for method in methods:
-                extra_images, extra_labels = more[method]
-                classifier = train_classifier(
-                    torch.cat([images, extra_images]),
-                    torch.cat([labels, extra_labels]),
-                    steps=steps,
-                    seed=seed + fold,
-                    device=device,
-                )
-                p = probabilities(classifier, task.images[test])
-                yield Trial(size, method, fold, test, p.numpy(), judge_classifier(p, task.labels[test]))
+            path = None if keep is None else keep / f"{mark}-{fold}-{size}.npz"
+            said = None if path is None else _read_said(path, methods)
+            if said is None:
+                rows = rows_of_subjects(task, order[:size])
+                images, labels = task.images[rows], task.labels[rows]
+                more = additions(images, labels, methods, generated, model, training, seed + fold, device)
+                said = {}
+                for method, (extra_images, extra_labels) in more.items():
+                    classifier = train_classifier(
+                        torch.cat([images, extra_images]),
+                        torch.cat([labels, extra_labels]),
+                        steps=steps,
+                        seed=seed + fold,
+                        device=device,
+                    )
+                    said[method] = probabilities(classifier, task.images[test]).numpy()
+                if path is not None:
+                    with atomic(path) as partial:
+                        np.savez(partial, **said)  # type: ignore[arg-type]
+            for method, p in said.items():
+                yield Trial(size, method, fold, test, p, judge_classifier(torch.from_numpy(p), task.labels[test]))
 
 
 def check_study(task: Task, sizes: Sequence[int], methods: Sequence[str], folds: int, generated: int) -> None:
@@ -246,22 +262,64 @@ def summary(trials: Sequence[Trial]) -> dict[tuple[int, str], dict[str, tuple[fl
     }
 
 
-def as_markdown(trials: Sequence[Trial], task: Task) -> str:
-    """Return the study as a Markdown table."""
+def gains(trials: Sequence[Trial]) -> dict[tuple[int, str], tuple[float, float]]:
+    """Return the mean and standard deviation over folds of the balanced accuracy beyond that of real images alone."""
+    accuracy = {(t.size, t.method, t.fold): t.measures["balanced_accuracy"] for t in trials}
+    groups: dict[tuple[int, str], list[float]] = {}
+    for (size, method, fold), value in accuracy.items():
+        if method != "none" and (size, "none", fold) in accuracy:
+            groups.setdefault((size, method), []).append(value - accuracy[size, "none", fold])
+    return {key: _mean_sd(values) for key, values in groups.items()}
+
+
+def correlations(
+    trials: Sequence[Trial], task: Task, truth: Mapping[str, float]
+) -> dict[tuple[int, str], tuple[float, float]]:
+    """Return the mean and standard deviation over folds of Spearman's correlation of what classifiers say of the test
+    subjects with the `truth`, a number for each session.
+    """
+    from scipy.stats import spearmanr
+
+    groups: dict[tuple[int, str], list[float]] = {}
+    for t in trials:
+        known = [truth[task.ids[row]] for row in t.rows]
+        groups.setdefault((t.size, t.method), []).append(float(spearmanr(t.probability, known).statistic))
+    return {key: _mean_sd(values) for key, values in groups.items()}
+
+
+def ceiling(task: Task, truth: Mapping[str, float]) -> float:
+    """Return the balanced accuracy of the best threshold on the `truth` itself."""
+    known = np.array([truth[id] for id in task.ids])
+    said = known[:, None] >= known
+    labels = task.labels.numpy()
+    return float((said[labels == 1].mean(0) + (~said)[labels == 0].mean(0)).max() / 2)
+
+
+def as_markdown(trials: Sequence[Trial], task: Task, truth: Mapping[str, float] | None = None) -> str:
+    """Return the study as a Markdown table; `truth` is the atrophy of each session of a synthetic cohort."""
     classes = list(_classes(task).values())
     folds = len({trial.fold for trial in trials})
-    lines = [
-        "| training subjects | added to the real images | balanced accuracy | sensitivity | specificity |",
-        "|---|---|---|---|---|",
-    ]
+    gained, related = gains(trials), correlations(trials, task, truth) if truth else {}
+    head = ["training subjects", "added to the real images", "balanced accuracy", "gain", "sensitivity", "specificity"]
+    head += ["correlation with the atrophy"] if truth else []
+    lines = [head, ["---"] * len(head)]
     for (size, method), measures in sorted(summary(trials).items(), key=lambda item: item[0][0]):
-        cells = " | ".join("{:.3f} ± {:.3f}".format(*measures[name]) for name in MEASURES)
-        lines.append(f"| {size} | {method} | {cells} |")
-    return "\n".join(lines) + (
+        accuracy, *others = ("{:.3f} ± {:.3f}".format(*measures[name]) for name in MEASURES)
+        gain = "{:+.3f} ± {:.3f}".format(*gained[size, method]) if (size, method) in gained else "–"
+        cells = [str(size), method, accuracy, gain, *others]
+        lines.append([*cells, "{:.2f} ± {:.2f}".format(*related[size, method])] if truth else cells)
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines) + (
         f"\n\nCDR 0 ({classes.count(0)} subjects) against CDR above 0 ({classes.count(1)}); mean ± standard deviation "
-        f"over {folds} folds of subjects. Folds share training subjects: the deviation is no standard error. "
-        "Age goes along with CDR: part of what is told apart may be age.\n"
+        f"over {folds} folds of subjects. *Gain*: balanced accuracy beyond that of real images alone, fold by fold. "
+        "Folds share training subjects: the deviation is no standard error. Age goes along with CDR: part of what is "
+        "told apart may be age.\n"
     )
+    if truth:
+        text += (
+            "\n*Correlation*: Spearman's, of what a classifier says of test subjects with the factor that made them. "
+            f"A threshold on that factor itself reaches a balanced accuracy of {ceiling(task, truth):.3f}.\n"
+        )
+    return text
 
 
 def as_figure(trials: Sequence[Trial]) -> "Figure":
@@ -282,6 +340,22 @@ def as_figure(trials: Sequence[Trial]) -> "Figure":
         ax.set(xlabel="training subjects", title=name.replace("_", " "), ylim=(0, 1.02))
     figure.axes[0].legend(fontsize=8, loc="lower right")
     return figure
+
+
+def _mark(task: Task, asked: list[Any]) -> str:
+    """Return 12 digits that two studies share if they ask the same of the same images."""
+    known = hashlib.sha256(json.dumps([asked, task.ids, task.labels.tolist()]).encode())
+    known.update(task.images.numpy().tobytes())
+    return known.hexdigest()[:12]
+
+
+def _read_said(path: Path, methods: Sequence[str]) -> dict[str, np.ndarray] | None:
+    """Return what the classifiers of a finished fold said, by method, or None."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {method: archive[method] for method in methods}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
 
 
 def _mean_sd(values: Sequence[float]) -> tuple[float, float]:

@@ -108,12 +108,6 @@ METRICS = {
     "geometry/pullback_correlation": Row("correlation of their logarithms", "-", HIGHER),
     "geometry/pullback_off_diagonal": Row("median share of the off-diagonal in the pull-back metric", "part of 1"),
     "count/<count>": Row("of `prepare`: sessions, subjects, slices, labels, parts of the split", "count"),
-    "classifier/<method>/balanced_accuracy": Row(
-        "of `augmentation`: mean over folds; the step is the number of training subjects", "part of 1", HIGHER
-    ),
-    "classifier/<method>/sensitivity": Row("of `augmentation`: the same, of CDR above 0", "part of 1", HIGHER),
-    "classifier/<method>/specificity": Row("of `augmentation`: the same, of CDR 0", "part of 1", HIGHER),
-    "classifier/<method>/<measure>_sd": Row("of `augmentation`: their standard deviation over folds", "part of 1"),
 }
 PARAMETERS = {
     "cfg.<option>": Row("every option of the run under its dotted name; `config.yaml` holds the same"),
@@ -198,9 +192,7 @@ ARTIFACTS = {
     "qc/<name>": Row("of `prepare`: how brain volumes look: mosaic, mean, planes, histograms, tables, viewer"),
     "brains/<name>": Row("of `brains`: samples beside real brains, geodesic, latent space by age and CDR, viewer"),
     "brains/nifti/<name>": Row("of `brains`: the first samples as NIfTI, in mm"),
-    "augmentation.md": Row("of `augmentation`: measures of the classifiers"),
-    "augmentation.png": Row("of `augmentation`: the same over the number of training subjects"),
-    "predictions.csv": Row("of `augmentation`: what each classifier says of each test subject"),
+    "predictions-<data>.csv": Row("of the study `oasis`: what each classifier says of each test subject"),
 }
 IMAGES = {
     "reconstructions": Row("validation images above their reconstructions; the step is the epoch"),

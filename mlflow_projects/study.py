@@ -17,6 +17,7 @@ from experiments.config import Config, ConfigError, check_config, fingerprint
 from experiments.describe import describe_run, writable
 from experiments.judge import MODEL
 from experiments.studies.execute import Found, execute
+from experiments.studies.oasis import make_ready
 from experiments.studies.plan import SIZES, TRAINED, Study, names, read_study
 from experiments.studies.report import write_report
 from geovae.data import DATASETS
@@ -55,6 +56,7 @@ def main(flags: Sequence[str]) -> None:
     configs = [config for cell in study.cells for config in cell.configs.values()]
     for config in configs:
         check_config(config)
+    make_ready(study, say=_say)
     check_data(configs)
     folder = writable(FOLDER / study.name)
     with only_one(folder), entry.open_run(f"{study.name}-{study.size}") as tracker:

@@ -7,7 +7,8 @@ models            {name: options}; `samplers` among them says how each is drawn 
 variants          {name: options}: draw again from every trained model, or from those listed as `models`, with other
                   options of its samplers; one without options names what the model is trained with
 sizes             {name: {seeds, data, ...}}: `data` is {name: options}, and may hold `models: {name: options}` of its
-                  own; `options` join those above, `models` and `variants` replace them
+                  own; `options` join those above, `models` and `variants` replace them; of the report `oasis` also
+                  `classifier` and `cohort`, see `experiments.studies.oasis`
 """
 
 import shlex
@@ -22,8 +23,8 @@ from experiments.judge import choose_extractor
 STUDIES = Path(__file__).parent
 SIZES = ("full", "small", "ci")
 KEYS = {"title", "about", "report", "options", "models", "variants", "sizes"}
-SIZE_KEYS = {"seeds", "data", "options", "models", "variants"}
-REPORTS = ("scores", "table1", "figure1", "figure3", "figure4", "ablation", "quality")
+SIZE_KEYS = {"seeds", "data", "options", "models", "variants", "classifier", "cohort"}
+REPORTS = ("scores", "table1", "figure1", "figure3", "figure4", "ablation", "quality", "oasis")
 TRAINED = ""  # the variant that a model is trained with
 
 

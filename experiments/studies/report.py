@@ -21,7 +21,7 @@ from experiments.studies.page import as_html, table
 from experiments.studies.pictures import RATIO
 from experiments.studies.plan import TRAINED, Study
 from experiments.studies.statistics import Line, distinct, lines_of, rank, spread
-from experiments.studies.views import PARTS, Part, Picture
+from experiments.studies.views import PARTS, Numbers, Part, Picture
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,6 +71,7 @@ def write_report(study: Study, outcomes: list[Outcome], output: Path) -> Report:
     (output / "report.html").write_text(as_html(text, output, study.title))
     write_csv(lines, output / "scores.csv")
     files = [f"figures/{part.name}.png" for part in middle if isinstance(part, Picture)]
+    files += [f"{part.name}.csv" for part in middle if isinstance(part, Numbers)]
     return Report(
         in_short([*opening, *(part for part in middle if isinstance(part, str))]),
         output / "report.html",
@@ -89,12 +90,15 @@ def in_short(parts: Sequence[str]) -> str:
 
 
 def _placed(parts: Sequence[Part], output: Path) -> Iterator[str]:
-    """Write the pictures, and yield every part as Markdown."""
+    """Write pictures and tables of numbers, and yield every other part as Markdown, pictures by their names."""
     (output / "figures").mkdir(exist_ok=True)
     for part in parts:
         if isinstance(part, Picture):
             _save(part.figure, output / "figures" / f"{part.name}.png")
             yield f"![{part.caption}](figures/{part.name}.png)\n\n*{part.caption}*"
+        elif isinstance(part, Numbers):
+            with (output / f"{part.name}.csv").open("w", newline="") as file:
+                csv.writer(file).writerows([part.head, *part.rows])
         else:
             yield part
 

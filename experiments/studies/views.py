@@ -4,13 +4,15 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from experiments.augmentation import as_figure, as_markdown
 from experiments.figure1 import figure1
 from experiments.judge import decode_images, load_data_of
 from experiments.studies.execute import Outcome
+from experiments.studies.oasis import classified
 from experiments.studies.page import table
 from experiments.studies.paper import N_SAMPLES, NEAREST, TABLE1, PaperRow
 from experiments.studies.pictures import RATIO, draw, option_panels, sample_rows, size_curves, trade_off
@@ -38,7 +40,16 @@ class Picture:
     figure: "Figure"
 
 
-Part = str | Picture
+@dataclass(frozen=True)
+class Numbers:
+    """A table that goes into a CSV file beside the report: the name of the file, the heads of its columns, its rows."""
+
+    name: str
+    head: list[str]
+    rows: list[list[Any]]
+
+
+Part = str | Picture | Numbers
 QUALITY = {
     "codes above floor": "codes_above_floor",
     "samples above floor": "samples_above_floor",
@@ -320,6 +331,25 @@ def toy(study: Study, lines: list[Line], outcomes: list[Outcome]) -> Iterator[Pa
     yield from plain(study, lines, outcomes)
 
 
+def brains(study: Study, lines: list[Line], outcomes: list[Outcome]) -> Iterator[Part]:
+    """App. C.3: what is drawn of brains, and what it is worth to a classifier of CDR with few subjects."""
+    for data, group in by_data(lines).items():
+        first = [o for o in outcomes if o.cell.data == data and o.cell.seed == study.seeds[0]]
+        yield f"## {data}: the samples\n\n{score_table(group)}"
+        yield Picture(f"samples-{data}", f"{data}: samples, seed {study.seeds[0]}", sample_rows(first))
+        trials, task, truth = classified(first[0], study.source["classifier"])
+        yield f"## {data}: CDR 0 against CDR above 0\n\n{as_markdown(trials, task, truth)}"
+        caption = f"{data}: the same over the number of training subjects; bars are one standard deviation over folds"
+        yield Picture(f"classifiers-{data}", caption, as_figure(trials))
+        said = [
+            [t.size, t.method, t.fold, task.ids[row], int(task.labels[row]), f"{p:.6f}"]
+            for t in trials
+            for row, p in zip(t.rows, t.probability, strict=True)
+        ]
+        yield Numbers(f"predictions-{data}", ["size", "method", "fold", "id", "label", "probability"], said)
+    yield rank_table(rank(lines))
+
+
 Write = Callable[[Study, list[Line], list[Outcome]], Iterator[Part]]
-WRITERS: tuple[Write, ...] = (plain, table1, toy, neighbours, sizes, ablation, quality)
+WRITERS: tuple[Write, ...] = (plain, table1, toy, neighbours, sizes, ablation, quality, brains)
 PARTS: dict[str, Write] = dict(zip(REPORTS, WRITERS, strict=True))

@@ -1,5 +1,7 @@
 """Slices of brain volumes: `oasis/OASIS.npz`, x_train (416, 208, 176, 1), each image from 0 to 255, and y_train.
 
+A file that `geovae.mri.prepare` wrote says so (`settings`), and may hold slices of another size that it was asked for.
+
 The published recipe validates on the 416 images that it trains on; by default they are split, by subject where the
 file has `ids` (one a row, such as OAS1_0001_MR1: the subject is what comes before `_MR`).
 """
@@ -45,7 +47,7 @@ def load(
     check_choice("split", split, ("disjoint", "published_overlapping"))
     check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
     path = require_file(Path(root) / "oasis" / "OASIS.npz", HOW)
-    images = npz.read_images(path, "x_train", SHAPE)
+    images = npz.read_images(path, "x_train", None if "settings" in npz.keys(path) else SHAPE)
     _check_extremes(images, path)
     data = Split(images, class_numbers(npz.read_array(path, "y_train"), len(images), f"`y_train` of `{path}`"))
     if split == "published_overlapping":

@@ -16,6 +16,7 @@ import numpy as np
 
 from geovae.mri.anatomy import draw_anatomy
 from geovae.mri.export import atomic, write_csv
+from geovae.mri.jobs import bare_main
 from geovae.mri.scanner import grid_of, scan, write_analyze
 
 NOTE = """These files are SYNTHETIC. They are no OASIS data: each brain is the MNI152 template (ICBM 2009a, as it comes
@@ -84,7 +85,9 @@ def write_cohort(
         from multiprocessing import get_context
 
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            truths = list(pool.map(write, planned))
+            with bare_main():
+                written = pool.map(write, planned)  # this starts all workers
+            truths = list(written)
     _write_table(folder / "oasis_cross-sectional.csv", truths, seed)
     write_csv(folder / "ground_truth.csv", [asdict(t) for t in truths])
     with atomic(folder / "SYNTHETIC.txt") as path:

@@ -23,7 +23,7 @@ SUMMARY = ("digest", "numbers", "affines", "slice_mm", "pictures")
 
 def run_all(jobs: Sequence[tuple[Any, ...]], workers: int | None) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (id, outcome) of each job as it ends, from processes of their own if there are several workers."""
-    workers = min(workers or _cores(), len(jobs))
+    workers = min(workers or cores(), len(jobs))
     if workers <= 1:
         yield from map(run_one, jobs)
         return
@@ -31,7 +31,7 @@ def run_all(jobs: Sequence[tuple[Any, ...]], workers: int | None) -> Iterator[tu
     from multiprocessing import get_context
 
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        with _bare_main():
+        with bare_main():
             futures = [pool.submit(run_one, job) for job in jobs]  # this starts all workers
         try:
             for future in as_completed(futures):
@@ -100,7 +100,7 @@ def summary(state: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _bare_main() -> Iterator[None]:
+def bare_main() -> Iterator[None]:
     """Let workers start without the caller's script: they need nothing of it, and its imports can take seconds."""
     main = sys.modules["__main__"]
     kept: dict[str, Any] = {name: vars(main).pop(name) for name in ("__spec__", "__file__") if name in vars(main)}
@@ -111,6 +111,6 @@ def _bare_main() -> Iterator[None]:
         vars(main).update(kept)
 
 
-def _cores() -> int:
+def cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

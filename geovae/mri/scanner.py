@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from geovae.mri.affines import PRODUCTS, table_affine
-from geovae.mri.anatomy import Anatomy, template
+from geovae.mri.anatomy import COARSE, GRID, START, Anatomy, coarse_points, template
 from geovae.mri.export import atomic
 
 MAX_VALUE = 32000
@@ -25,13 +25,13 @@ def scan(
     """
     shape, spacing = grid_of(product, voxel)
     affine = table_affine(product, shape, spacing)
-    inside, points = _near(anatomy, affine, shape)
-    known = template()
-    t1 = anatomy.sample(known.t1, points)
+    inside, points, displacement = _near(anatomy, affine, shape)
+    known, moved = template(), points + displacement
+    t1 = anatomy.look_up(known.t1, moved)
     values = np.zeros(int(np.prod(shape)), np.float64)
     brain = t1 > 0
     if product == "fseg":
-        grey, white = (anatomy.sample(v, points) for v in (known.grey, known.white))
+        grey, white = (anatomy.look_up(v, moved) for v in (known.grey, known.white))
         fluid = np.maximum(255 - grey - white, 0)
         values[inside[brain]] = 1 + np.stack([fluid, grey, white])[:, brain].argmax(axis=0)
     else:
@@ -75,16 +75,22 @@ def _grey(t1: np.ndarray, points: np.ndarray, generator: np.random.Generator) ->
     return np.maximum(gain * (255 * (t1 / 255) ** contrast * bias + noise), 1)
 
 
-def _near(anatomy: Anatomy, affine: np.ndarray, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the voxels (n,), as flat indices, that can be brain, and where they are (3, n), mm.
+def _near(
+    anatomy: Anatomy, affine: np.ndarray, shape: tuple[int, int, int]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the voxels (n,), as flat indices, that can be brain, where they are (3, n), and their displacement, mm.
 
-    They lie in an ellipsoid that holds the largest brain. The affine only permutes and flips axes, so each coordinate
-    belongs to one axis of voxels, and the test is a sum of three vectors.
+    They lie within two steps of the coarse grid of some brain. The affine only permutes and flips axes, so each
+    coordinate belongs to one axis of voxels.
     """
-    centre, radii = np.array([0, -18, 4]), np.array([80, 102, 92]) * anatomy.scale / 0.94
+    from scipy.ndimage import binary_dilation
+
+    brain = anatomy.sample(template().t1, coarse_points(COARSE)).reshape(GRID) > 0
+    brain = np.pad(binary_dilation(brain, iterations=2), 1)
     axis_of = np.abs(affine[:3, :3]).argmax(axis=1)
     mm = [affine[row, axis_of[row]] * np.arange(shape[axis_of[row]]) + affine[row, 3] for row in range(3)]
-    parts = {int(axis_of[row]): ((mm[row] - centre[row]) / radii[row]) ** 2 for row in range(3)}
-    index = np.nonzero(parts[0][:, None, None] + parts[1][:, None] + parts[2] < 1)
-    points = np.stack([mm[row][index[axis_of[row]]] for row in range(3)])
-    return np.ravel_multi_index(index, shape), points
+    cells = [np.clip(np.rint((mm[r] - START[r]) / COARSE).astype(int) + 1, 0, GRID[r] + 1) for r in range(3)]
+    x, y, z = index = np.nonzero(brain[np.ix_(*cells)])
+    points = np.stack([mm[row][index[row]] for row in range(3)])
+    stored = tuple(index[row] for row in np.argsort(axis_of))
+    return np.ravel_multi_index(stored, shape), points, anatomy.displacement_on(mm)[:, x, y, z]

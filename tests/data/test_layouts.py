@@ -43,6 +43,11 @@ def test_the_published_oasis_validation_is_the_training_set(load_small):
     assert len(published.train) == 40
 
 
+def test_oasis_slices_of_another_size_are_taken_from_a_file_that_was_prepared_so(tmp_path):
+    save(tmp_path / "oasis/OASIS.npz", x_train=noise(8, 52, 44, 1), y_train=np.arange(8) % 2, settings="{}")
+    assert DATASETS["oasis"](root=str(tmp_path)).image_shape == (1, 52, 44)
+
+
 def test_oasis_splits_by_subject(tmp_path):
     ids = np.array([f"OAS1_{i // 2:04d}_MR{i % 2 + 1}" for i in range(40)])
     save(tmp_path / "oasis/OASIS.npz", x_train=noise(40, 208, 176, 1), y_train=np.arange(40), ids=ids)

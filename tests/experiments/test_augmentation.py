@@ -6,13 +6,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import experiments.augmentation
 from experiments.augmentation import (
     METHODS,
     Task,
+    Trial,
     as_figure,
     as_markdown,
     augmentation_study,
+    ceiling,
     check_study,
+    correlations,
+    gains,
     rows_of_subjects,
     split_folds,
     summary,
@@ -69,11 +74,51 @@ def test_the_study_runs_every_method_on_every_fold_and_size_alike():
     found = summary(trials)
     assert found.keys() == {(size, method) for size in (12, 20) for method in METHODS}
     table = as_markdown(trials, given)
-    assert table.count("±") == 3 * len(found) + 1
+    assert table.count("±") == 3 * len(found) + len(found) - 2 + 1  # no gain of real images alone; the note
     assert "CDR 0 (24 subjects) against CDR above 0 (18)" in table
     assert [ax.get_title() for ax in as_figure(trials).axes] == ["balanced accuracy", "sensitivity", "specificity"]
     best = max(mean for (_, method), row in found.items() if method == "none" for mean, _ in [row["balanced_accuracy"]])
     assert best > 0.8
+
+
+def said(method, fold, rows, probability):
+    labels = torch.tensor([0, 0, 1, 1])
+    p = np.array(probability)
+    return Trial(9, method, fold, np.array(rows), p, judge_classifier(torch.from_numpy(p), labels[rows]))
+
+
+def test_gains_are_paired_and_correlations_are_those_of_ranks():
+    given = Task(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 0, 1, 1]), np.array([*"abcd"]), [*"abcd"])
+    truth = {"a": 0.1, "b": 0.2, "c": 0.15, "d": 0.9}
+    trials = [
+        said("none", 0, [0, 1, 2, 3], [0.1, 0.9, 0.8, 0.2]),  # half right
+        said("none", 1, [0, 1, 2, 3], [0.1, 0.2, 0.8, 0.9]),
+        said("prior", 0, [0, 1, 2, 3], [0.1, 0.2, 0.8, 0.9]),
+        said("prior", 1, [0, 1, 2, 3], [0.1, 0.2, 0.8, 0.3]),
+    ]
+    assert gains(trials) == {(9, "prior"): (pytest.approx(0.125), pytest.approx(np.std([0.5, -0.25], ddof=1)))}
+    # ranks 1 2 3 4 against 1 3 2 4: 1 - 6 (1 + 1) / (4 (16 - 1)) = 0.8; 1 4 3 2 against 1 3 2 4: 1 - 6 (1 + 1 + 4) / 60
+    assert correlations(trials, given, truth)[9, "none"][0] == pytest.approx((0.4 + 0.8) / 2)
+    assert ceiling(given, truth) == 0.75  # everything from 0.15 on, or 0.9 alone
+    text = as_markdown(trials, given, truth)
+    assert "| 9 | prior | 0.875 ± 0.177 | +0.125 ± 0.530 |" in text
+    assert "| 9 | none | 0.750 ± 0.354 | – |" in text
+    assert "reaches a balanced accuracy of 0.750" in text
+    assert "correlation" not in as_markdown(trials, given)
+
+
+def test_what_a_classifier_has_said_is_not_asked_again(tmp_path, monkeypatch):
+    given, options = task(), {"sizes": (8,), "folds": 2, "generated": 3, "methods": ("none", "classical"), "steps": 3}
+    first = list(augmentation_study(given, **options, keep=tmp_path))
+    sorted(tmp_path.iterdir())[1].write_bytes(b"killed while it was written")
+    asked = []
+    known = experiments.augmentation.train_classifier
+    monkeypatch.setattr("experiments.augmentation.train_classifier", lambda *a, **o: asked.append(1) or known(*a, **o))
+    again = list(augmentation_study(given, **options, keep=tmp_path))
+    assert [(t.method, t.fold, t.measures) for t in again] == [(t.method, t.fold, t.measures) for t in first]
+    assert len(asked) == 2  # the methods of the spoilt fold
+    list(augmentation_study(given, **options | {"steps": 4}, keep=tmp_path))
+    assert len(asked) == 2 + 4, "other options are other classifiers"
 
 
 def test_measures_are_those_of_their_definition():

@@ -1,4 +1,4 @@
-"""Brains as a user runs them: a tree, `mlflow run -e prepare`, a registered model, `-e brains`, `-e augmentation`."""
+"""Brains as a user runs them: a tree, `mlflow run -e prepare`, a registered model, `-e brains`."""
 
 import json
 
@@ -99,15 +99,3 @@ def test_inspection_needs_no_more_than_a_folder(project):
     assert done.returncode == 0, done.stderr
     assert "subjects: 24" in done.stdout
     assert "[OASIS-1: MR1 416, MR2 20]" in done.stdout
-
-
-def test_the_augmentation_study_runs_by_one_command(project):
-    options = ["sizes=[5]", "folds=2", "generated=4", "epochs=1", "steps=2", "width=8", "latent_dim=2"]
-    done = project.run("augmentation", "root=data", *options)
-    assert done.returncode == 0, done.stderr
-    assert "| 5 | riemannian | " in done.stdout
-    run = next(r for r in project.runs() if r.data.tags["mlflow.project.entryPoint"] == "augmentation")
-    assert not unknown("metric", run.data.metrics)
-    history = project.client.get_metric_history(run.info.run_id, "classifier/none/balanced_accuracy")
-    assert [point.step for point in history] == [5]
-    assert {"augmentation.md", "augmentation.png", "predictions.csv"} <= {f.path for f in artifacts(project, run)}

@@ -5,7 +5,6 @@ import sys
 import pytest
 
 from mlflow_projects import (
-    augmentation,
     brains,
     cohort,
     entry,
@@ -71,9 +70,7 @@ def end(monkeypatch, tmp_path, capsys):
         (cohort, ["--folder=x", "--subjects=0"], "error: `subjects` and `workers` must be at least 1"),
         (brains, ["--model=elsewhere"], "error: no model at 'elsewhere': give a file, models:/geovae@champion"),
         (brains, ["--n=1"], "error: `n` must be a whole number of at least 2, got '1'"),
-        (augmentation, ["--preset=huge"], "error: unknown preset 'huge'; choose from small, full"),
-        (augmentation, ["--root=x"], "error: no `x/oasis/OASIS.npz`: make it with `mlflow run . -e prepare"),
-        (augmentation, ["--fold=3"], "error: unrecognized arguments: --fold=3"),
+        (study, ["--name=oasis", "--size=full"], "error: no `data_folders/oasis/OASIS.npz`: make it with `mlflow run"),
         (promote, [], "error: give one of --candidate (a run id, the id of a parent run, or a version), --rollback tr"),
         (promote, ["--candidate=1", "--rollback=true"], "error: give one of --candidate (a run id, the id of a parent"),
         (promote, ["--candidate=1", "--min_seeds=few"], "error: `min_seeds` must be a number, got 'few'"),
@@ -117,7 +114,7 @@ def test_a_server_that_refuses_the_user_is_one_sentence(end, status):
 
 @pytest.mark.parametrize(
     "module",
-    [main, train, generate, evaluate, promote, report, sync, inspect, cohort, brains, augmentation, study, sweep],
+    [main, train, generate, evaluate, promote, report, sync, inspect, cohort, brains, study, sweep],
 )
 def test_help_helps(end, module):
     code, said = end(module, "--help")

@@ -61,6 +61,7 @@ def test_every_study_runs_in_its_smallest_size_and_ends_in_a_report(store, name,
     assert "not FID" in page
     files = {item.path for item in store.list_artifacts(parent.info.run_id)}
     assert {"report.html", "report.md", "scores.csv"} <= files
+    assert not unknown("artifact", [path for path in files if path != "figures"])
     assert f"# {study.title}" in parent.data.tags["mlflow.note.content"]
     assert "about 0 s left" in capsys.readouterr().out
 
