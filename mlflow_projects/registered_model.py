@@ -109,7 +109,7 @@ class GenerativeModel(PythonModel):
             if sampler is None:
                 codes = self._codes_of(labels, name) if labels else self.saved.codes
                 options = dict(self.saved.meta["sampler"].get(name, {}))
-                if "n_centroids" in options:
+                if options.get("n_centroids") is not None:  # None: all of them
                     options["n_centroids"] = min(options["n_centroids"], len(codes.mu))
                 sampler = SAMPLERS[name](**options).fit(codes)
             self.fitted[key] = sampler

@@ -16,23 +16,25 @@ if TYPE_CHECKING:
 
 SECTION = "geovae-first"
 TESTED = ("prd_f8", "prd_f1_8", "nn_pixels_ratio")  # few enough to be seen at once
+# the UI's own first columns: a tick, name, creation, duration
+LEADING = {"0": 73, "attributes.`Run Name`": 140, "runDateAndNestInfo": 140, "duration": 80}
 Card = Mapping[str, Any]
 
 
 def scores_view(
     client: "MlflowClient", experiment_id: str, headline: str, samplers: Sequence[str], epoch: int = 1
 ) -> str:
-    """Save the view `scores`: every run of a model in one flat list, without parents, ranked by `headline`.
+    """Save the view `scores`: every run that was scored in one flat list, without parents, ranked by `headline`.
 
     Its charts begin with the pictures of all runs side by side, a row for each of the `samplers`, and beside them the
     reconstructions at `epoch`.
 
     Returns the part of a link that opens it.
     """
-    columns = [*_scores(headline), "tags.`best_sampler`"]
+    columns = ["tags.`best_sampler`", *_scores(headline)]
     cards = [_grid("samples", [f"samples/{name}" for name in samplers], 0)]
     cards += [_grid("reconstructions", ["reconstructions"], epoch)]
-    search = "tags.model LIKE '%'"
+    search = "tags.best_sampler LIKE '%'"
     return _save(client, experiment_id, "geovae", "scores", _state(search, headline, columns, "pictures", cards))
 
 
@@ -84,8 +86,8 @@ def _state(search: str, headline: str, columns: Sequence[str], section: str, car
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
         "selectedColumns": list(columns),
-        "columnOrder": [],
-        "columnWidths": {},
+        "columnOrder": [*LEADING, *columns],
+        "columnWidths": LEADING | {column: _width(column) for column in columns},
         "runsExpanded": {},
         "runsPinned": [],
         "runsHidden": [],
@@ -106,6 +108,11 @@ def _state(search: str, headline: str, columns: Sequence[str], section: str, car
         "autoRefreshEnabled": True,
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
     }
+
+
+def _width(column: str) -> int:
+    """Return the pixels that a column's name takes, which the UI would cut."""
+    return 30 + 7 * len(column.split("`")[1])
 
 
 def _card(name: str, kind: str) -> dict[str, Any]:

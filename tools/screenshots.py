@@ -116,6 +116,18 @@ class Visitor:
         grid.locator("img").nth(1).wait_for(timeout=WAIT)
         self.shoot("images")
 
+    def sweep(self, key: str, name: str, best: str) -> None:
+        """The saved view that a sweep leaves: its configurations with their options, and as lines through them."""
+        view = f"{self.experiment}/runs?{TRAINING}&viewStateShareKey={key}"
+        self.open(view, "cfg.")
+        first = self.page.locator("[role=row][row-index='0'] a").first
+        first.wait_for(timeout=WAIT)
+        assert first.text_content() == best, f"the first row is {first.text_content()}, not {best}"
+        self.shoot(f"{name}_table")
+        self.open(f"{view}&compareRunsMode=CHART", "options")
+        self.page.locator(".parcoords svg").first.wait_for(timeout=WAIT)
+        self.shoot(f"{name}_lines")
+
     def charts(self, *texts: str) -> None:
         """The chart view as it opens, with the groups that the names make."""
         self.open(f"{self.experiment}/runs?{TRAINING}&compareRunsMode=CHART", *texts)
@@ -181,6 +193,9 @@ def tour(client: Any, seen: Visitor, experiment_id: str) -> None:
     seen.artifact(parent.info.run_id, "leaderboard.csv", "artifact_table", "text=sampler")
     for run in client.search_runs([experiment_id], "tags.role = 'report'")[:1]:
         seen.artifact(run.info.run_id, "report.html", "artifact_html", "frame:h1")
+    for sweep in client.search_runs([experiment_id], "tags.role = 'sweep' and tags.best_configuration LIKE 'c%'")[:1]:
+        seen.run(sweep.info.run_id, "sweep", "configurations judged")
+        seen.sweep(f"sweep-{sweep.info.run_id[:8]}", "sweep", sweep.data.tags["best_configuration"])
     version = client.get_model_version_by_alias("geovae", "champion")
     seen.registry("geovae", version.version, "drawn with the", "Intended for", "champion")
 

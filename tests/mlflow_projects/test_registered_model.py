@@ -93,6 +93,17 @@ def test_labels_draw_around_the_codes_of_their_class(ask, model):
     assert ask(n=4, sampler="riemannian", labels=[0, 1]).shape == (4, 8, 8, 1)
 
 
+def test_a_model_whose_centroids_are_all_its_codes_draws_and_interpolates(model_file):
+    made = GenerativeModel()
+    made.load_context(SimpleNamespace(artifacts={"model": str(model_file)}))
+    made.saved.meta["sampler"]["riemannian"]["n_centroids"] = None
+    for labels in ([], [1]):
+        drawn = made.predict(None, None, {"n": 2, "sampler": "riemannian", "labels": labels})
+        assert drawn.shape == (2, 8, 8, 1)
+        assert made.fitted["riemannian", tuple(labels)].metric.k == (20 if labels else 60)
+    assert made.predict(None, IMAGES[:2], {"mode": "interpolate", "n": 4}).shape == (4, 8, 8, 1)
+
+
 def test_what_is_kept_in_memory_is_bounded(ask, model):
     for seed in range(40):
         ask(n=1, sampler="mixture", labels=[seed % 3], seed=seed)
