@@ -20,7 +20,19 @@ ROOT = Path(__file__).parents[1]
 SITE = ROOT / "site"
 ROOMS = ("geovae", "experiments", "tuning")
 PROSE = "th, td { text-align: left; white-space: normal; } nav { font-size: .9rem; }"
-NAV = ("index", "method", "temperature", "diagnostics", "studies", "oasis", "mlflow", "server", "scaling", "names")
+NAV = (
+    "index",
+    "method",
+    "temperature",
+    "diagnostics",
+    "scores",
+    "studies",
+    "oasis",
+    "mlflow",
+    "server",
+    "scaling",
+    "names",
+)
 
 
 def main() -> None:
