@@ -14,7 +14,7 @@ from geovae import checkpoint
 from geovae.checkpoint import SavedModel
 from geovae.codes import Codes
 from geovae.data import DATASETS, Split, Splits
-from geovae.evaluation import EXTRACTORS, SCORES, FeatureCache, inception_weights_path
+from geovae.evaluation import EXTRACTORS, SCORES, FeatureCache, checked_weights, inception_weights_path
 from geovae.evaluation.evaluate import evaluate
 from geovae.evaluation.scores import reported_name
 from geovae.figures.grids import image_grid
@@ -90,6 +90,15 @@ class Judge:
         if keep:
             self._keep(result, saved, tracker)
         return result
+
+    def require(self, n: int) -> None:
+        """Raise a ValueError if `n` training images give too few codes for a sampler."""
+        for name, one in self.samplers.items():
+            if n < one.least_codes:
+                raise ValueError(
+                    f"sampler {name!r} needs {one.least_codes} codes, there are {n} training images; "
+                    f"see its options sampler.{name}"
+                )
 
     def _draw(self, codes: Codes, tracker: Tracker) -> dict[str, Tensor]:
         """Fit every sampler on the codes and draw latents (n, d) from each."""
@@ -249,10 +258,19 @@ def load_data_of(saved: SavedModel) -> Splits:
 
 
 def choose_extractor(name: str) -> str:
-    """Return the extractor that `name` stands for: `auto` is inception where its weights are found."""
+    """Return the extractor that `name` stands for: `auto` is inception where its weights are found.
+
+    Raises:
+        FileNotFoundError: for inception without its weights.
+        ValueError: for an unknown name, one that needs more than a name, or weights that are not the published ones.
+    """
     if name == "auto":
-        return "random-conv-v1" if inception_weights_path() is None else "inception"
+        name = "random-conv-v1" if inception_weights_path() is None else "inception"
     check_known("extractor", [name], EXTRACTORS)
+    if name == "module":
+        raise ValueError("the extractor 'module' needs to know which: `-e evaluate` takes --module package:Class")
+    if name == "inception":
+        checked_weights()  # now, not after hours of training
     return name
 
 

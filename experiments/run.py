@@ -69,6 +69,7 @@ def run(
     place = choose_device(device)
     plan = check(data, model, training, sampler, samplers, n_samples, extractor, scores, seed)
     splits = load_data(data)
+    plan.judge.require(len(splits.train))
     track_data(tracker, data["name"], splits)
 
     network: Any = build_model(model["name"], splits.image_shape, seed=seed, **_options(model)).to(place)

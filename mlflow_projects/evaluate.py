@@ -6,12 +6,14 @@ from typing import NamedTuple
 
 from torch import Generator, Tensor, nn
 
-from experiments.judge import choose_extractor, decode_images, load_data_of
+from experiments.judge import choose_device, choose_extractor, decode_images, load_data_of
 from geovae.checkpoint import load_model
 from geovae.codes import encode_images
+from geovae.evaluation import FeatureCache
 from geovae.evaluation import extractor as build_extractor
 from geovae.evaluation.evaluate import evaluate
 from geovae.evaluation.folders import read_images, read_labels
+from geovae.evaluation.image_sets import check_sets
 from geovae.evaluation.report import Report, differences
 from geovae.evaluation.scores import reported_name
 from geovae.figures.evaluation import neighbour_figure, prd_figure
@@ -36,6 +38,9 @@ DEFAULTS = {
     "module": "",
     "module-state": "",
     "compare": "",
+    "device": "auto",
+    "batch-size": "50",
+    "cache": "",
 }
 
 
@@ -59,11 +64,14 @@ def main(flags: Sequence[str]) -> None:
     npy files of whole numbers in the same order, add the scores within each class. `--seed` draws the samples and the
     subsets. `--extractor` names the features: auto, inception (with `--inception-weights FILE` if they lie elsewhere
     than in torch's cache), random-conv-v1, pixels, or module with `--module package:Class` and `--module-state FILE`.
-    `--compare REPORT` refuses to go on unless the numbers of that earlier report.json compare with these.
+    `--compare REPORT` ends in an error unless the numbers of that earlier report.json compare with these. `--cache
+    FOLDER` keeps features there, for sets that are scored again; `--device` and `--batch-size` are for the extractor.
     """
     values, rest = entry.take_flags(flags, **DEFAULTS)
     entry.refuse(rest, list(values), main.__doc__ or "")
     seed, n = entry.whole("seed", values["seed"], 0), entry.whole("n", values["n"], 2)
+    device, batch_size = choose_device(values["device"]), entry.whole("batch-size", values["batch-size"], 1)
+    earlier = _read_report(Path(values["compare"])) if values["compare"] else None
     extractor = _extractor(values)
     if bool(values["model"]) == bool(values["real"] and values["fake"]):
         raise ValueError("give either --model, or both --real and --fake")
@@ -71,11 +79,19 @@ def main(flags: Sequence[str]) -> None:
         raise ValueError("--real-labels and --fake-labels go with --real and --fake: samples of a model have no labels")
     images = _from_model(values, n, seed) if values["model"] else _from_files(values)
     with entry.open_run("evaluate") as tracker:
-        report = evaluate(**images._asdict(), extractor=extractor, seed=seed, progress=True)
+        report = evaluate(
+            **images._asdict(),
+            extractor=extractor,
+            seed=seed,
+            batch_size=batch_size,
+            device=device,
+            cache=FeatureCache(values["cache"]) if values["cache"] else None,
+            progress=True,
+        )
         _track(tracker, report, images)
         tracker.params({f"cfg.{key}": value for key, value in values.items()})
-    if values["compare"]:
-        _compare(report, Path(values["compare"]))
+    if earlier is not None and (why := differences(earlier, report)):
+        raise ValueError(f"these numbers do not compare with those of {values['compare']}: {'; '.join(why)}")
     key = reported_name("frechet", report.settings["extractor"])
     for name, value in report.values.items():
         print(f"{name:40s} {value:.5g}")
@@ -94,7 +110,9 @@ def _from_files(values: dict[str, str]) -> Images:
     train = read_images(values["train"]) if values["train"] else None
     labels = [read_labels(file) if (file := values[f"{name}-labels"]) else None for name in ("real", "fake")]
     real, fake = read_images(values["real"]), read_images(values["fake"])
-    return Images(real, fake, train, real_labels=labels[0], fake_labels=labels[1])
+    images = Images(real, fake, train, real_labels=labels[0], fake_labels=labels[1])
+    check_sets(**{name: x for name, x in images._asdict().items() if name != "codes"})
+    return images
 
 
 def _from_model(values: dict[str, str], n: int, seed: int) -> Images:
@@ -129,10 +147,13 @@ def _track(tracker: MlflowTracker, report: Report, images: Images) -> None:
         tracker.figure("figures/nearest.png", neighbour_figure(samples | rows))
 
 
-def _compare(report: Report, earlier: Path) -> None:
-    why = differences(Report.from_json(earlier.read_text()), report)
-    if why:
-        raise ValueError(f"these numbers do not compare with those of {earlier}: {'; '.join(why)}")
+def _read_report(path: Path) -> Report:
+    if not path.is_file():
+        raise FileNotFoundError(f"no report at {path}: expected the report.json of an earlier evaluation")
+    try:
+        return Report.from_json(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not the report.json of an earlier evaluation: {error}") from error
 
 
 if __name__ == "__main__":

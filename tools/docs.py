@@ -20,11 +20,12 @@ ROOT = Path(__file__).parents[1]
 SITE = ROOT / "site"
 ROOMS = ("geovae", "experiments", "tuning")
 PROSE = "th, td { text-align: left; white-space: normal; } nav { font-size: .9rem; }"
-NAV = [
+NAV = (
     "index",
     "method",
     "temperature",
     "diagnostics",
+    "scores",
     "studies",
     "oasis",
     "clusters",
@@ -32,7 +33,7 @@ NAV = [
     "server",
     "scaling",
     "names",
-]
+)
 
 
 def main() -> None:

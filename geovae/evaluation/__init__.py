@@ -8,7 +8,7 @@ from geovae.evaluation.evaluate import default_extractors, evaluate
 from geovae.evaluation.features import EXTRACTORS, extract, extractor
 from geovae.evaluation.folders import read_images
 from geovae.evaluation.frechet import frechet, frechet_distance
-from geovae.evaluation.inception import inception_weights_path
+from geovae.evaluation.inception import checked_weights, inception_weights_path
 from geovae.evaluation.kid import kid
 from geovae.evaluation.neighbours import memorisation, nearest, neighbours
 from geovae.evaluation.prd import PrdCurve, prd, prd_curve
@@ -25,6 +25,7 @@ __all__ = [
     "PrdCurve",
     "Report",
     "Statistics",
+    "checked_weights",
     "content_hash",
     "default_extractors",
     "differences",

@@ -13,7 +13,7 @@ from geovae import __version__
 from geovae.evaluation.cache import FeatureCache, content_hash
 from geovae.evaluation.features import EXTRACTORS, extract
 from geovae.evaluation.features import extractor as build_extractor
-from geovae.evaluation.image_sets import ImageSets, cut, prepare
+from geovae.evaluation.image_sets import ImageSets, check_sets, cut, prepare
 from geovae.evaluation.neighbours import memorisation, nearest
 from geovae.evaluation.prd import prd_curve
 from geovae.evaluation.report import Report
@@ -66,7 +66,15 @@ def evaluate(
     """
     _check_names("scores", scores, tuple(SCORES))
     _check_names("memorisation_in", memorisation_in, SPACES)
-    _check_labels(real, fake, real_labels, fake_labels)
+    check_sets(
+        real=real,
+        fake=fake,
+        train=train,
+        reconstructions=reconstructions,
+        other_real=other_real,
+        real_labels=real_labels,
+        fake_labels=fake_labels,
+    )
     if codes is not None and set(codes) != {"train", "fake", "real"}:
         raise ValueError(f"`codes` needs train, fake and real, got {', '.join(codes) or 'none'}")
     networks = _networks(extractor)
@@ -118,14 +126,6 @@ def _check_names(argument: str, names: Sequence[str], valid: tuple[str, ...]) ->
     unknown = names if isinstance(names, str) else [name for name in names if name not in valid]
     if unknown:
         raise ValueError(f"`{argument}` must be a list of {', '.join(valid)}, got {unknown!r}")
-
-
-def _check_labels(real: Tensor, fake: Tensor, real_labels: Tensor | None, fake_labels: Tensor | None) -> None:
-    if (real_labels is None) != (fake_labels is None):
-        raise ValueError("scores within classes need both `real_labels` and `fake_labels`")
-    for name, labels, images in (("real", real_labels, real), ("fake", fake_labels, fake)):
-        if labels is not None and labels.shape != (len(images),):
-            raise ValueError(f"`{name}_labels` must be of shape ({len(images)},), got {tuple(labels.shape)}")
 
 
 def _networks(extractor: str | nn.Module | Sequence[nn.Module]) -> list[nn.Module]:

@@ -20,6 +20,31 @@ class ImageSets(NamedTuple):
     rows: dict[str, Tensor]  # which rows of the sets given `real` and `fake` are
 
 
+def check_sets(
+    *,
+    real: Tensor,
+    fake: Tensor,
+    real_labels: Tensor | None = None,
+    fake_labels: Tensor | None = None,
+    **others: Tensor | None,
+) -> None:
+    """Raise a ValueError unless all sets are images (n, c, h, w) of one size, and labels fit `real` and `fake`."""
+    for name, images in {"real": real, "fake": fake, **others}.items():
+        if images is not None and check_images(images, name).shape[1:] != real.shape[1:]:
+            raise ValueError(
+                f"all images must be of one size (c, h, w): `real` is {tuple(real.shape[1:])}, "
+                f"`{name}` is {tuple(images.shape[1:])}"
+            )
+    for name, images in {"real": real, "fake": fake}.items():
+        if len(images) < 2:
+            raise ValueError(f"`{name}` must hold at least 2 images, got {len(images)}")
+    if (real_labels is None) != (fake_labels is None):
+        raise ValueError("scores within classes need both `real_labels` and `fake_labels`")
+    for name, labels, images in (("real", real_labels, real), ("fake", fake_labels, fake)):
+        if labels is not None and labels.shape != (len(images),):
+            raise ValueError(f"`{name}_labels` must be of shape ({len(images)},), got {tuple(labels.shape)}")
+
+
 def prepare(
     *,
     real: Tensor,
@@ -30,20 +55,14 @@ def prepare(
     eight_bit: bool,
     seed: int,
 ) -> ImageSets:
-    """Check the sets, round them to 8 bits where `eight_bit`, and cut `real` and `fake` to the smaller n.
+    """Round the sets to 8 bits where `eight_bit`, and cut `real` and `fake` to the smaller n.
 
     The real row is `other_real`, by default `train`, against `real`, both cut to n or to what there is; without either,
     the halves of `real`.
     """
     all_sets = {"real": real, "fake": fake, "train": train, "reconstructions": reconstructions}
     all_sets["other_real"] = other_real
-    given = {name: check_images(images, name) for name, images in all_sets.items() if images is not None}
-    for name, images in given.items():
-        if images.shape[1:] != real.shape[1:]:
-            raise ValueError(
-                f"all images must be of one size (c, h, w): `real` is {tuple(real.shape[1:])}, "
-                f"`{name}` is {tuple(images.shape[1:])}"
-            )
+    given = {name: images for name, images in all_sets.items() if images is not None}
     if eight_bit:
         given = {name: to_uint8(images) for name, images in given.items()}
     n = min(len(real), len(fake))

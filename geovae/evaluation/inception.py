@@ -29,10 +29,8 @@ class Inception(nn.Module):
     def __init__(self, *, weights: str | Path | None = None) -> None:
         """Load `weights`, or the file that `inception_weights_path` finds."""
         super().__init__()
-        path = Path(weights) if weights is not None else inception_weights_path()
-        if path is None or not path.is_file():
-            raise FileNotFoundError(_instructions(path or _hub_folder() / WEIGHTS_NAME))
-        self.network = _build(_checked_state(path))
+        path = checked_weights(weights)
+        self.network = _build(torch.load(path, map_location="cpu", weights_only=True))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the 2048 features of the final average pooling."""
@@ -58,8 +56,16 @@ def _instructions(path: Path) -> str:
     )
 
 
-def _checked_state(path: Path) -> dict[str, Any]:
-    """Load the tensors of `path`, nothing else, once its hash is the published one."""
+def checked_weights(weights: str | Path | None = None) -> Path:
+    """Return the weights file, `weights` or the one that `inception_weights_path` finds.
+
+    Raises:
+        FileNotFoundError: if there is none; the message says how to get it.
+        ValueError: if its hash is not the published one.
+    """
+    path = Path(weights) if weights is not None else inception_weights_path()
+    if path is None or not path.is_file():
+        raise FileNotFoundError(_instructions(path or _hub_folder() / WEIGHTS_NAME))
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if not digest.startswith(WEIGHTS_SHA256):
@@ -67,7 +73,7 @@ def _checked_state(path: Path) -> dict[str, Any]:
             f"{path} is not FID's Inception file: its sha256 starts with {digest[:8]}, not {WEIGHTS_SHA256}; "
             f"download it again from {WEIGHTS_URL}"
         )
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return path
 
 
 def _build(state: dict[str, Any]) -> nn.Module:

@@ -35,8 +35,11 @@ class Report:
         parts = json.loads(text)
         if not isinstance(parts, dict) or not {"values", "settings"} <= parts.keys():
             raise ValueError("this is not the JSON of a report: it has no `values` and `settings`")
-        parts["values"] = {key: float(value) for key, value in parts["values"].items()}
-        return cls(**parts)
+        try:
+            parts["values"] = {key: float(value) for key, value in parts["values"].items()}
+            return cls(**parts)
+        except (AttributeError, TypeError) as error:
+            raise ValueError(f"this is not the JSON of a report: {error}") from error
 
 
 def differences(a: Report, b: Report) -> list[str]:

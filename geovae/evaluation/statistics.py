@@ -36,11 +36,16 @@ def statistics(features: Matrix, *, extractor: str | None = None) -> Statistics:
     return Statistics(mu, gram(centred) / (len(x) - 1), len(x), extractor)
 
 
+def statistics_path(path: str | Path) -> Path:
+    """Return `path` if it is one for a file of statistics."""
+    if Path(path).suffix != ".npz":
+        raise ValueError(f"`path` of statistics must end in .npz, got {path}")
+    return Path(path)
+
+
 def write_statistics(path: str | Path, values: Statistics) -> Path:
     """Write `values` to an npz file that pytorch-fid reads; the file appears whole or not at all."""
-    path = Path(path)
-    if path.suffix != ".npz":
-        raise ValueError(f"`path` of statistics must end in .npz, got {path}")
+    path = statistics_path(path)
     arrays = {"mu": values.mu.cpu().numpy(), "sigma": values.sigma.cpu().numpy()}
     if values.n is not None:
         arrays["n"] = np.array(values.n)

@@ -1,40 +1,60 @@
 """The halves of a latent tensor field `sum_i V_i w_i(z) + f(z) I`: the weights' exponents, the values' algebra.
 
-Every exponent is linear in a few features of z, `log w_i(z) = M_i . phi(z)`, so that the exponents of n points
+Every exponent is affine in a few features of z, `log w_i(z) = M_i . phi(z) + m_i`, so that the exponents of n points
 and k centroids are one matrix product and never an (n, k, d) array:
-Mahalanobis, diagonal: phi = (z^2, z, 1); Mahalanobis, full: phi = (vec z z^T, z, 1); Euclidean: phi = (|z|^2, z, 1).
+Mahalanobis, diagonal: phi = (z^2, z); Mahalanobis, full: phi = (vec z z^T, z); Euclidean: phi = (|z|^2, z).
 """
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 
-class Features(Protocol):
-    """A feature map phi and the linear forms on it that give log w_i."""
+class Forms(NamedTuple):
+    """k affine forms on f features: `linear` M^T (f, k) and `constant` m (1, k)."""
 
-    def coefficients(self, centroids: Tensor, values: Tensor) -> Tensor:
-        """Return M (k, f) with `-M phi(z)` the squared distances of z to the centroids."""
+    linear: Tensor
+    constant: Tensor
+
+    def __call__(self, phi: Tensor) -> Tensor:
+        """Return their values (n, k) at the features phi (n, f)."""
+        return torch.addmm(self.constant, phi, self.linear)
+
+    def times(self, factor: float) -> "Forms":
+        """Return the forms times a number."""
+        return Forms(self.linear * factor, self.constant * factor)
+
+
+def _forms(*parts: Tensor) -> Forms:
+    """Return forms from coefficients (k, f_1), (k, f_2), ... and, last, the constant (k, 1)."""
+    return Forms(torch.cat(parts[:-1], dim=1).T.contiguous(), parts[-1].T.contiguous())
+
+
+class Features(Protocol):
+    """A feature map phi and the affine forms on it that give log w_i."""
+
+    def forms(self, centroids: Tensor, values: Tensor) -> Forms:
+        """Return the forms that are minus the squared distances of z to the k centroids."""
 
     def __call__(self, z: Tensor) -> Tensor:
         """Return phi(z): (n, d) -> (n, f)."""
 
     def pull(self, z: Tensor, forms: Tensor) -> Tensor:
-        """Return the gradient in z of `forms . phi(z)`, phi without its 1: (n, d), (n, f - 1) -> (n, d)."""
+        """Return the gradient in z of `forms . phi(z)`: (n, d), (n, f) -> (n, d)."""
 
 
 class DiagonalFeatures:
     """`(z - c)^T diag(v) (z - c)` through phi = (z^2, z)."""
 
-    def coefficients(self, centroids: Tensor, values: Tensor) -> Tensor:
+    def forms(self, centroids: Tensor, values: Tensor) -> Forms:
         """See `Features`; values (k, d)."""
         vc = values * centroids
-        return torch.cat([-values, 2 * vc, -(vc * centroids).sum(1, keepdim=True)], dim=1)
+        return _forms(-values, 2 * vc, -(vc * centroids).sum(1, keepdim=True))
 
     def __call__(self, z: Tensor) -> Tensor:
         """See `Features`."""
-        return torch.cat([z * z, z, z.new_ones(len(z), 1)], dim=1)
+        return torch.cat([z * z, z], dim=1)
 
     def pull(self, z: Tensor, forms: Tensor) -> Tensor:
         """See `Features`."""
@@ -45,14 +65,14 @@ class DiagonalFeatures:
 class FullFeatures:
     """`(z - c)^T V (z - c)` through phi = (vec z z^T, z)."""
 
-    def coefficients(self, centroids: Tensor, values: Tensor) -> Tensor:
+    def forms(self, centroids: Tensor, values: Tensor) -> Forms:
         """See `Features`; values (k, d, d)."""
         vc = (values @ centroids.unsqueeze(2)).squeeze(2)
-        return torch.cat([-values.flatten(1), 2 * vc, -(vc * centroids).sum(1, keepdim=True)], dim=1)
+        return _forms(-values.flatten(1), 2 * vc, -(vc * centroids).sum(1, keepdim=True))
 
     def __call__(self, z: Tensor) -> Tensor:
         """See `Features`."""
-        return torch.cat([(z.unsqueeze(2) * z.unsqueeze(1)).flatten(1), z, z.new_ones(len(z), 1)], dim=1)
+        return torch.cat([(z.unsqueeze(2) * z.unsqueeze(1)).flatten(1), z], dim=1)
 
     def pull(self, z: Tensor, forms: Tensor) -> Tensor:
         """See `Features`."""
@@ -64,14 +84,14 @@ class FullFeatures:
 class EuclideanFeatures:
     """`|z - c|^2` through phi = (|z|^2, z)."""
 
-    def coefficients(self, centroids: Tensor, values: Tensor) -> Tensor:
+    def forms(self, centroids: Tensor, values: Tensor) -> Forms:
         """See `Features`; the values play no part."""
         squared = (centroids * centroids).sum(1, keepdim=True)
-        return torch.cat([-torch.ones_like(squared), 2 * centroids, -squared], dim=1)
+        return _forms(-torch.ones_like(squared), 2 * centroids, -squared)
 
     def __call__(self, z: Tensor) -> Tensor:
         """See `Features`."""
-        return torch.cat([(z * z).sum(1, keepdim=True), z, z.new_ones(len(z), 1)], dim=1)
+        return torch.cat([(z * z).sum(1, keepdim=True), z], dim=1)
 
     def pull(self, z: Tensor, forms: Tensor) -> Tensor:
         """See `Features`."""

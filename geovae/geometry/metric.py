@@ -11,7 +11,6 @@ from typing import Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
-from torch.nn.functional import threshold
 
 from geovae.geometry.checks import CUT, check_choice, check_numbers, check_tensors
 from geovae.geometry.fields import (
@@ -20,21 +19,22 @@ from geovae.geometry.fields import (
     DiagonalFeatures,
     EuclideanFeatures,
     Features,
+    Forms,
     FullAlgebra,
     FullFeatures,
 )
 
 # Numbers in one block of the (n, k) weights: small enough for a CPU's cache, large enough to fill a GPU.
-CHUNK_ELEMENTS = {"cpu": 2**19, "cuda": 2**28}
-# Blocks of weights are kept for the gradient up to 64 blocks (on a CPU 128 MiB), and beyond that computed twice.
-KEPT_BLOCKS = {"cpu": 64, "cuda": 1}
+CHUNK_ELEMENTS = {"cpu": 2**17, "cuda": 2**28}
+# Blocks of weights are kept for the gradient up to 256 blocks (on a CPU 128 MiB), and beyond that computed twice.
+KEPT_BLOCKS = {"cpu": 256, "cuda": 1}
 FULL_ROWS = 512  # points in a block that make its products as fast as they get
 
 
 class Block(NamedTuple):
-    """Some of the centroids: their forms M (f, k), the slopes +-M / 2 without its constants (k, f - 1), flat values."""
+    """Some of the centroids: log2 of their weights as forms, the slopes +-M / 2 (k, f) of log w, and flat values."""
 
-    forms_t: Tensor
+    log2_weights: Forms
     slopes: Tensor
     flat: Tensor
     flat_t: Tensor
@@ -42,7 +42,8 @@ class Block(NamedTuple):
     def part(self, start: int, stop: int) -> "Block":
         """Return the centroids from `start` to `stop`."""
         rows = slice(start, stop)
-        return Block(self.forms_t[:, rows], self.slopes[rows], self.flat[rows], self.flat_t[:, rows])
+        forms = Forms(*(t[:, rows] for t in self.log2_weights))
+        return Block(forms, self.slopes[rows], self.flat[rows], self.flat_t[:, rows])
 
 
 class LatentMetric:
@@ -89,16 +90,19 @@ class LatentMetric:
         if self.weights == "mahalanobis":
             self._features = DiagonalFeatures() if values.ndim == 2 else FullFeatures()
         self._algebra: Algebra = DiagonalAlgebra() if values.ndim == 2 else FullAlgebra(self.d)
-        forms = self._features.coefficients(c - self._origin, values) / self.temperature**2
-        slopes = (0.5 * self._sign * forms[:, :-1]).contiguous()
-        self._all = Block(forms.T.contiguous(), slopes, values.flatten(1), values.flatten(1).T.contiguous())
+        forms = self._features.forms(c - self._origin, values).times(self.temperature**-2)
+        slopes = (0.5 * self._sign * forms.linear.T).contiguous()
+        flat = values.flatten(1)
+        self._all = Block(forms.times(math.log2(math.e)), slopes, flat, flat.T.contiguous())
         self._least = 1.001 * math.exp(-self._cut)
         self._constant_floor = c.new_full((1, 1), self.floor)
-        largest, f = torch.finfo(c.dtype).max, forms.shape[1]
-        steepest = max(float(forms.abs().max()), 1.0)
+        largest, f = torch.finfo(c.dtype).max, len(forms.linear) + 1
+        steepest = max(*(float(t.abs().max()) for t in self._all.log2_weights), 1.0)
         # Beyond this box every weight is zero already; inside it no square overflows.
         self._box = math.sqrt(largest / (16 * f * steepest))
         self._largest_inverse = largest / (16 * f * max(float(values.abs().max()), 1.0))
+        self._inverse_is_bounded = not self.decay and 1 / self.floor <= self._largest_inverse
+        self._chunk, self._kept, self._rows = self._budget()
         if not (math.isfinite(steepest) and self._box > 1e3 * float((c - self._origin).abs().max())):
             raise ValueError(
                 f"`values` and `temperature` = {self.temperature:g} overflow {c.dtype}: the largest value over "
@@ -141,13 +145,13 @@ class LatentMetric:
     def log_volume(self, z: Tensor) -> Tensor:
         """Return log sqrt det G at z: (n, d) -> (n,). Differentiable in z."""
         self._check_points(z)
-        return torch.cat([self._log_volume(x) for x in z.split(self._rows())]) if len(z) else z.sum(1)
+        return torch.cat([self._log_volume(x) for x in z.split(self._rows)]) if len(z) else z.sum(1)
 
     @torch.no_grad()
     def log_volume_and_grad(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return log sqrt det G (n,) and its gradient (n, d) in closed form, several times faster than autograd."""
         self._check_points(z)
-        rows = self._rows()
+        rows = self._rows
         if len(z) <= rows:
             return self._log_volume_and_grad(z)
         volume, grad = z.new_empty(len(z)), torch.empty_like(z)
@@ -209,39 +213,31 @@ class LatentMetric:
 
     def _weights(self, phi: Tensor, block: Block) -> Tensor:
         """Return w (n, k of the block) at the features phi (n, f)."""
-        exponent = phi @ block.forms_t
-        if self._algebra_is_full:
-            exponent = exponent.clamp(max=0.0)  # rounding of a nearly singular form may pass above 0
-        # exp(-inf) costs 30 times exp(-60), and a denormal result as much: cut before, flush to zero after.
+        exponent = block.log2_weights(phi)
+        # A denormal number costs as much as many others: cut before, take the cut away after.
+        low = -self._cut * math.log2(math.e)
+        high = 0.0 if self.values.ndim == 3 else None  # rounding of a nearly singular form may pass above 0
         if phi.requires_grad:
-            return threshold(exponent.clamp(min=-self._cut).exp(), self._least, 0.0)
-        return threshold(exponent.clamp_(min=-self._cut).exp_(), self._least, 0.0, inplace=True)
+            return (exponent.clamp(low, high).exp2() - self._least).relu()
+        return exponent.clamp_(low, high).exp2_().sub_(self._least).relu_()
 
-    @property
-    def _algebra_is_full(self) -> bool:
-        return self.values.ndim == 3
-
-    def _budget(self) -> tuple[int, int]:
-        """Return the numbers of one block, and of all the blocks that are kept."""
-        block = self.chunk_elements or CHUNK_ELEMENTS.get(self.device.type, 2**19)
-        kept = 1 if self.chunk_elements else KEPT_BLOCKS.get(self.device.type, 1)
-        return block, kept * block
-
-    def _rows(self) -> int:
-        """Return how many points go together: at least 16, so that the products stay products of matrices."""
-        block, kept = self._budget()
-        widest = max(self.k, len(self._all.forms_t))
-        return max(block // widest, min(FULL_ROWS, kept // widest), 16)
+    def _budget(self) -> tuple[int, int, int]:
+        """Return the numbers of one block, and of all the blocks that are kept, and how many points go together."""
+        block = self.chunk_elements or CHUNK_ELEMENTS.get(self.device.type, 2**17)
+        kept = block * (1 if self.chunk_elements else KEPT_BLOCKS.get(self.device.type, 1))
+        widest = max(self.k, len(self._all.log2_weights.linear))
+        # at least 16 points, so that the products stay products of matrices
+        return block, kept, max(block // widest, min(FULL_ROWS, kept // widest), 16)
 
     def _blocks(self, n: int) -> list[Block]:
-        columns = max(self._budget()[0] // max(n, 1), 1)
+        columns = max(self._chunk // max(n, 1), 1)
         if columns >= self.k:
             return [self._all]
         return [self._all.part(start, start + columns) for start in range(0, self.k, columns)]
 
     def _summed(self, phi: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return `sum_i V_i w_i` flat (n, m), and the blocks of weights, or none of them if they are too many."""
-        keep = self.k * len(phi) <= self._budget()[1]
+        keep = self.k * len(phi) <= self._kept
         total, kept = None, []
         for block in self._blocks(len(phi)):
             w = self._weights(phi, block)
@@ -262,7 +258,8 @@ class LatentMetric:
         summed, kept = self._summed(phi)
         floor, log_floor = self._floor(z)
         volume, inverse = self._algebra.log_det_and_inverse(summed, floor, log_floor)
-        inverse.clamp_(max=self._largest_inverse)
+        if not self._inverse_is_bounded:
+            inverse.clamp_(max=self._largest_inverse)
         forms = None
         for i, block in enumerate(self._blocks(len(phi))):
             w = kept[i] if kept else self._weights(phi, block)
@@ -278,7 +275,7 @@ class LatentMetric:
     def _field(self, z: Tensor) -> Tensor:
         self._check_points(z)
         parts = []
-        for x in z.split(self._rows()):
+        for x in z.split(self._rows):
             summed, _ = self._summed(self._features(self._boxed(x)))
             parts.append(self._algebra.plus_floor(summed, self._floor(x)[0]))
         return torch.cat(parts)

@@ -88,11 +88,12 @@ def _squared_distances(z: Tensor, centroids: Tensor, values: Tensor, own: Tensor
     """Yield D_i(z)^2 in blocks of rows (m, k), infinite where centroid i is the code itself."""
     z, centroids, values = z.double(), centroids.double(), values.double()
     origin = centroids.mean(0)
-    forms = DiagonalFeatures().coefficients(centroids - origin, values)
+    features = DiagonalFeatures()
+    forms = features.forms(centroids - origin, values)
     rows = max(BLOCK // len(centroids), 1)
     for start in range(0, len(z), rows):
         x = z[start : start + rows] - origin
-        squared = -(DiagonalFeatures()(x) @ forms.T)
+        squared = -forms(features(x))
         if own is not None:
             exclude_own(squared, own[start : start + rows], math.inf)
         yield squared.clamp_min_(0)

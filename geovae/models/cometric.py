@@ -70,12 +70,12 @@ class Cometric:
         self.centroids, self.flat = centroids, values.flatten(1)
         self.temperature, self.d = temperature, centroids.shape[1]
         self._features = EuclideanFeatures()
-        self._forms_t = self._features.coefficients(centroids, values).T / temperature**2
+        self._log_weights = self._features.forms(centroids, values).times(temperature**-2)
         self._floor = floor * torch.eye(self.d, dtype=centroids.dtype, device=centroids.device)
 
     def weights(self, z: Tensor) -> Tensor:
         """Return w (b, k)."""
-        return (self._features(z) @ self._forms_t).clamp(max=0.0).exp()
+        return self._log_weights(self._features(z)).clamp(max=0.0).exp()
 
     def tensor(self, weights: Tensor) -> Tensor:
         """Return F (b, d, d)."""

@@ -23,8 +23,7 @@ def log_mixture(z: Tensor, codes: Codes) -> Tensor:
     mu, log_var = codes
     centre = mu.detach().mean(0)  # squares of large numbers would lose their digits
     features = DiagonalFeatures()
-    forms = features.coefficients(mu - centre, (-log_var).exp())
-    exponents = features(z - centre) @ forms.T  # minus the squared Mahalanobis distances
+    exponents = features.forms(mu - centre, (-log_var).exp())(features(z - centre))  # minus the squared distances
     constants = log_var.sum(1) + mu.shape[1] * math.log(2 * math.pi)
     return (0.5 * (exponents - constants)).logsumexp(1) - math.log(len(mu))
 

@@ -17,11 +17,13 @@ Drawn = tuple[Tensor, Callable[[], SampleInfo]]
 class Sampler:
     """A sampler of the latent space: fitted on codes, it draws latents. Subclasses write `fit` and `_draw`.
 
-    Codes must have posterior variances where `needs_log_var`, and the model's own tensors named in `needs`.
+    There must be `least_codes` codes or more, with posterior variances where `needs_log_var`, and with the model's own
+    tensors named in `needs`.
     """
 
     needs_log_var = False
     needs: tuple[str, ...] = ()
+    least_codes: int = 1
     _novelty: Novelty
 
     def fit(self, codes: Codes) -> Self:

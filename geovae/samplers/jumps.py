@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from geovae.geometry.fields import DiagonalFeatures
+from geovae.geometry.fields import DiagonalFeatures, Forms
 from geovae.geometry.metric import LatentMetric
 from geovae.samplers.hmc import LogDensity, State, init, select
 
@@ -26,18 +26,16 @@ class BumpMixture:
         self.centroids, self.deviations = metric.centroids, self.scale * metric.values.rsqrt()
         self._origin = metric.centroids.mean(0)
         precisions = metric.values / (2 * self.scale**2)
-        forms = DiagonalFeatures().coefficients(metric.centroids - self._origin, precisions)
+        exponents = DiagonalFeatures().forms(metric.centroids - self._origin, precisions)
         constant = math.log(metric.k) + 0.5 * metric.d * math.log(2 * math.pi)
-        forms[:, -1] -= self.deviations.log().sum(1) + constant  # of the feature that is 1 everywhere
-        self._forms_t = forms.T.contiguous()
+        self._log_terms = Forms(exponents.linear, exponents.constant - self.deviations.log().sum(1) - constant)
         self._rows = max(elements // metric.k, 16)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Return log q(z): (n, d) -> (n,)."""
-        return torch.cat([self._log_terms(x).logsumexp(1) for x in z.split(self._rows)])
-
-    def _log_terms(self, z: Tensor) -> Tensor:
-        return DiagonalFeatures()(z - self._origin) @ self._forms_t
+        features = DiagonalFeatures()
+        parts = (self._log_terms(features(x - self._origin)) for x in z.split(self._rows))
+        return torch.cat([part.logsumexp(1) for part in parts])
 
     def place(self, index: Tensor, noise: Tensor) -> Tensor:
         """Return the draws (n, d) of components `index` (n,) with standard normal `noise` (n, d)."""

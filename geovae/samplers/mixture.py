@@ -21,6 +21,8 @@ class MixtureSampler(Sampler):
         seed: of those starts.
     """
 
+    least_codes = 2
+
     def __init__(self, n_components: int = 10, n_init: int = 3, seed: int = 0) -> None:
         """Check the ranges."""
         if n_components < 1:
@@ -36,8 +38,8 @@ class MixtureSampler(Sampler):
         from sklearn.mixture import GaussianMixture
 
         n, d = check_codes(codes).mu.shape
-        if n < 2:
-            raise ValueError(f"a mixture needs 2 codes or more, got {n}")
+        if n < self.least_codes:
+            raise ValueError(f"a mixture needs {self.least_codes} codes or more, got {n}")
         distinct = len(torch.unique(codes.mu, dim=0))
         components = max(min(self.n_components, n // (d + 1), distinct), 1)
         self._model = GaussianMixture(components, n_init=self.n_init, random_state=self.seed)

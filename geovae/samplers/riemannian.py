@@ -86,6 +86,7 @@ class RiemannianSampler(Sampler):
         """Check the ranges and resolve the preset."""
         given = {name: value for name, value in locals().items() if name not in ("self", "preset")}
         self.options = check_options(resolve_preset(preset, given, type(self).__init__))
+        self.least_codes = self.options["n_centroids"] or 1
 
     def fit(self, codes: Codes) -> Self:
         """Build the metric from `codes`, measure its coverage, and find the step size."""
@@ -158,6 +159,8 @@ class RiemannianSampler(Sampler):
         self._check_ready(len(start))
         if start.ndim != 2 or start.shape[1] != self.metric.d:
             raise ValueError(f"`start` must have shape (n, {self.metric.d}), got {tuple(start.shape)}")
+        if not torch.isfinite(start).all():
+            raise ValueError("`start` must be finite, got NaN or infinity")
         z, info = self._from(start, generator)
         return (z, info()) if return_info else z
 

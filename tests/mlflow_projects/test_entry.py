@@ -55,6 +55,13 @@ def end(monkeypatch, tmp_path, capsys):
         (evaluate, ["--model=m", "--real-labels=l.npy"], "error: --real-labels and --fake-labels go with --real and"),
         (evaluate, ["--real=a", "--fake=b", "--extractor=vgg"], "error: unknown extractor 'vgg'"),
         (evaluate, ["--real=a", "--fake=b", "--inception-weights=none.pth"], "error: no Inception weights at none.pth"),
+        (evaluate, ["--real=a", "--fake=b", "--extractor=inception"], "error: no Inception weights at "),
+        (evaluate, ["--real=a", "--fake=b", "--extractor=module"], "error: the extractor 'module' needs to know which"),
+        (evaluate, ["--real=a", "--fake=b", "--device=tpu"], "error: `device` must be auto, cpu or cuda, got 'tpu'"),
+        (evaluate, ["--real=a", "--fake=b", "--batch-size=0"], "error: `batch-size` must be a whole number"),
+        (evaluate, ["--real=a", "--fake=b", "--compare=no.json"], "error: no report at no.json: expected the"),
+        (train, ["--extractor=inception"], "error: no Inception weights at "),
+        (train, ["--extractor=module"], "error: the extractor 'module' needs to know which"),
         (prepare, ["--dataset=imagenet", "--source=x"], "error: unknown dataset 'imagenet'; choose from mnist"),
         (prepare, ["--dataset=mnist", "--source=x", "--fast=1"], "error: unrecognized arguments: --fast=1"),
         (

@@ -1,11 +1,14 @@
 """The Frechet distance on the command line agrees with pytorch-fid's own function on the same statistics."""
 
+import os
 import sys
 
 import numpy as np
 import pytest
 import torch
 
+from geovae.evaluation import Statistics, write_statistics
+from geovae.evaluation.inception import Inception
 from mlflow_projects import entry, frechet
 from mlflow_projects.generate import write_pngs
 
@@ -44,11 +47,20 @@ def test_saved_statistics_and_folders_give_pytorch_fids_distance(call, folders):
         cross = np.trace(sqrtm(a["sigma"] @ b["sigma"]).real)
         expected = ((a["mu"] - b["mu"]) ** 2).sum() + np.trace(a["sigma"]) + np.trace(b["sigma"]) - 2 * cross
     for pair in (("a", "b"), ("a.npz", "b.npz"), ("a", "b.npz")):
-        code, said = call(*pair, "--extractor=pixels")
+        code, said = call("--extractor", "pixels", *pair, "--batch-size=7", "--device", "cpu")
         assert code == 0
         name, _, value = said.out.partition(": ")
         assert name == "fd_pixels"
         assert float(value) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("extractor", "name"), [(None, "frechet"), (Inception.id, "fid"), ("mine-1", "fd_mine-1")])
+def test_files_of_statistics_are_called_what_they_are(call, folders, extractor, name):
+    """Without images no network is asked for, and the one at hand gives no name to what it did not see."""
+    for file in ("a.npz", "b.npz"):
+        write_statistics(file, Statistics(torch.zeros(3).double(), torch.eye(3).double(), extractor=extractor))
+    code, said = call("a.npz", "b.npz")
+    assert (code, said.out) == (0, f"{name}: 0.000000\n")
 
 
 @pytest.mark.parametrize(
@@ -57,9 +69,14 @@ def test_saved_statistics_and_folders_give_pytorch_fids_distance(call, folders):
         (["a"], "error: give two paths, got 1: a"),
         (["a", "nowhere", "--extractor=pixels"], "error: no images at nowhere"),
         (["a", "b", "--size=3"], "error: unknown option '--size=3'"),
+        (["a", "b", "--extractor"], "error: option --extractor needs a value"),
+        (["a", "a.txt", "--save-stats"], "error: `path` of statistics must end in .npz, got a.txt"),
+        (["a", "half.npz", "--extractor=pixels"], "error: 1 of 1 files cannot be read as images: half.npz"),
     ],
 )
 def test_bad_input_is_one_sentence(call, folders, flags, sentence):
+    write_statistics("half.npz", Statistics(torch.zeros(3).double(), torch.eye(3).double()))
+    os.truncate("half.npz", 300)
     code, said = call(*flags)
     assert code == 2
     assert sentence in said.err

@@ -1,5 +1,7 @@
 """Other people's files through the entry points, into a real store: originals, published checkpoints, images."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -74,6 +76,34 @@ def test_a_published_model_of_other_images_is_refused_before_a_run_is_made(clien
     with pytest.raises(ValueError, match=r"draws images of shape \(3, 32, 32\), but digits has \(1, 32, 32\)"):
         import_checkpoint.main(["--path=best_model.pt", "--dataset=digits"])
     assert not client.search_experiments(filter_string="name = 'geovae'")
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"fake.npy": np.zeros((80, 8, 9), np.uint8)}, r"`real` is \(1, 8, 8\), `fake` is \(1, 8, 9\)"),
+        ({"fake.npy": np.zeros((1, 8, 8), np.uint8)}, "`fake` must hold at least 2 images, got 1"),
+        ({"labels.npy": np.zeros(79, int)}, r"`real_labels` must be of shape \(80,\), got \(79,\)"),
+        ({"report.json": None}, "report.json is not the report.json of an earlier evaluation: this is not the JSON of"),
+    ],
+)
+def test_files_that_do_not_fit_are_refused_before_a_run_is_made(client, changed, sentence):
+    whole = {"fake.npy": np.zeros((80, 8, 8), np.uint8), "labels.npy": np.zeros(80, int)}
+    for name, array in ({"real.npy": whole["fake.npy"]} | whole | changed).items():
+        Path(name).write_text('{"values": [], "settings": {}}') if array is None else np.save(name, array)
+    flags = ["--real=real.npy", "--fake=fake.npy", "--real-labels=labels.npy", "--fake-labels=labels.npy"]
+    compare = ["--compare=report.json"] if "report.json" in changed else []
+    with pytest.raises(ValueError, match=sentence):
+        evaluate.main([*flags, *compare, "--extractor=pixels"])
+    assert not client.search_experiments(filter_string="name = 'geovae'")
+
+
+def test_features_that_are_kept_are_not_computed_again(client, monkeypatch):
+    np.save("images.npy", np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8))
+    flags = ["--real=images.npy", "--fake=images.npy", "--extractor=pixels", "--cache=kept"]
+    evaluate.main(flags)
+    monkeypatch.setattr("geovae.evaluation.cache.extract", lambda *a, **o: pytest.fail("extracted again"))
+    evaluate.main(flags)
 
 
 def test_files_of_images_and_labels_are_scored_within_each_class(client):

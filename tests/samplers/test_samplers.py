@@ -165,6 +165,8 @@ def test_starts_can_be_given_or_be_centroids():
     assert torch.equal(sampler.sample_from(given, seeded()), given)
     with pytest.raises(ValueError, match=r"`start` must have shape \(n, 3\)"):
         sampler.sample_from(torch.zeros(4, 2), seeded())
+    with pytest.raises(ValueError, match="`start` must be finite, got NaN"):
+        sampler.sample_from(torch.full((4, 3), math.nan), seeded())
 
 
 def test_jumps_are_counted():
