@@ -70,8 +70,9 @@ class Progress:
         counts = f"{done}{f' of {self.total}' if self.total else ''} done, {len(self.running)} running"
         counts += f", {self.ended['STOPPED']} stopped early" if self.ended["STOPPED"] else ""
         counts += f", {self.ended['FAILED']} failed" if self.ended["FAILED"] else ""
-        left = f", about {_clock(seconds / done * (self.total - done))} left" if done and self.total else ""
-        return f"{_clock(seconds)}  {best}; {counts}{left}"
+        left = (self.total or 0) - done
+        rest = f", about {_clock(seconds / done * left)} left" if done and left > 0 else ""
+        return f"{_clock(seconds)}  {best}; {counts}{rest}"
 
     def _write(self, text: str) -> None:
         self.out.write(text)

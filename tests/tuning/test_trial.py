@@ -108,3 +108,7 @@ def test_progress_counts_what_runs_and_what_ended(out):
     progress.show()
     assert ("\x1b[" in out.getvalue()) == out.isatty()
     assert math.isfinite(progress.best[0])
+    assert " left" in progress.summary()
+    progress("end", {"job": jobs[0], "run": Run(state="FINISHED", score=3.0)})
+    assert "3 of 3 done, 0 running" in progress.summary()
+    assert " left" not in progress.summary()
