@@ -59,11 +59,12 @@ def served(model: str, tracking_uri: str, folder: str = "") -> Iterator[tuple[st
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", model, "--env-manager", "local"]
+    path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"  # MLflow calls uvicorn by its name
     with tempfile.TemporaryDirectory() as own, open(f"{own}/log", "w+") as log:
         process = subprocess.Popen(
             [*command, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"],
             cwd=folder or own,
-            env=os.environ | {"MLFLOW_TRACKING_URI": tracking_uri, "PYTHONPATH": ""},
+            env=os.environ | {"MLFLOW_TRACKING_URI": tracking_uri, "PYTHONPATH": "", "PATH": path},
             stdout=log,
             stderr=log,
             start_new_session=True,

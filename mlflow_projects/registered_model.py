@@ -148,8 +148,10 @@ class GenerativeModel(PythonModel):
         start, end = ends[:1], ends[1:]
         if self.saved.codes.log_var is None:
             return straight(start, end, n)[0]
+        metric = self._sampler("riemannian", ()).metric  # float64 where posteriors are narrow beside the codes
         with torch.enable_grad():
-            return interpolate(self._sampler("riemannian", ()).metric, start, end, n_points=n)[0].detach()
+            curve = interpolate(metric, start.to(metric.dtype), end.to(metric.dtype), n_points=n)[0]
+        return curve.detach().to(ends.dtype)
 
     def _latents(self, given: Any) -> Tensor:
         d = self.saved.codes.mu.shape[1]

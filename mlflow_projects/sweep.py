@@ -241,7 +241,7 @@ def _tell_best(outcome: Outcome, tracker: MlflowTracker, options: list[str]) -> 
     view = partial(sweep_view, sweep_id=str(tracker.run_id), headline=outcome.headline, options=options)
     if link := entry.say_where(view, tracker):
         text = table(outcome.board, outcome.configurations, outcome.headline)
-        tracker.tags({"mlflow.note.content": f"{for_ui(text)}\n[All configurations as a table and as lines]({link})"})
+        tracker.tags({"mlflow.note.content": f"[All configurations as a table and as lines]({link})\n\n{for_ui(text)}"})
     best = outcome.board[0]
     model = min((run for run in best.runs.values() if run.score is not None), key=lambda run: run.score or 0.0)
     print(f"best: {best.name}, {outcome.headline} {best.mean:.4g}; its best model is in run {model.run_id}")

@@ -96,7 +96,7 @@ def _state(search: str, headline: str, columns: Sequence[str], section: str, car
         "compareRunCharts": list(cards),
         "compareRunSections": [
             {"uuid": SECTION, "name": section, "display": True, "deleted": False, "isReordered": True}
-            | {"isGenerated": False, "columns": 1, "cardHeight": 560}
+            | {"isGenerated": False, "columns": 1, "cardHeight": 560 if section == "pictures" else 420}
         ],
         "viewMaximized": False,
         "runListHidden": False,

@@ -104,6 +104,16 @@ def test_a_model_whose_centroids_are_all_its_codes_draws_and_interpolates(model_
     assert made.predict(None, IMAGES[:2], {"mode": "interpolate", "n": 4}).shape == (4, 8, 8, 1)
 
 
+def test_it_interpolates_where_narrow_posteriors_need_a_metric_in_double_precision(model_file):
+    made = GenerativeModel()
+    made.load_context(SimpleNamespace(artifacts={"model": str(model_file)}))
+    made.saved.codes.log_var[0] = -30.0
+    curve = made.predict(None, IMAGES[:2], {"mode": "interpolate", "n": 4})
+    assert str(made.fitted["riemannian", ()].metric.dtype) == "torch.float64"
+    ends = made.predict(None, IMAGES[:2], {"mode": "reconstruct"})
+    assert np.abs(curve[[0, -1]].astype(int) - ends.astype(int)).max() <= 1
+
+
 def test_what_is_kept_in_memory_is_bounded(ask, model):
     for seed in range(40):
         ask(n=1, sampler="mixture", labels=[seed % 3], seed=seed)
