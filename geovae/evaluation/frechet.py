@@ -61,14 +61,13 @@ def _trace_sqrt_covariances(s1: Tensor, s2: Tensor) -> Tensor:
     return torch.linalg.eigvalsh(product).clamp(min=0).sqrt().sum()
 
 
-def _congruence(lower: Tensor, s: Tensor, columns: int = 256) -> Tensor:
-    """The lower triangle of L^T S L, in panels that leave out the zeros of L; `eigvalsh` reads no more."""
-    panels = range(0, len(s), columns)
-    half = torch.cat([s[:, i:] @ lower[i:, i : i + columns] for i in panels], dim=1)
-    product = torch.zeros_like(s)
-    for i in panels:
-        product[i : i + columns, : i + columns] = lower[i:, i : i + columns].T @ half[i:, : i + columns]
-    return product
+def _congruence(lower: Tensor, s: Tensor) -> Tensor:
+    """L^T S L; LAPACK makes only the lower triangle of it, which is all that `eigvalsh` reads."""
+    if s.device.type != "cpu":
+        return lower.T @ s @ lower
+    from scipy.linalg.lapack import dsygst
+
+    return torch.from_numpy(dsygst(s.numpy(), lower.numpy(), itype=2, lower=1)[0])
 
 
 def _distance(difference: Tensor, traces: Tensor, cross: Tensor) -> float:

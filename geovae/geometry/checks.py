@@ -57,6 +57,13 @@ def check_numbers(
         raise ValueError(f"`chunk_elements` must be at least 1, got {chunk_elements}")
 
 
+def check_finite(**points: Tensor) -> None:
+    """Raise unless every tensor is finite."""
+    for name, value in points.items():
+        if not torch.isfinite(value).all():
+            raise ValueError(f"`{name}` must be finite, got NaN or infinity")
+
+
 def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
     """Raise unless `value` is one of `allowed`."""
     if value not in allowed:

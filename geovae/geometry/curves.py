@@ -12,6 +12,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from geovae.geometry.checks import check_finite
+
 
 class SmoothMetric(Protocol):
     """What curves need of a metric: both differentiable in the point."""
@@ -29,6 +31,7 @@ def straight(start: Tensor, end: Tensor, n_points: int = 50) -> Tensor:
         raise ValueError(f"`start` and `end` must both be (b, d), got {tuple(start.shape)} and {tuple(end.shape)}")
     if n_points < 2:
         raise ValueError(f"`n_points` must be at least 2, got {n_points}")
+    check_finite(start=start, end=end)
     t = torch.linspace(0, 1, n_points, dtype=start.dtype, device=start.device).view(1, -1, 1)
     return torch.lerp(start.unsqueeze(1), end.unsqueeze(1), t)
 
@@ -85,7 +88,11 @@ def geodesics(
     `initial` (b, m, d), for instance a shortest path over a graph, chooses among several local geodesics; the straight
     line is the default. The logarithm of the energy is minimised, so that a step does not depend on the metric's scale.
     """
-    curves = straight(start, end, n_points) if initial is None else resample(initial, n_points)
+    if initial is None:
+        curves = straight(start, end, n_points)
+    else:
+        check_finite(initial=initial)
+        curves = resample(initial, n_points)
     return minimise(lambda c: curve_energies(metric, c).log(), curves, n_steps=n_steps, **options)
 
 

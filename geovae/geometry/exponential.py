@@ -9,6 +9,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from geovae.geometry.checks import check_finite
+
 
 class CometricNorm(Protocol):
     """What the exponential map needs of a metric."""
@@ -29,6 +31,7 @@ def exponential_map(metric: CometricNorm, z: Tensor, v: Tensor, *, n_steps: int 
         raise ValueError(f"`z` and `v` must both be (n, d), got {tuple(z.shape)} and {tuple(v.shape)}")
     if n_steps < 1:
         raise ValueError(f"`n_steps` must be at least 1, got {n_steps}")
+    check_finite(z=z, v=v)
     p = _gradient(lambda u: metric.squared_norm(z, u) / 2, v)  # G v
     points = [z]
     for _ in range(n_steps):

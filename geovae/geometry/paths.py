@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from geovae.geometry.checks import check_finite
 from geovae.geometry.curves import SmoothMetric, curve_lengths, geodesics, resample, smooth, straight
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def neighbour_graph(
     n = len(points)
     if not 1 <= n_neighbours < n:
         raise ValueError(f"`n_neighbours` must lie in 1..{n - 1} for {n} points, got {n_neighbours}")
+    check_finite(points=points)
     nearest = [torch.cdist(x, points).topk(n_neighbours + 1, largest=False).indices for x in points.split(500)]
     target = torch.cat(nearest).flatten().cpu().numpy()
     source = np.repeat(np.arange(n), n_neighbours + 1)

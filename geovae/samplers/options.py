@@ -5,33 +5,23 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+# Section 5 and the published code, with the density of the paper and a correct acceptance step.
+PUBLISHED: dict[str, Any] = {
+    "centroids": "published",
+    "n_centroids": 100,
+    "temperature": "published",
+    "temperature_scale": 1.0,
+    "n_transitions": 100,
+    "n_leapfrog": 10,
+    "step_size": 0.01,
+    "mass": "unit",
+    "start": "codes",
+}
 PRESETS: dict[str, dict[str, Any]] = {
-    # Section 5 and the published code, with the density of the paper and a correct acceptance step.
-    "published": {
-        "centroids": "published",
-        "n_centroids": 100,
-        "temperature": "published",
-        "temperature_scale": 1.0,
-        "n_transitions": 100,
-        "n_leapfrog": 10,
-        "step_size": 0.01,
-        "mass": "unit",
-        "start": "codes",
-    },
+    "published": PUBLISHED,
     # The same trajectories as the published code, whose momentum has standard deviation 0.5 at unit mass: it settles at
     # the density to the power 4, and its step of 0.01 is one of 0.005 in units of that density.
-    "published-code": {
-        "centroids": "published",
-        "n_centroids": 100,
-        "temperature": "published",
-        "temperature_scale": 1.0,
-        "n_transitions": 100,
-        "n_leapfrog": 10,
-        "step_size": 0.005,
-        "mass": "unit",
-        "start": "codes",
-        "sharpness": 4.0,
-    },
+    "published-code": PUBLISHED | {"step_size": 0.005, "sharpness": 4.0},
 }
 
 CHOICES = {
@@ -72,6 +62,8 @@ def check_options(options: dict[str, Any]) -> dict[str, Any]:
     for name, least in COUNTS.items():
         if options[name] is not None and options[name] < least:
             raise ValueError(f"`{name}` must be at least {least}, got {options[name]}")
+    if options["seed"] >= 2**32:
+        raise ValueError(f"`seed` must be below 2^32, got {options['seed']}")
     if not 0 <= options["decay"] < math.inf:
         raise ValueError(f"`decay` must be 0 or positive, got {options['decay']}")
     if not 0 < options["coverage"] <= 1:

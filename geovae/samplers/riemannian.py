@@ -11,6 +11,7 @@ from torch import Tensor
 
 from geovae.codes import Codes
 from geovae.geometry.centroids import check_codes, choose_centroids, take
+from geovae.geometry.checks import check_finite
 from geovae.geometry.metric import LatentMetric
 from geovae.geometry.temperature import (
     above_floor,
@@ -159,8 +160,7 @@ class RiemannianSampler(Sampler):
         self._check_ready(len(start))
         if start.ndim != 2 or start.shape[1] != self.metric.d:
             raise ValueError(f"`start` must have shape (n, {self.metric.d}), got {tuple(start.shape)}")
-        if not torch.isfinite(start).all():
-            raise ValueError("`start` must be finite, got NaN or infinity")
+        check_finite(start=start)
         z, info = self._from(start, generator)
         return (z, info()) if return_info else z
 

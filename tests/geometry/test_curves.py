@@ -177,6 +177,18 @@ def test_bad_arguments_are_named():
         exponential_map(Flat(), START, END, n_steps=0)
 
 
+def test_points_that_are_no_numbers_are_named():
+    bad = torch.full_like(START, math.nan)
+    with pytest.raises(ValueError, match="`end` must be finite, got NaN"):
+        interpolate(Flat(), START, bad)
+    with pytest.raises(ValueError, match="`initial` must be finite, got NaN"):
+        geodesics(Flat(), START, END, initial=bad.unsqueeze(1).expand(-1, 5, -1))
+    with pytest.raises(ValueError, match="`points` must be finite, got NaN"):
+        neighbour_graph(Flat(), bad, n_neighbours=1)
+    with pytest.raises(ValueError, match="`v` must be finite, got NaN"):
+        exponential_map(Flat(), START, bad)
+
+
 def test_distance_map_of_the_half_plane():
     source = torch.tensor([0.0, 1.0], dtype=torch.float64)
     grid = distance_grid(HalfPlane(), source, (-1.0, 1.0, 0.5, 2.5), size=25)

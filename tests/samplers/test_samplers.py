@@ -228,6 +228,7 @@ def test_bad_codes_are_named(codes, options, message):
         ({"mass": "full"}, "`mass` must be one of posterior, unit"),
         ({"n_jumps": -1}, "`n_jumps` must be at least 0"),
         ({"seed": -1}, "`seed` must be at least 0"),
+        ({"seed": 2**32}, r"`seed` must be below 2\^32, got 4294967296"),
     ],
 )
 def test_bad_options_are_named(options, message):

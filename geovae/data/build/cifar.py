@@ -166,7 +166,8 @@ def _read_archive(path: Path) -> dict[str, bytes]:
                 if name.removesuffix(".bin") in wanted and (file := archive.extractfile(member)):
                     found[name] = file.read()
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise ValueError(f"`{path}` is not a sound tar archive (truncated download?): {error}") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")  # tarfile lists every way that failed
+        raise ValueError(f"`{path}` is not a sound tar archive (truncated download?): {reason}") from error
     missing = wanted - {name.removesuffix(".bin") for name in found}
     if missing:
         raise ValueError(f"`{path}` holds no {', '.join(sorted(missing))}: wrong archive? {HOW}")
