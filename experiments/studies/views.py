@@ -57,9 +57,6 @@ QUALITY = {
     "moved": "distance_to_start_ratio",
     "nearest code": "nearest_code_ratio",
     "R-hat": "r_hat",
-    "nested R-hat": "nested_r_hat",
-    "ESS": "ess_bulk",
-    "E-BFMI": "e_bfmi",
     "seconds": "seconds",
 }
 
