@@ -17,33 +17,31 @@ from experiments.studies.statistics import Line, Way, rank, spread
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"
 FIGURES = {
-    "ablation": ["ablation-digits", "trade-digits", "trade-patches"],
-    "sampler_quality": ["samples-patches"],
+    "sampler_quality": ["trade-digits", "samples-digits"],
     "figure3": ["figure3-digits-riemannian"],
-    "figure4": ["figure4"],
 }
 
 
 def main() -> None:
     """Copy the figures, and write the tables between their marks `<!-- name -->` and `<!-- /name -->`."""
+    reports = {study: latest(study) for study in sorted({*FIGURES, *(study for _, study, _ in TABLES)})}
     for study, figures in FIGURES.items():
-        report = latest(study)
-        for name in figures:
-            target = PICTURES / f"study_{name.replace('-', '_')}.png"
-            shutil.copy(report / "figures" / f"{name}.png", target)
+        for name in figures if reports[study] else []:
+            target = PICTURES / f"{study}_{name.replace('-', '_')}.png"
+            shutil.copy(reports[study] / "figures" / f"{name}.png", target)
             sys.stdout.write(f"{target}\n")
     for page, study, make in TABLES:
-        fill(ROOT / page, study, make(latest(study)))
+        if reports[study]:
+            fill(ROOT / page, study, make(reports[study]))
 
 
-def latest(study: str) -> Path:
-    """Return a local copy of the report of the latest finished run of a study in size small."""
-    chosen = (
-        f"tags.role = 'study' and tags.study = '{study}' and tags.size = 'small' and attributes.status = 'FINISHED'"
-    )
+def latest(study: str) -> Path | None:
+    """Return a local copy of the report of the latest finished run of a study in size small, None without one."""
+    chosen = f"tags.role = 'study' and tags.study = '{study}' and tags.size = 'small' and status = 'FINISHED'"
     runs = mlflow.search_runs(search_all_experiments=True, filter_string=chosen, max_results=1, output_format="list")
     if not runs:
-        raise SystemExit(f"no finished study here: mlflow run . -e study -P name={study} -P size=small first")
+        sys.stdout.write(f"nothing of {study}: mlflow run . -e study -P name={study} -P size=small first\n")
+        return None
     return Path(mlflow.artifacts.download_artifacts(run_id=runs[0].info.run_id))
 
 
