@@ -24,14 +24,15 @@ FIGURES = {
 
 def main() -> None:
     """Copy the figures, and write the tables between their marks `<!-- name -->` and `<!-- /name -->`."""
-    reports = {study: latest(study) for study in sorted({*FIGURES, *(study for _, study, _ in TABLES)})}
+    wanted = sorted({*FIGURES, *(study for _, study, _ in TABLES)})
+    reports = {study: report for study in wanted if (report := latest(study))}
     for study, figures in FIGURES.items():
-        for name in figures if reports[study] else []:
+        for name in figures if study in reports else []:
             target = PICTURES / f"{study}_{name.replace('-', '_')}.png"
             shutil.copy(reports[study] / "figures" / f"{name}.png", target)
             sys.stdout.write(f"{target}\n")
     for page, study, make in TABLES:
-        if reports[study]:
+        if study in reports:
             fill(ROOT / page, study, make(reports[study]))
 
 
@@ -55,14 +56,15 @@ def tables(report: Path) -> str:
     """Return the sections of a report from its first data set to its ranks, their headings one level lower."""
     text = (report / "report.md").read_text()
     start, end = text.index("\n## "), text.index("\n## How to read it")
-    return re.sub(r"(?m)^!\[.*\n\n\*.*\n", "", text[start:end]).replace("\n## ", "\n### ")
+    text = re.sub(r"(?m)^!\[.*\n\n\*.*\n", "", text[start:end] + "\n## ")
+    return re.sub(r"(?s)What the samplers say.*?(?=\n## )", "", text).removesuffix("\n## ").replace("\n## ", "\n### ")
 
 
 def one_screen(report: Path) -> str:
     """Return Table 1 with one row for each way: scores on test images, nearest train, mean rank; the first on top."""
-    lines = read_lines(report)
-    data = list(dict.fromkeys(line.data for line in lines))
     labels = {(row.model, row.sampler): row.label for row in TABLE1}
+    lines = [line for line in read_lines(report) if (line.way.model, line.way.sampler) in labels]
+    data = list(dict.fromkeys(line.data for line in lines))
     rows = []
     for standing in rank(lines).standings:
         own = [next(line for line in lines if line.way == standing.way and line.data == name) for name in data]
