@@ -28,7 +28,7 @@ def main() -> None:
     reports = {study: report for study in wanted if (report := latest(study))}
     for study, figures in FIGURES.items():
         for name in figures if study in reports else []:
-            target = PICTURES / f"{study}_{name.replace('-', '_')}.png"
+            target = PICTURES / f"study_{name.replace('-', '_')}.png"
             shutil.copy(reports[study] / "figures" / f"{name}.png", target)
             sys.stdout.write(f"{target}\n")
     for page, study, make in TABLES:
@@ -65,13 +65,16 @@ def one_screen(report: Path) -> str:
     labels = {(row.model, row.sampler): row.label for row in TABLE1}
     lines = [line for line in read_lines(report) if (line.way.model, line.way.sampler) in labels]
     data = list(dict.fromkeys(line.data for line in lines))
+    ranking = rank(lines)
+    ranked = ranking.blocks > 1
     rows = []
-    for standing in rank(lines).standings:
+    for standing in ranking.standings:
         own = [next(line for line in lines if line.way == standing.way and line.data == name) for name in data]
         numbers = [spread(line.values(key)) for line in own for key in (line.headline, RATIO)]
-        rows.append([labels[standing.way.model, standing.way.sampler], *numbers, f"{standing.rank:.1f}"])
+        numbers += [f"{standing.rank:.1f}"] if ranked else []
+        rows.append([labels[standing.way.model, standing.way.sampler], *numbers])
     head = [title for name in data for title in (f"{name}: FD test", "nearest train")]
-    return table(["way", *head, "mean rank"], rows)
+    return table(["way", *head, *(["mean rank"] if ranked else [])], rows)
 
 
 def read_lines(report: Path) -> list[Line]:
