@@ -57,7 +57,8 @@ def tables(report: Path) -> str:
     text = (report / "report.md").read_text()
     start, end = text.index("\n## "), text.index("\n## How to read it")
     text = re.sub(r"(?m)^!\[.*\n\n\*.*\n", "", text[start:end] + "\n## ")
-    return re.sub(r"(?s)What the samplers say.*?(?=\n## )", "", text).removesuffix("\n## ").replace("\n## ", "\n### ")
+    text = re.sub(r"(?s)What the samplers say.*?(?=\n## )", "", text).removesuffix("\n## ").replace("\n## ", "\n### ")
+    return re.sub(r"\n{3,}", "\n\n", text)
 
 
 def one_screen(report: Path) -> str:
