@@ -41,7 +41,8 @@ def size_curves(lines: Sequence[Line], sizes: Mapping[str, int]) -> "Figure":
             curve = [line for line in own if line.way == way]
             for ax, key in zip(axes[:, column], (lines[0].headline, RATIO), strict=True):
                 _bars(ax, [sizes[line.data] for line in curve], curve, key, "test", label=str(way))
-        axes[0, column].set(title=family, xscale="log", yscale="log", ylabel=f"{lines[0].headline}, test images")
+        axes[0, column].set(title=family, xscale="log", ylabel=f"{lines[0].headline}, test images")
+        _log_scale(axes[0, column])
         axes[1, column].set(xlabel="training images", ylabel="nearest train (1 is new)")
         axes[1, column].axhline(1, color="0.6", lw=0.8, ls="--")
         axes[1, column].set_xticks(sorted({sizes[line.data] for line in own}))
@@ -52,7 +53,10 @@ def size_curves(lines: Sequence[Line], sizes: Mapping[str, int]) -> "Figure":
 
 
 def option_panels(group: Sequence[Line]) -> "Figure":
-    """Return, for variants named `<option> = <value>`, a panel of scores over one of nearest train for each option."""
+    """Return, for variants named `<option> = <value>`, a panel of scores over one of nearest train for each option.
+
+    All panels of scores have one scale, and all of nearest train.
+    """
     from matplotlib import pyplot
 
     options: dict[str, list[Line]] = {}
@@ -68,17 +72,32 @@ def option_panels(group: Sequence[Line]) -> "Figure":
         ax.set_visible(False)
     for i, (option, own) in enumerate(options.items()):
         pair = axes[2 * (i // columns) : 2 * (i // columns) + 2, i % columns]
+        for ax, first in zip(pair, axes[:2, 0], strict=True):
+            if ax is not first:
+                ax.sharey(first)
         for ax, key in zip(pair, (group[0].headline, RATIO), strict=True):
             ax.set_visible(True)
             _bars(ax, range(len(own)), own, key, "val")
             _references(ax, group, key)
             ax.set_xticks(range(len(own)), [line.way.variant.partition(" = ")[2] for line in own], fontsize="small")
-        pair[0].set(title=option, yscale="log")
+            ax.margins(x=0.2)
+        pair[0].set(title=option)
         if i % columns == 0:
-            pair[0].set_ylabel("score", fontsize="small")
+            pair[0].set_ylabel(group[0].headline, fontsize="small")
             pair[1].set_ylabel("nearest train", fontsize="small")
+    _log_scale(axes[0, 0])
     axes[0, 0].legend(fontsize="x-small")
     return figure
+
+
+def _log_scale(ax: "Axes") -> None:
+    """Give `ax`, and all that share its scale, a logarithmic one with plain numbers."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter("{x:g}")
 
 
 def _references(ax: "Axes", group: Sequence[Line], key: str) -> None:
@@ -114,8 +133,9 @@ def trade_off(group: Sequence[Line]) -> "Figure":
             where = (statistics.fmean(x), statistics.fmean(y))
             ax.annotate(value or option, where, fontsize="x-small", xytext=(4, 3), textcoords="offset points")
     label = "nearest train: 1 is as new as held-out images, towards 0 copies"
-    ax.set(xlabel=label, ylabel=f"{head}, validation images", yscale="log")
-    ax.legend(fontsize="small")
+    ax.set(xlabel=label, ylabel=f"{head}, validation images")
+    _log_scale(ax)
+    figure.legend(fontsize="small", loc="outside right upper")
     return figure
 
 

@@ -149,7 +149,8 @@ def closing(study: Study, outcomes: list[Outcome]) -> Iterator[str]:
     for data in study.data:
         first = next(cell for cell in study.cells if cell.data == data)
         yield _yaml({first.name: first.configs[TRAINED]})
-    yield "## Environment\n\n" + table(["what", "which"], [[*item] for item in (environment() | git_tags()).items()])
+    about = environment() | {name.rpartition(".")[2]: text for name, text in git_tags().items()}
+    yield "## Environment\n\n" + table(["what", "which"], [[*item] for item in about.items()])
     yield f"## How to repeat it\n\n```\n{study.command}\n```\n\nWhat the experiment holds as finished is not repeated."
     trained = [f"{o.cell.name} `{o.found.run_id}`" for o in outcomes if o.found.run_id and not o.variant]
     if trained:

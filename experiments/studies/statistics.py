@@ -89,7 +89,7 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
     if not values:
         return "–"
     if len(values) == 1:
-        return f"{values[0]:.{digits}g}"
+        return f"{values[0]:#.{digits}g}".rstrip(".")
     mean, sd = statistics.fmean(values), statistics.stdev(values)
     decimals = max(0, 1 - math.floor(math.log10(sd))) if sd > 0 else digits
     return f"{mean:.{min(decimals, 4)}f} ± {sd:.{min(decimals, 4)}f}"

@@ -57,9 +57,6 @@ QUALITY = {
     "moved": "distance_to_start_ratio",
     "nearest code": "nearest_code_ratio",
     "R-hat": "r_hat",
-    "nested R-hat": "nested_r_hat",
-    "ESS": "ess_bulk",
-    "E-BFMI": "e_bfmi",
     "seconds": "seconds",
 }
 
@@ -237,6 +234,9 @@ def quality(study: Study, lines: list[Line], outcomes: list[Outcome]) -> Iterato
     """Scores, memorisation and the samplers' own diagnostics on the same codes, with samples of each."""
     for data, group in by_data(lines).items():
         yield f"## {data}\n\n{score_table(group)}"
+        yield Picture(
+            f"trade-{data}", f"{data}: the score against the distance from the training set", trade_off(group)
+        )
         rows = [
             [str(line.way), *(spread(line.values(key, "diagnostics")) for key in QUALITY.values())]
             for line in distinct(group)

@@ -61,6 +61,8 @@ def test_holm_on_a_worked_example():
     [
         ([], "–"),
         ([1.23456], "1.23"),
+        ([13.0], "13.0"),
+        ([123.0], "123"),
         ([1.0, 2.0], "1.50 ± 0.71"),
         ([100.0, 140.0], "120 ± 28"),
         ([3.0, 3.0], "3.000 ± 0.000"),
@@ -162,7 +164,7 @@ def table1_text(lines):
 
 def test_true_fid_on_the_papers_data_stands_beside_the_papers_with_the_difference():
     text = table1_text(paper_lines("fid", "mnist", 1.5))
-    assert "| VAE, Riemannian | 10 | 10 | – | – | – | 8.53 | 0.98 / 0.97 | +1.50 | 1 | 1 |" in text
+    assert "| VAE, Riemannian | 10.0 | 10.0 | – | – | – | 8.53 | 0.98 / 0.97 | +1.50 | 1 | 1 |" in text
     assert "not FID" not in text
     assert "(Spearman): 1.00" in text
 
