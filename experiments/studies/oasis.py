@@ -52,7 +52,7 @@ def make_cohort(asked: Mapping[str, Any], root: Path, say: Callable[[str], None]
     voxel = asked["voxel"]
     write_cohort(root / "source", subjects=asked["subjects"], voxel=voxel, workers=cores())
     shape = tuple(n // voxel for n in T88_SHAPE)
-    prepare(root / "source", root, spacing=float(voxel), shape=shape, progress=False)  # type: ignore[arg-type]
+    prepare(root / "source", root, spacing=float(voxel), shape=shape, progress=False)
 
 
 def classified(outcome: Outcome, options: Config) -> tuple[list[Trial], Task, dict[str, float]]:

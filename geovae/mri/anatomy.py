@@ -97,8 +97,8 @@ class Anatomy:
         return map_coordinates(values, index, order=1, mode="constant", cval=0.0)
 
     def displacement_on(self, axes: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the displacement (3, x, y, z) in mm on the grid of the positions `axes`, mm along x, y and z: linear, as
-        `sample` has it, but one axis at a time.
+        """Return the displacement (3, x, y, z) in mm on the grid of the positions `axes`, mm along x, y and z: linear,
+        as `sample` has it, but one axis at a time.
         """
         field = self.displacement.astype(np.float32)
         for axis, mm in enumerate(axes):
