@@ -62,6 +62,7 @@ def test_every_study_runs_in_its_smallest_size_and_ends_in_a_report(store, name,
     files = {item.path for item in store.list_artifacts(parent.info.run_id)}
     assert {"report.html", "report.md", "scores.csv"} <= files
     assert not unknown("artifact", [path for path in files if path != "figures"])
+    assert ("predictions-synthetic.csv" in files) == (name == "oasis")
     assert f"# {study.title}" in parent.data.tags["mlflow.note.content"]
     assert "about 0 s left" in capsys.readouterr().out
 
