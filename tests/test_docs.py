@@ -49,6 +49,7 @@ def own_store(tmp_path, monkeypatch):
 )
 def test_python_blocks_run_in_order(page, tmp_path, monkeypatch, own_store):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for the processes that a block starts: readers work in the repository
     registries = (DATASETS, IMAGE_SHAPES, MODELS, SAMPLERS)  # a tutorial adds to them
     before = [dict(registry) for registry in registries]
     space, address = {"__name__": page.stem}, SERVED
