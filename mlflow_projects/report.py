@@ -39,7 +39,7 @@ def main(flags: Sequence[str]) -> None:
         found = client.search_runs([experiment.experiment_id], values["search"], max_results=limit)
     except MlflowException as error:
         raise ValueError(f"the search {values['search']!r} is not valid: {' '.join(str(error).split())}") from error
-    runs = [run for run in found if "model" in run.data.tags and run.data.metrics]
+    runs = [run for run in found if "model" in run.data.tags and run.data.metrics and not _is_mean(run)]
     if not runs:
         raise ValueError(f"no run of a model in {experiment.name!r} matches {values['search']!r}")
     entry.writable(output.parent)
@@ -54,6 +54,11 @@ def main(flags: Sequence[str]) -> None:
         temporary.replace(output)
         tracker.text("report.html", page)
     print(f"{output}: {note}")
+
+
+def _is_mean(run: "Run") -> bool:
+    """Return whether a run is a sweep's configuration, which holds the mean of runs that are found themselves."""
+    return bool(run.data.tags.get("role") == "configuration")
 
 
 def _experiment(client: "MlflowClient", name: str) -> "Experiment":

@@ -227,7 +227,7 @@ def closure(names):
     return found
 
 folder = sys.argv[1]
-allowed = closure(Requirement(line).name for line in open(f"{folder}/requirements.txt"))
+allowed = closure(Requirement(line).name for line in open(f"{folder}/requirements.txt").read().split())
 
 class OnlyTheRequirements:
     tops = {top: {canonicalize_name(d) for d in owners} for top, owners in packages_distributions().items()}

@@ -25,7 +25,9 @@ RUNS = "dataset: digits\nruns:\n  ae: {model.name: ae}\n  vae: {}\n"
 SMALL = ["--data.augment=0", "--model.width=32", "--model.latent_dim=4", "--training.epochs=2", "--n_samples=64"]
 SMALL += ["--images_every=1", "--extractor=pixels", "--scores=frechet,prd"]
 # one process for both: a second one would spend most of its time importing
-COMPARE_AND_REPORT = "import sys; from mlflow_projects import main, report; main.main(sys.argv[1:]); report.main([])"
+COMPARE_AND_REPORT = (
+    "from mlflow_projects import entry, main, report\nentry.main(lambda flags: (main.main(flags), report.main([])))"
+)
 
 
 class Site:
