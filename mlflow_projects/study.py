@@ -63,11 +63,12 @@ def main(flags: Sequence[str]) -> None:
         tracker.tags({"role": "study", "study": study.name, "size": study.size, "host": socket.gethostname()})
         ledger = MlflowLedger(study.name, tracker)
         ledger.end_abandoned()
-        if values["address"]:
-            spread(study, ledger, folder, values)
-        outcomes = execute(study, ledger, folder, say=_say)
+        failed = spread(study, ledger, folder, values) if values["address"] else {}
+        outcomes, failures = execute(study, ledger, folder, say=_say, failed=failed)
+        if not outcomes:
+            raise RuntimeError(f"none of the study's runs has a result: {next(iter(failures.values()))}")
         output = writable(Path(values["output"]) if values["output"] else tracker.output / "report")
-        report = write_report(study, outcomes, output)
+        report = write_report(study, outcomes, output, failures)
         for file in report.files:
             tracker.artifact(output / file, file.parent.as_posix())
         tracker.tags({"mlflow.note.content": report.summary})
@@ -76,13 +77,14 @@ def main(flags: Sequence[str]) -> None:
         view = partial(study_view, study=study.name, headline=outcomes[0].headline, samplers=samplers)
         entry.say_where(view, tracker)
     print(f"report: {report.html}    run: {tracker.run_id}")
+    if failures:
+        raise SystemExit(1)
 
 
-def spread(study: Study, ledger: "MlflowLedger", folder: Path, values: Mapping[str, str]) -> None:
+def spread(study: Study, ledger: "MlflowLedger", folder: Path, values: Mapping[str, str]) -> dict[str, str]:
     """Run on a Ray cluster what is not finished: the trainings first, then all that is drawn from them.
 
-    Raises:
-        RuntimeError: if runs failed, with the reason of each; the same command goes on.
+    Returns why runs failed, by their names.
     """
     trainings, drawings = {}, {}
     with reached(values) as resources:
@@ -91,16 +93,18 @@ def spread(study: Study, ledger: "MlflowLedger", folder: Path, values: Mapping[s
             mark = fingerprint(cell.configs[TRAINED])
             if ledger.find(mark) is None:
                 trainings[cell.name] = Task(cell.configs[TRAINED], folder=mark, tags=ledger.tags(cell=cell.name))
-        _all(trainings, ledger, storage, resources)
+        failures = _all(trainings, ledger, storage, resources)
         for cell in study.cells:
+            if cell.name in failures:
+                continue
             trained = ledger.find(fingerprint(cell.configs[TRAINED]))
             for variant, config in cell.configs.items():
                 mark = fingerprint(config)
                 if variant != TRAINED and ledger.find(mark) is None:
                     model = _model_on_storage(trained, fingerprint(cell.configs[TRAINED]), storage, ledger)
                     tags = ledger.tags(cell=cell.name, variant=variant)
-                    drawings[f"{cell.name}-{variant}"] = Task(config, model_file=model, folder=mark, tags=tags)
-        _all(drawings, ledger, storage, resources)
+                    drawings[cell.run_name(variant)] = Task(config, model_file=model, folder=mark, tags=tags)
+        return failures | _all(drawings, ledger, storage, resources)
 
 
 def _model_on_storage(trained: Found | None, mark: str, storage: str, ledger: "MlflowLedger") -> str:
@@ -113,16 +117,15 @@ def _model_on_storage(trained: Found | None, mark: str, storage: str, ledger: "M
     return f"{storage}/{mark}/{MODEL}"
 
 
-def _all(tasks: Mapping[str, Task], ledger: "MlflowLedger", storage: str, resources: Mapping[str, Any]) -> None:
+def _all(
+    tasks: Mapping[str, Task], ledger: "MlflowLedger", storage: str, resources: Mapping[str, Any]
+) -> dict[str, str]:
     if not tasks:
-        return
+        return {}
     progress = Progress(len(tasks))
     outcomes = execute_on_ray(tasks, ledger.tracker, storage=storage, watch=progress, **resources)
     progress.show()
-    failed = {name: outcome.reason for name, outcome in outcomes.items() if isinstance(outcome, Failure)}
-    if failed:
-        why = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
-        raise RuntimeError(f"{len(failed)} of {len(tasks)} runs have no result ({why}); the same command goes on")
+    return {name: outcome.reason for name, outcome in outcomes.items() if isinstance(outcome, Failure)}
 
 
 def check_data(configs: Sequence[Config]) -> None:
@@ -184,7 +187,11 @@ class MlflowLedger:
         """Start a child, described like every run."""
         with self.tracker.child(name, self.tags(**tags)) as child:
             describe_run(name, config, child)
-            yield child
+            try:
+                yield child
+            except Exception as error:
+                child.tags({"failure": " ".join(str(error).split())})
+                raise
 
     def end_abandoned(self) -> None:
         """End as KILLED what earlier attempts on this machine left RUNNING when they were killed themselves.

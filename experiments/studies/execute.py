@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,55 +81,72 @@ class Remembering:
         return getattr(self._tracker, name)
 
 
-def execute(study: Study, ledger: Ledger, folder: Path, say: Callable[[str], None] = print) -> list[Outcome]:
-    """Return the outcome of every configuration of the study, in its order; those not finished yet are run first.
+def execute(
+    study: Study,
+    ledger: Ledger,
+    folder: Path,
+    say: Callable[[str], None] = print,
+    failed: Mapping[str, str] | None = None,
+) -> tuple[list[Outcome], dict[str, str]]:
+    """Return the outcome of every configuration, in the study's order; those not finished yet are run first.
+
+    A run that fails (a training that diverges, codes that no sampler takes) fails alone: the second result says why,
+    by the run's name, and what would be drawn from its model is left out.
 
     Args:
         study: from `read_study`.
         ledger: of its runs.
         folder: where runs leave their files, one folder for each configuration, found again after an interruption.
         say: told of every step, with an estimate of what is left.
+        failed: runs that have failed before, elsewhere, and are not tried again.
     """
     outcomes: list[Outcome] = []
+    failures = dict(failed or {})
     known = {(cell.name, v): ledger.find(fingerprint(c)) for cell in study.cells for v, c in cell.configs.items()}
     todo = sum(found is None for found in known.values())
     say(f"{study.name} ({study.size}): {len(known)} runs, {len(known) - todo} of them finished before")
     pace = Pace(study, known)
     for cell in study.cells:
-        before = {variant: known[cell.name, variant] for variant in cell.configs}
-        for outcome in run_cell(cell, before, ledger, folder):
-            if before[outcome.variant] is None:
-                say(pace.line(cell, outcome.variant))
-            outcomes.append(outcome)
-    return outcomes
+        model_file = folder / fingerprint(cell.configs[TRAINED]) / MODEL
+        for variant in cell.configs:  # the training first
+            name, found = cell.run_name(variant), known[cell.name, variant]
+            if found is None and (name in failures or cell.name in failures):
+                pace.skip(cell, variant)
+                continue
+            if found is None:
+                try:
+                    found = run_variant(cell, variant, model_file, ledger)
+                except (ValueError, RuntimeError, MemoryError) as error:
+                    failures[name] = " ".join(str(error).split())
+                    say(f"{name} failed: {failures[name]}")
+                    pace.skip(cell, variant)
+                    continue
+                say(pace.line(cell, variant))
+            if variant == TRAINED and not model_file.is_file() and found.run_id is not None:  # it was trained elsewhere
+                model_file = ledger.model_file(found.run_id)
+            outcomes.append(Outcome(cell, variant, found, model_file))
+    return outcomes, failures
 
 
-def run_cell(cell: Cell, before: Mapping[str, Found | None], ledger: Ledger, folder: Path) -> Iterable[Outcome]:
-    """Yield the outcome of every variant, `TRAINED` first; one trained model serves all of them."""
-    trained = before[TRAINED] or train_cell(cell, ledger, folder)
-    model_file = folder / fingerprint(cell.configs[TRAINED]) / MODEL
-    if not model_file.is_file() and trained.run_id is not None:  # it was trained elsewhere
-        model_file = ledger.model_file(trained.run_id)
-    yield Outcome(cell, TRAINED, trained, model_file)
-    for variant, config in cell.configs.items():
-        if variant != TRAINED:
-            found = before[variant] or judge_variant(cell, variant, config, model_file, ledger)
-            yield Outcome(cell, variant, found, model_file)
+def run_variant(cell: Cell, variant: str, model_file: Path, ledger: Ledger) -> Found:
+    """Train the cell's model, or draw from it with the options of a variant."""
+    if variant == TRAINED:
+        return train_cell(cell, ledger, model_file.parent)
+    return judge_variant(cell, variant, cell.configs[variant], model_file, ledger)
 
 
-def train_cell(cell: Cell, ledger: Ledger, folder: Path) -> Found:
-    """Train and judge the cell's model; a checkpoint that an interrupted run left is gone on from."""
+def train_cell(cell: Cell, ledger: Ledger, output: Path) -> Found:
+    """Train and judge the cell's model; a checkpoint that an interrupted run left in `output` is gone on from."""
     config = cell.configs[TRAINED]
     with ledger.open(cell.name, config, {"cell": cell.name}) as tracker:
         tracker = Remembering(tracker)
-        output = folder / fingerprint(config)
         output.mkdir(parents=True, exist_ok=True)
         return Found(run(**config, output=output, tracker=tracker).run_id, tracker.seen)
 
 
 def judge_variant(cell: Cell, variant: str, config: Config, model_file: Path, ledger: Ledger) -> Found:
     """Draw from the cell's trained model with the options of one variant."""
-    with ledger.open(f"{cell.name}-{variant}", config, {"cell": cell.name, "variant": variant}) as tracker:
+    with ledger.open(cell.run_name(variant), config, {"cell": cell.name, "variant": variant}) as tracker:
         tracker = Remembering(tracker)
         asked = {name: config[name] for name in JUDGED}
         with warnings.catch_warnings():
@@ -159,6 +176,11 @@ class Pace:
         name = " ".join(word for word in (cell.name, variant) if word)
         place = f"[{self._total - len(self._left)}/{self._total}]"
         return f"{place} {name}: {duration(took)}; about {duration(self._rest())} left"
+
+    def skip(self, cell: Cell, variant: str) -> None:
+        """Note that a run will not come."""
+        self._last = time.monotonic()
+        self._left.remove((cell.data, cell.model, variant))
 
     def _rest(self) -> float:
         """Sum over what is left: the mean of its own kind, or of trainings or variants, or of all."""

@@ -42,6 +42,10 @@ class Cell:
         """Data, model and seed in one word."""
         return f"{self.data}-{self.model}-{self.seed}"
 
+    def run_name(self, variant: str) -> str:
+        """The name of the run of a variant."""
+        return "-".join(filter(None, (self.name, variant)))
+
 
 @dataclass(frozen=True)
 class Study:

@@ -6,7 +6,7 @@ every report has (ranks, settings, environment, how to repeat it) is written her
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,16 +54,19 @@ class Report:
     files: list[Path]
 
 
-def write_report(study: Study, outcomes: list[Outcome], output: Path) -> Report:
+def write_report(
+    study: Study, outcomes: list[Outcome], output: Path, failures: Mapping[str, str] | None = None
+) -> Report:
     """Write report.md, report.html, scores.csv, and the pictures of a study below `figures`, into the folder `output`.
 
     Args:
         study: what was asked for.
-        outcomes: of all its configurations, as `execute` returns them.
+        outcomes: of all its configurations that have one, as `execute` returns them.
         output: an existing folder.
+        failures: why others have none, by the name of the run.
     """
     lines = lines_of(study, outcomes)
-    opening = [f"# {study.title}", study.about, bottom_line(lines)]
+    opening = [f"# {study.title}", study.about, bottom_line(lines), missing(failures or {})]
     middle = list(PARTS[study.report](study, lines, outcomes))
     pages = [*opening, *_placed(middle, output), *closing(study, outcomes)]
     text = "\n\n".join(page for page in pages if page) + "\n"
@@ -76,6 +79,16 @@ def write_report(study: Study, outcomes: list[Outcome], output: Path) -> Report:
         in_short([*opening, *(part for part in middle if isinstance(part, str))]),
         output / "report.html",
         [Path(name) for name in ("report.md", "report.html", "scores.csv", *files)],
+    )
+
+
+def missing(failures: Mapping[str, str]) -> str:
+    """Return which runs have no result, and why."""
+    if not failures:
+        return ""
+    rows = "\n".join(f"* `{name}`: {reason}" for name, reason in failures.items())
+    return (
+        f"**{len(failures)} runs failed** and are missing below; ranks leave out the ways that lack a block:\n\n{rows}"
     )
 
 

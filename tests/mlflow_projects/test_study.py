@@ -122,6 +122,23 @@ def test_a_study_killed_in_the_middle_of_a_training_goes_on_and_ends_in_the_same
     assert table("second") == table("whole")
 
 
+def test_a_run_that_fails_fails_alone(store, capsys):
+    study = STUDY.replace("EPOCHS", "2").replace("models: {", "models: {bad: {training.learning_rate: 1.0e+12}, ")
+    Path("partly.yaml").write_text(study)
+    with pytest.raises(SystemExit, match="1"):
+        entry_point.main(["--name", "partly.yaml", "--size", "ci", "--output", "partly"])
+    said = capsys.readouterr().out
+    assert said.count("-bad-0 failed: training diverged in epoch 1") == 1
+    assert "about 0 s left" in said
+    report = Path("partly/report.md").read_text()
+    assert "**2 runs failed** and are missing below" in report
+    assert "* `digits-bad-1`: training diverged" in report
+    assert {row[1] for row in table("partly")[1:]} == {"vae"}
+    cells = runs(store, "tags.study = 'partly' and tags.role = 'cell'")
+    assert sorted(run.info.status for run in cells) == ["FAILED", "FAILED", *["FINISHED"] * 4]
+    assert all("diverged" in run.data.tags["failure"] for run in cells if run.info.status == "FAILED")
+
+
 def folders(name):
     return [path for path in Path(f"runs/studies/{name}").iterdir() if path.is_dir()]
 
