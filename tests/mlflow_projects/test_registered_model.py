@@ -209,6 +209,7 @@ def test_it_is_stored_without_pickle_with_exact_requirements_and_an_example(regi
 
 ELSEWHERE = """
 import sys
+from importlib.machinery import PathFinder
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -229,14 +230,14 @@ def closure(names):
 folder = sys.argv[1]
 allowed = closure(Requirement(line).name for line in open(f"{folder}/requirements.txt").read().split())
 
-class OnlyTheRequirements:
+class OnlyTheRequirements(PathFinder):
     tops = {top: {canonicalize_name(d) for d in owners} for top, owners in packages_distributions().items()}
-    def find_spec(self, name, path=None, target=None):
-        owners = self.tops.get(name.partition(".")[0], set())
-        if owners and not owners & allowed:
-            raise ModuleNotFoundError(f"{name} comes from {owners}, which is no requirement")
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        owners = cls.tops.get(name.partition(".")[0], set())
+        return None if owners and not owners & allowed else super().find_spec(name, path, target)
 
-sys.meta_path.insert(0, OnlyTheRequirements())
+sys.meta_path = [OnlyTheRequirements if finder is PathFinder else finder for finder in sys.meta_path]
 import mlflow, numpy
 model = mlflow.pyfunc.load_model(folder)
 ask = lambda given=None, **params: model.predict(given, params=params)
