@@ -180,7 +180,7 @@ def _track_geodesic(
 ) -> None:
     """Track the way from a young brain to an old one: as an animation, and as a strip above the straight line."""
     start, end = young_and_old(cohort, rows)
-    mu = saved.codes.mu
+    mu = saved.codes.mu.to(metric.dtype)  # float64 where posteriors are narrow beside the codes
     curve = geodesic(metric, mu, start, end)
     line = straight(mu[[start]], mu[[end]], FRAMES)[0]
     frames, plain = (as_pictures(decode_images(saved.model, z)) for z in (curve, line))

@@ -30,6 +30,8 @@ def figure1(model: Any, mu: Tensor, labels: Tensor | None, metric: LatentMetric,
     """
     if mu.shape[1] != 2:
         raise ValueError(f"Fig. 1 needs a latent space of 2 dimensions, got {mu.shape[1]}: set model.latent_dim to 2")
+    like = next(model.parameters())
+    mu = mu.to(metric.dtype)  # float64 where posteriors are narrow beside the codes
     ends = far_pairs(mu, pairs)
     curves = {
         "affine": straight(mu[ends[:, 0]], mu[ends[:, 1]], POINTS_ON_A_CURVE),
@@ -38,7 +40,7 @@ def figure1(model: Any, mu: Tensor, labels: Tensor | None, metric: LatentMetric,
     chosen = torch.linspace(0, POINTS_ON_A_CURVE - 1, IMAGES_IN_A_STRIP).round().long()
     with torch.no_grad():
         strips = {
-            name: model.decode(points[:, chosen].flatten(0, 1)).unflatten(0, (pairs, IMAGES_IN_A_STRIP))
+            name: model.decode(points[:, chosen].flatten(0, 1).to(like)).unflatten(0, (pairs, IMAGES_IN_A_STRIP))
             for name, points in curves.items()
         }
     source = mu[ends[0, 0]]

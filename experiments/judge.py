@@ -301,9 +301,9 @@ def choose_device(device: str) -> torch.device:
 
 @torch.no_grad()
 def decode_images(model: Any, z: Tensor, batch_size: int = 500) -> Tensor:
-    """Decode latents (n, d) into uint8 images (n, c, h, w) on the CPU."""
-    device = next(model.parameters()).device
-    return torch.cat([to_uint8(model.decode(batch.to(device)).float()).cpu() for batch in z.split(batch_size)])
+    """Decode latents (n, d), of any precision, into uint8 images (n, c, h, w) on the CPU."""
+    like = next(model.parameters())
+    return torch.cat([to_uint8(model.decode(batch.to(like)).float()).cpu() for batch in z.split(batch_size)])
 
 
 def magnification(images: Tensor) -> int:
