@@ -278,21 +278,14 @@ def build_scheduler(
     Raises:
         SpaceError: if it has nothing to do with this space.
     """
-    from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining
+    from ray.tune.schedulers import ASHAScheduler
 
     if settings.scheduler == "none":
         return None
     if not space.retrains:
         raise SpaceError(f"scheduler={settings.scheduler} stops training, but this space searches sampler options only")
     if settings.scheduler == "pbt":
-        return PopulationBasedTraining(
-            time_attr="epoch",
-            metric=SCHEDULED,
-            mode="min",
-            perturbation_interval=settings.every,
-            hyperparam_mutations=_mutations(space),
-            log_config=False,
-        )
+        return _population(settings.every, _mutations(space))
     scheduler = ASHAScheduler(
         time_attr="epoch",
         metric=SCHEDULED,
@@ -306,6 +299,35 @@ def build_scheduler(
         if first is not None and first.run_id is not None:
             _retell(scheduler, f"{one.name}-before", store.epochs(first.run_id, settings.watched))
     return scheduler
+
+
+def _population(every: int, mutations: dict[str, Any]) -> Any:
+    """Return Ray's population based training that takes the engine's jobs.
+
+    Ray refuses it beside a search, which would be told scores of options that the population has changed since. The
+    engine's is none: it hands out jobs, and is told nothing by Ray.
+    """
+    from types import SimpleNamespace
+
+    from ray.tune.schedulers import PopulationBasedTraining
+
+    class Population(PopulationBasedTraining):
+        def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+            without_search: Any = SimpleNamespace(search_alg=None)  # all that is read of it
+            super().on_trial_add(without_search, trial)
+
+        def _get_new_config(self, trial: Any, trial_to_clone: Any) -> Any:
+            config, operations = super()._get_new_config(trial, trial_to_clone)
+            return config | {"task": trial.config["task"]}, operations  # the options are another's, the run is its own
+
+    return Population(
+        time_attr="epoch",
+        metric=SCHEDULED,
+        mode="min",
+        perturbation_interval=every,
+        hyperparam_mutations=mutations,
+        log_config=False,
+    )
 
 
 def _retell(scheduler: Any, name: str, epochs: Sequence[tuple[int, float]]) -> None:
