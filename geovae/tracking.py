@@ -8,7 +8,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 from urllib.parse import urlsplit, urlunsplit
@@ -329,6 +329,8 @@ class _Delivery:
             points = [point for point in points if not self._told.metric(point.key, point.step)]
         for start in range(0, len(points), 1000):
             self.client.log_batch(self.run_id, metrics=points[start : start + 1000])
+        if self._told is not None:
+            self._told.add_metrics((point.key, point.step) for point in points)
 
     def _params(self, records: list[Record]) -> None:
         from mlflow.entities import Param
@@ -357,6 +359,8 @@ class _Delivery:
                 timestamp=record["time"],
                 synchronous=True,
             )
+        if self._told is not None:
+            self._told.add_image(record["key"], record["step"])
 
     def _artifact(self, records: list[Record]) -> None:
         self.client.log_artifact(self.run_id, records[0]["path"], records[0]["folder"] or None)
@@ -382,7 +386,10 @@ class _Delivery:
 
 
 class _Told:
-    """What the store had of a run before this process wrote to it; asked for once, when it is first needed."""
+    """What the store has of a run: asked for once, when it is first needed, and added to from then on.
+
+    Added to, since the first records to be sent may be those that a dead process had not got rid of.
+    """
 
     def __init__(self, client: "MlflowClient", run_id: str) -> None:
         self._client, self._run_id = client, run_id
@@ -394,11 +401,19 @@ class _Told:
             self._steps[key] = {point.step for point in self._client.get_metric_history(self._run_id, key)}
         return step in self._steps[key]
 
+    def add_metrics(self, points: Iterable[tuple[str, int]]) -> None:
+        for key, step in points:
+            self._steps[key].add(step)
+
     def image(self, key: str, step: int) -> bool:
         if self._images is None:
             self._images = [item.path for item in self._client.list_artifacts(self._run_id, "images")]
         name = f"images/{key.replace('/', '~')}"
         return any(path.startswith((f"{name}%step%{step}%", f"{name}+step+{step}+")) for path in self._images)
+
+    def add_image(self, key: str, step: int) -> None:
+        if self._images is not None:
+            self._images.append(f"images/{key.replace('/', '~')}+step+{step}+")
 
 
 def without_password(uri: str) -> str:

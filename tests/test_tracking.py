@@ -245,3 +245,20 @@ def test_a_continued_run_repeats_nothing_that_the_store_has(store, tmp_path):
     assert sorted(point.step for point in points) == list(range(1, STEPS + 2))
     images = [item.path for item in client.list_artifacts(first.run_id, "images") if item.path.endswith(".png")]
     assert len(images) == 2
+
+
+def test_a_continued_run_repeats_nothing_that_the_dead_process_left_unsent(store, tmp_path):
+    uri, experiment = store
+    run = mlflow.MlflowClient(uri).create_run(experiment)
+    dead = MlflowTracker(tmp_path / "run", run_id=run.info.run_id, tracking_uri="http://127.0.0.1:9", close_timeout=0)
+    report(dead)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it could not be reached, and what is kept
+        dead.close()
+    with MlflowTracker(tmp_path / "run", run_id=run.info.run_id, tracking_uri=uri, continued=True) as second:
+        report(second)
+    client = mlflow.MlflowClient(uri)
+    points = client.get_metric_history(run.info.run_id, "train/loss")
+    assert sorted(point.step for point in points) == list(range(1, STEPS + 1))
+    images = [item.path for item in client.list_artifacts(run.info.run_id, "images") if item.path.endswith(".png")]
+    assert len(images) == 2
