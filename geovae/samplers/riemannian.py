@@ -87,7 +87,7 @@ class RiemannianSampler(Sampler):
         """Check the ranges and resolve the preset."""
         given = {name: value for name, value in locals().items() if name not in ("self", "preset")}
         self.options = check_options(resolve_preset(preset, given, type(self).__init__))
-        self.least_codes = self.options["n_centroids"] or 1
+        self.least_codes = 1 if self.options["centroids"] == "all" else self.options["n_centroids"] or 1
 
     def fit(self, codes: Codes) -> Self:
         """Build the metric from `codes`, measure its coverage, and find the step size."""

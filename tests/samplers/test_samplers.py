@@ -346,3 +346,12 @@ def test_posteriors_far_narrower_than_the_codes_are_computed_with_more_digits():
     assert sampler.sample(5, generator).dtype == torch.float32
     wide = RiemannianSampler(temperature=3.0, step_size=1e-3).fit(Codes(mu, torch.full_like(mu, -2.0)))
     assert wide.metric.centroids.dtype == torch.float32, "twice the time only where it is needed"
+
+
+def test_all_codes_as_centroids_are_as_many_as_there_are():
+    """A configuration that sets `n_centroids` for another choice of centroids must not refuse a small data set."""
+    codes = Codes(torch.randn(10, 2, generator=torch.Generator().manual_seed(0)), torch.full((10, 2), -2.0))
+    assert SAMPLERS["riemannian"](n_centroids=50).least_codes == 50
+    sampler = SAMPLERS["riemannian"](centroids="all", n_centroids=50)
+    assert sampler.least_codes == 1
+    assert sampler.fit(codes).metric.k == 10
