@@ -192,7 +192,7 @@ ARTIFACTS = {
     "qc/<name>": Row("of `prepare`: how brain volumes look: mosaic, mean, planes, histograms, tables, viewer"),
     "brains/<name>": Row("of `brains`: samples beside real brains, geodesic, latent space by age and CDR, viewer"),
     "brains/nifti/<name>": Row("of `brains`: the first samples as NIfTI, in mm"),
-    "predictions-<data>.csv": Row("of the study `oasis`: what each classifier says of each test subject"),
+    "predictions-<data>.csv": Row("of `study`, on brains: what each classifier says of each test subject"),
 }
 IMAGES = {
     "reconstructions": Row("validation images above their reconstructions; the step is the epoch"),
