@@ -44,6 +44,8 @@ def main(function: Callable[[Sequence[str]], None]) -> NoReturn:
             raise
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except SystemExit as end:
+        raise SystemExit(_terminated[0] if _terminated else end.code) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
@@ -67,7 +69,11 @@ def _show_warning(message: Warning | str, category: type[Warning], *where: objec
         print(f"warning: {message}", file=sys.stderr)
 
 
+_terminated: list[int] = []  # exit codes of the signals that came: a SystemExit that Ray passes on has lost its own
+
+
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    _terminated.append(128 + signum)
     raise SystemExit(128 + signum)
 
 
