@@ -53,7 +53,7 @@ class Server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        self.uri, self.backend = f"http://127.0.0.1:{port}", backend
+        self.uri = f"http://127.0.0.1:{port}"
         command = [
             "mlflow",
             "server",

@@ -27,10 +27,10 @@ CONFIGURATIONS = [f"c{number:04d}" for number in range(12)]
 
 
 @pytest.fixture
-def options(cluster, server, tmp_path):
-    """12 configurations, 3 of which fail, on 2 seeds each; beside PostgreSQL the storage is used as a remote one is."""
+def options(cluster, tmp_path):
+    """12 configurations, 3 of which fail, on 2 seeds each."""
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE, sort_keys=False))
-    storage = f"{'file://' if 'postgres' in server.backend else ''}{tmp_path}/storage"
+    storage = f"{tmp_path}/storage"
     on = {"address": cluster.address, "storage": storage, "training.epochs": EPOCHS, "data.augment": 0}
     return {**TINY, **on, "space": tmp_path / "space.yaml", "search": "grid", "trials": 12, "seeds": 2}
 
@@ -91,8 +91,7 @@ def check_sweep(sweep):
 def training(sweep, storage):
     """Return the runs that are in the middle of their training."""
     names = {run.info.run_name for run in sweep.runs("seed") if run.info.status == "RUNNING"}
-    folder = Path(storage.removeprefix("file://"))
-    return [name for name in names if (folder / name / "checkpoint.safetensors").exists()]
+    return [name for name in names if (Path(storage) / name / "checkpoint.safetensors").exists()]
 
 
 def restarted(sweep):
