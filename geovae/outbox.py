@@ -1,9 +1,11 @@
 """A durable queue: records are appended to a file first, then delivered by one background thread.
 
 The sender never waits for the receiver. While the receiver is away the records stay on disk; `Outbox.deliver_all`
-delivers later what a dead process has left. Delivery of a record may be repeated, never skipped.
+delivers later what a dead process has left. Delivery of a record may be repeated, never skipped, and one process
+delivers at a time: it holds a lock in the folder, which the system takes from a process that dies.
 """
 
+import fcntl
 import json
 import shutil
 import threading
@@ -11,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 Record = dict[str, Any]
 Deliver = Callable[[list[Record]], int]
@@ -21,20 +23,24 @@ class Outbox:
     """Records on their way to a receiver.
 
     Args:
-        folder: holds `records.jsonl`, `sent` (how many of them arrived) and `files/`; removed once all arrived.
+        folder: holds `records.jsonl`, `sent` (how many of them arrived), `lock` and `files/`; removed once all arrived.
         deliver: takes the waiting records and returns how many of the first ones it delivered (at least one);
             raises when the receiver cannot be reached.
         batch: deliver as soon as this many records wait,
         interval: or this many seconds after the first of them.
         remedy: the sentence that tells the user how to deliver what could not be.
+        patience: seconds to wait for another process that still delivers from this folder, before a warning.
     """
 
     def __init__(
-        self, folder: Path, deliver: Deliver, *, batch: int = 50, interval: float = 5.0, remedy: str = ""
+        self, folder: Path, deliver: Deliver, *, batch: int = 50, interval: float = 5.0, remedy: str = "", patience: float = 10.0
     ) -> None:
         self.folder = folder
         self.files = folder / "files"
         self.files.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(folder, patience)
+        if self._lock is None:
+            warnings.warn(f"another process still reports from {folder}: what both say may arrive twice")
         self.failures = 0
         self._deliver = deliver
         self._batch, self._interval, self._remedy = batch, interval, remedy
@@ -61,15 +67,24 @@ class Outbox:
         self._thread.join(timeout)
         with self._changed:
             self._log.close()
-            if self._waiting:
-                self._gave_up = True  # what is delivered later is delivered by `deliver_all`, once
-                warnings.warn(f"{len(self._waiting)} tracking records are kept in {self.folder}. {self._remedy}")
-                return False
+            left = len(self._waiting)
+            self._gave_up = left > 0  # what is delivered later is delivered by `deliver_all`, once
+            self._changed.notify_all()
+        if left:
+            self._thread.join(1.0)  # it need not wait any more: from here on another process may deliver
+            warnings.warn(f"{left} tracking records are kept in {self.folder}. {self._remedy}")
+            return False
         if not self._thread.is_alive():
-            shutil.rmtree(self.folder, ignore_errors=True)
+            _remove(self.folder)
         return True
 
     def _work(self) -> None:
+        try:
+            self._deliver_as_it_comes()
+        finally:
+            _unlock(self._lock)
+
+    def _deliver_as_it_comes(self) -> None:
         while self._wait_for_work():
             with self._changed:
                 waiting = list(self._waiting)
@@ -115,19 +130,57 @@ def deliver_all(folder: Path, deliver: Deliver) -> int:
 
     Raises:
         FileNotFoundError: if `folder` holds no outbox.
+        BlockingIOError: if a process that lives delivers it.
         Exception: whatever `deliver` raises; what was delivered before stays marked as such.
     """
+    missing = FileNotFoundError(f"no tracking records in {folder}: expected {folder / 'records.jsonl'}")
     if not (folder / "records.jsonl").is_file():
-        raise FileNotFoundError(f"no tracking records in {folder}: expected {folder / 'records.jsonl'}")
-    sent, waiting = _read(folder)
-    count = len(waiting)
-    while waiting:
-        delivered = deliver(waiting)
-        del waiting[:delivered]
-        sent += delivered
-        _write_sent(folder, sent)
-    shutil.rmtree(folder)
+        raise missing
+    lock = _lock(folder)
+    if lock is None:
+        raise BlockingIOError(f"the run that writes to {folder} is alive, and delivers its records itself")
+    try:
+        if not (folder / "records.jsonl").is_file():  # the run has just got rid of all
+            raise missing
+        sent, waiting = _read(folder)
+        count = len(waiting)
+        while waiting:
+            delivered = deliver(waiting)
+            del waiting[:delivered]
+            sent += delivered
+            _write_sent(folder, sent)
+        _remove(folder)
+    finally:
+        _unlock(lock)
     return count
+
+
+def _lock(folder: Path, patience: float = 0.0) -> IO[str] | None:
+    """Return the lock of an outbox, or None if another process has it for longer than `patience` seconds."""
+    lock = (folder / "lock").open("a")
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                lock.close()
+                return None
+            time.sleep(0.05)
+        else:
+            return lock
+
+
+def _unlock(lock: IO[str] | None) -> None:
+    if lock is not None:
+        fcntl.flock(lock, fcntl.LOCK_UN)  # by name, since a forked child holds it, too
+        lock.close()
+
+
+def _remove(folder: Path) -> None:
+    """Remove an outbox, first what makes it one: nobody shall find records without how many of them arrived."""
+    (folder / "records.jsonl").unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _read(folder: Path) -> tuple[int, list[Record]]:

@@ -431,13 +431,15 @@ def sync(folder: Path, tracking_uri: str | None = None) -> int:
 
     Raises:
         FileNotFoundError: if there is no outbox.
+        BlockingIOError: if the run is alive, and delivers its records itself.
     """
     import mlflow
 
     address_file = folder / "address.json"
     address = json.loads(address_file.read_text()) if address_file.exists() else {}
     uri = tracking_uri or address.get("tracking_uri")
-    return deliver_all(folder, _Delivery(mlflow.MlflowClient(uri), folder, address.get("run_id")))
+    delivery = _Delivery(mlflow.MlflowClient(uri), folder, address.get("run_id"), continued=True)
+    return deliver_all(folder, delivery)
 
 
 def _warn_refused(record: Record, error: Exception) -> None:

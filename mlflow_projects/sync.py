@@ -1,6 +1,5 @@
 """`python -m mlflow_projects.sync [FOLDER ...]`: deliver tracking records that runs kept while their store was away."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,10 @@ def main(flags: Sequence[str]) -> None:
     if not found:
         raise FileNotFoundError(f"no tracking records below {', '.join(flags) or entry.RUNS}: nothing to deliver")
     for folder in found:
-        print(f"{folder}: {sync(folder)} records delivered", file=sys.stdout)
+        try:
+            print(f"{folder}: {sync(folder)} records delivered")
+        except BlockingIOError as error:
+            print(f"{folder}: left alone; {error}")
 
 
 if __name__ == "__main__":

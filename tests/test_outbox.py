@@ -1,6 +1,8 @@
 """The outbox delivers everything once the receiver answers, in order, whatever happened in between."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -114,3 +116,45 @@ def test_an_interrupted_delivery_repeats_nothing_that_arrived(tmp_path):
 def test_a_folder_without_records_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no tracking records in .*: expected .*records.jsonl"):
         deliver_all(tmp_path, Receiver())
+
+
+def test_two_never_deliver_the_same(tmp_path):
+    entered, release = threading.Event(), threading.Event()
+    got = []
+
+    def slow(records):
+        entered.set()
+        release.wait(10)
+        got.append(records[0]["i"])
+        return 1
+
+    outbox = Outbox(tmp_path / "out", slow, batch=1, interval=0.0)
+    outbox.put({"i": 0})
+    entered.wait(10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a record is kept
+        assert not outbox.close(0.0)
+    with pytest.raises(BlockingIOError, match="is alive, and delivers its records itself"):
+        deliver_all(tmp_path / "out", Receiver())
+    with pytest.warns(UserWarning, match="another process still reports from"):
+        Outbox(tmp_path / "out", Receiver(), patience=0.0).close(10)
+    release.set()
+    outbox._thread.join()
+
+
+def test_the_lock_of_a_dead_process_is_nobodys(tmp_path):
+    folder = tmp_path / "out"
+    code = f"""
+import os
+from pathlib import Path
+from geovae.outbox import Outbox
+def never(records):
+    raise ConnectionError
+outbox = Outbox(Path({str(folder)!r}), never, batch=100)
+outbox.put({{"i": 0}})
+os.kill(os.getpid(), 9)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    receiver = Receiver()
+    assert deliver_all(folder, receiver) == 1
+    assert receiver.got == [{"i": 0}]

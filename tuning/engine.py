@@ -4,11 +4,14 @@
 """
 
 import os
+import signal
+import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -51,6 +54,10 @@ class Jobs(Protocol):
 
     def again(self, job: Any) -> None:
         """Take a job back that lost its process before it began."""
+
+
+class Interrupted(Exception):
+    """A signal came."""
 
 
 Watch = Callable[[str, Mapping[str, Any]], None]
@@ -97,19 +104,59 @@ class Engine:
         self.restarts: Counter[str] = Counter()  # by job
         self._places: dict[str, str] = {}
         self._opening: tuple[Any, Future[str]] | None = None
+        self.signal: int | None = None  # that came
 
     def run(self) -> None:
         """Work until the plan is finished, the time is over, or the user interrupts; no job is left without an end."""
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self.concurrency)
         reason = "time budget"
         try:
-            self._tuner().fit()
+            with self._stopping_gently():
+                self._tuner().fit()
         except BaseException:
             reason = "interrupted"
             raise
         finally:
             for trial_id in list(self.live):
                 self.end(trial_id, Run(state="KILLED", reason=reason))
+
+    @contextmanager
+    def _stopping_gently(self) -> Iterator[None]:
+        """Let Tune end its workers when SIGINT or SIGTERM comes, before the signal does what it does elsewhere.
+
+        Tune gives them some seconds to deliver what they have to tell, and ends them.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(number: int, frame: object) -> None:
+            if self.signal is not None:  # the user has no patience
+                signal.signal(number, before[number])
+                signal.raise_signal(number)
+            self.signal = number
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        except Exception:
+            if self.signal is None:
+                raise
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if self.signal is not None:
+            signal.raise_signal(self.signal)
+
+    def stepped(self) -> None:
+        """Hear that Tune has been once round.
+
+        Raises:
+            Interrupted: after a signal.
+        """
+        if self.signal is not None:
+            raise Interrupted(signal.Signals(self.signal).name)
+        self.watch("step", {})
 
     def _tuner(self) -> tune.Tuner:
         trainable = tune.with_resources(tune.with_parameters(self.trainable, shared=self.shared), self.resources)
@@ -259,7 +306,7 @@ class _Ears(tune.Callback):
         self._engine.completed(trial.trial_id, None, error=_why(trial))
 
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
-        self._engine.watch("step", {})
+        self._engine.stepped()
 
 
 def _why(trial: Any) -> str:
