@@ -33,7 +33,14 @@ class Outbox:
     """
 
     def __init__(
-        self, folder: Path, deliver: Deliver, *, batch: int = 50, interval: float = 5.0, remedy: str = "", patience: float = 10.0
+        self,
+        folder: Path,
+        deliver: Deliver,
+        *,
+        batch: int = 50,
+        interval: float = 5.0,
+        remedy: str = "",
+        patience: float = 10.0,
     ) -> None:
         self.folder = folder
         self.files = folder / "files"

@@ -136,7 +136,9 @@ class Engine:
                 signal.raise_signal(number)
             self.signal = number
 
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in before:
+            signal.signal(number, stop)
         try:
             yield
         except Exception:

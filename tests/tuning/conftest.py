@@ -37,7 +37,7 @@ def environment(**more):
     return {**os.environ, **names, **more}
 
 
-def until(what, seconds=600, pause=0.5):
+def until(what, seconds=180, pause=0.2):
     """Wait until `what()` is true, and return it."""
     deadline = time.monotonic() + seconds
     while not (found := what()):
