@@ -48,7 +48,7 @@ test: setup ## run the tests
 	python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: setup ## run the slow tests: whole runs through mlflow, sweeps on three nodes, kills, servers that die
-	python -m pytest -n 2 --dist loadfile -m slow
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow
 
 lint: setup ## check style and types
 	ruff check .

@@ -11,6 +11,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
+
+from tests.tuning.exact import EPOCHS, SPACE
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -204,3 +207,12 @@ class Sweep:
 @pytest.fixture
 def sweep(tmp_path, server):
     return Sweep(tmp_path, server.uri)
+
+
+@pytest.fixture
+def options(cluster, tmp_path):
+    """12 configurations, 3 of which fail, on 2 seeds each."""
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE, sort_keys=False))
+    storage = f"{tmp_path}/storage"
+    on = {"address": cluster.address, "storage": storage, "training.epochs": EPOCHS, "data.augment": 0}
+    return {**TINY, **on, "space": tmp_path / "space.yaml", "search": "grid", "trials": 12, "seeds": 2}
