@@ -180,10 +180,11 @@ def train(
     pace = 0.5 if sys.stderr.isatty() else 20.0  # a log file gets a line every 20 seconds
     with tqdm(total=trainer.epochs, initial=state.epoch, unit="epoch", mininterval=pace) as bar:
         for record in trainer.run(state, splits.train.images, splits.val.images):
-            checkpoint.save_training(output / CHECKPOINT, state)
+            # told before it is saved: a run that dies in between tells it once more, and nothing is missing
             _track_epoch(tracker, record)
             if record.epoch % images_every == 1 or images_every == 1:
                 _track_reconstructions(tracker, state.model, splits.val.images[:16], record.epoch)
+            checkpoint.save_training(output / CHECKPOINT, state)
             if on_epoch is not None:
                 on_epoch(record)
             bar.update()

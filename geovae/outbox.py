@@ -53,7 +53,7 @@ class Outbox:
         self._batch, self._interval, self._remedy = batch, interval, remedy
         self._sent, self._waiting = _read(folder)
         self._changed = threading.Condition()
-        self._closing = self._gave_up = False
+        self._closing = self._gave_up = self._hurry = False
         self._log = (folder / "records.jsonl").open("a")
         self._thread = threading.Thread(target=self._work, name=f"outbox {folder}", daemon=True)
         self._thread.start()
@@ -65,6 +65,18 @@ class Outbox:
             self._log.flush()
             self._waiting.append(record)
             self._changed.notify_all()
+
+    def flush(self, timeout: float) -> bool:
+        """Deliver what waits now, for at most `timeout` seconds; return whether everything arrived.
+
+        A receiver that is known to be away is not waited for.
+        """
+        with self._changed:
+            self._hurry = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not self._waiting or self.failures > 0, timeout)
+            self._hurry = False
+            return not self._waiting
 
     def close(self, timeout: float) -> bool:
         """Deliver what waits, for at most `timeout` seconds; return whether everything arrived."""
@@ -107,6 +119,7 @@ class Outbox:
                 del self._waiting[:delivered]
                 self._sent += delivered
                 _write_sent(self.folder, self._sent)
+                self._changed.notify_all()
 
     def _wait_for_work(self) -> bool:
         """Return True when there is something to deliver now, False when closing with nothing left."""
@@ -114,7 +127,7 @@ class Outbox:
             while not self._closing and not self._waiting:
                 self._changed.wait()
             due = time.monotonic() + self._interval
-            while not self._closing and len(self._waiting) < self._batch:
+            while not (self._closing or self._hurry) and len(self._waiting) < self._batch:
                 if not self._changed.wait(due - time.monotonic()):
                     break
             return bool(self._waiting) and not self._gave_up
@@ -122,7 +135,9 @@ class Outbox:
     def _failed(self, error: Exception) -> None:
         if self._gave_up:
             return
-        self.failures += 1
+        with self._changed:
+            self.failures += 1
+            self._changed.notify_all()
         if self.failures == 1:
             warnings.warn(
                 f"tracking is not reachable ({_short(error)}); the run goes on, its records are kept in "

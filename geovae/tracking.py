@@ -253,6 +253,10 @@ class MlflowTracker:
             close_timeout=self._close_timeout,
         )
 
+    def flush(self, timeout: float) -> bool:
+        """Deliver what was said until now, for at most `timeout` seconds; return whether all of it arrived."""
+        return self._outbox.flush(timeout)
+
     def close(self, status: Status = "FINISHED") -> None:
         """Deliver everything within `close_timeout`; end the run if this tracker created it."""
         if self._owned:

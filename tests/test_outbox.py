@@ -52,6 +52,24 @@ def test_put_does_not_wait_for_the_receiver(tmp_path):
     assert outbox.close(10)
 
 
+def test_a_flush_hurries_and_does_not_wait_for_a_receiver_that_is_away(tmp_path):
+    receiver = Receiver()
+    outbox = Outbox(tmp_path / "out", receiver, interval=1000.0)
+    for i in range(3):
+        outbox.put({"i": i})
+    assert outbox.flush(10)
+    assert [record["i"] for record in receiver.got] == [0, 1, 2]
+    receiver.away = True
+    outbox.put({"i": 3})
+    with pytest.warns(UserWarning, match="tracking is not reachable"):
+        started = time.perf_counter()
+        assert not outbox.flush(60)
+    assert time.perf_counter() - started < 30
+    receiver.away = False
+    assert outbox.close(10)
+    assert [record["i"] for record in receiver.got] == [0, 1, 2, 3]
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_an_outage_is_ridden_out(tmp_path):
     receiver = Receiver(away=True)

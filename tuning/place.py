@@ -2,7 +2,7 @@
 
 In a folder, checkpoints and unsent records lie there at once, and another node goes on from them. From an object
 store (`s3://bucket/path`, any pyarrow file system) a run fetches its checkpoint at the start and sends it after each
-epoch; the records that a lost node had not yet sent are told again from the checkpoint's history.
+epoch, once what it had to tell of that epoch has arrived; numbers are told again from the checkpoint's history.
 """
 
 import os

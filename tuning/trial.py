@@ -143,6 +143,8 @@ def do(task: Config, changed: Config, place: tuple[Path, bool], shared: Shared, 
     kept, mine = Place(shared.storage), task["folder"]
 
     def on_epoch(record: EpochRecord) -> None:
+        if kept.remote:  # what was said of an epoch must not be lost with this node when its checkpoint is not
+            tracker.flush(shared.close_timeout)
         kept.keep(mine, folder / CHECKPOINT)
         report(record)
 

@@ -71,4 +71,6 @@ def check_sweep(sweep, tried=12, failed=3):
 def training(sweep, storage):
     """Return the runs that are in the middle of their training."""
     names = {run.info.run_name for run in sweep.runs("seed") if run.info.status == "RUNNING"}
-    return [name for name in names if (Path(storage) / name / "checkpoint.safetensors").exists()]
+    return [
+        name for name in names if (Path(storage.removeprefix("file://")) / name / "checkpoint.safetensors").exists()
+    ]

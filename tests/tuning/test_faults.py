@@ -36,7 +36,11 @@ def strike(sweep, storage, kill):
             time.sleep(0.5)
 
 
-def test_a_worker_a_node_and_the_driver_are_killed_and_the_server_is_away_for_a_minute(sweep, cluster, server, options):
+def test_a_worker_a_node_and_the_driver_are_killed_and_the_server_is_away_for_a_minute(
+    sweep, cluster, server, options, request
+):
+    if "postgres" in request.node.name:
+        options["storage"] = f"file://{options['storage']}"  # reached as an object store is
     process = sweep.begin(**options)
     until(lambda: sweep.states("seed")["FINISHED"] >= 1)
     strike(sweep, options["storage"], lambda pid: os.kill(pid, signal.SIGKILL))
