@@ -35,4 +35,4 @@ def private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest file comes first, so that other processes have something to do meanwhile."""
-    items.sort(key=lambda item: "test_faults" not in item.nodeid)
+    items.sort(key=lambda item: item.path.name != "test_faults.py")

@@ -103,6 +103,7 @@ class Engine:
         self.live: dict[str, tuple[Any, str]] = {}  # Ray's trial id: job, MLflow run id
         self.restarts: Counter[str] = Counter()  # by job
         self._places: dict[str, str] = {}
+        self._mourned: set[str] = set()  # trials that died and have not reported since
         self._opening: tuple[Any, Future[str]] | None = None
         self.signal: int | None = None  # that came
 
@@ -233,8 +234,9 @@ class Engine:
         self.end(trial_id, run)
 
     def died(self, trial_id: str) -> None:
-        """Hear that a trial lost its process or node, and starts again."""
-        if trial_id in self.live:
+        """Hear that a trial lost its process or node, and starts again; Ray may say it twice of one death."""
+        if trial_id in self.live and trial_id not in self._mourned:
+            self._mourned.add(trial_id)
             self.restarts[self.live[trial_id][0].name] += 1
 
     def again(self, trial_id: str) -> bool:
@@ -251,6 +253,7 @@ class Engine:
         """Hear of an epoch, or the end, of a trial; record where it runs when that is new."""
         if trial_id not in self.live:
             return
+        self._mourned.discard(trial_id)
         job, run_id = self.live[trial_id]
         self.watch("epoch", {"job": job, "result": result})
         place = f"{result.get('hostname')} {result.get('node_ip')} {result.get('pid')}"

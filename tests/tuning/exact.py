@@ -59,7 +59,7 @@ def check_sweep(sweep, tried=12, failed=3):
             assert "training diverged in epoch 1" in run.data.tags["failure"]
             assert sweep.files(run.info.run_id) == ["config.yaml", "environment.json"]
         else:
-            assert run.info.status == "FINISHED", run.info.run_name
+            assert run.info.status == "FINISHED", (run.info.run_name, run.info.status, run.data.tags.get("failure"))
             check_finished(sweep, run)
     own = sweep.client.get_run(sweep.id)
     assert own.info.status == "FINISHED"

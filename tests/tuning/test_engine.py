@@ -2,10 +2,11 @@
 
 import json
 import warnings
+from types import SimpleNamespace
 
 import pytest
 
-from tuning.engine import finish
+from tuning.engine import Engine, finish
 from tuning.store import Store
 from tuning.trial import Shared
 
@@ -32,6 +33,17 @@ def test_a_store_that_is_gone_ends_nothing_and_its_records_are_kept(tmp_path, mo
 def test_all_that_arrived_needs_no_word(tmp_path):
     store = Store(f"sqlite:///{tmp_path / 'mlflow.db'}", "0", "2" * 32)
     assert finish(store, Shared(store.uri, "0", str(tmp_path)), ["a"], patience=1.0)
+
+
+def test_a_death_that_ray_tells_twice_counts_once(tmp_path):
+    engine = Engine(None, None, Shared("", "0", str(tmp_path)), concurrency=1, max_failures=2)
+    engine.live["trial"] = SimpleNamespace(name="job"), "run"
+    engine._places["trial"] = "None None None"  # where it reports from: nothing new
+    for deaths in (1, 2):
+        engine.died("trial")
+        engine.died("trial")
+        assert engine.restarts["job"] == deaths
+        engine.reported("trial", {"epoch": 1})
 
 
 @pytest.fixture

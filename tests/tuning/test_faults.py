@@ -31,7 +31,7 @@ def strike(sweep, storage, kill):
     before = restarted(sweep)
     while restarted(sweep) == before:
         kill(until(lambda: busy(sweep, storage)))
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while restarted(sweep) == before and time.monotonic() < deadline:
             time.sleep(0.5)
 
