@@ -5,8 +5,10 @@ delivers later what a dead process has left. Delivery of a record may be repeate
 delivers at a time: it holds a lock in the folder, which the system takes from a process that dies.
 """
 
+import contextlib
 import fcntl
 import json
+import os
 import shutil
 import threading
 import time
@@ -44,8 +46,7 @@ class Outbox:
     ) -> None:
         self.folder = folder
         self.files = folder / "files"
-        self.files.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(folder, patience)
+        self._lock = _lock_new(self.files, patience)
         if self._lock is None:
             warnings.warn(f"another process still reports from {folder}: what both say may arrive twice")
         self.failures = 0
@@ -93,15 +94,19 @@ class Outbox:
             self._thread.join(1.0)  # it need not wait any more: from here on another process may deliver
             warnings.warn(f"{left} tracking records are kept in {self.folder}. {self._remedy}")
             return False
-        if not self._thread.is_alive():
-            _remove(self.folder)
+        self._thread.join()
+        if self._lock is not None and not self._lock.closed:
+            if _is_at(self._lock, self.folder):  # else the folder is another process's by now
+                _remove(self.folder)
+            _unlock(self._lock)
         return True
 
     def _work(self) -> None:
         try:
             self._deliver_as_it_comes()
         finally:
-            _unlock(self._lock)
+            if self._waiting:
+                _unlock(self._lock)
 
     def _deliver_as_it_comes(self) -> None:
         while self._wait_for_work():
@@ -158,7 +163,10 @@ def deliver_all(folder: Path, deliver: Deliver) -> int:
     missing = FileNotFoundError(f"no tracking records in {folder}: expected {folder / 'records.jsonl'}")
     if not (folder / "records.jsonl").is_file():
         raise missing
-    lock = _lock(folder)
+    try:
+        lock = _lock(folder)
+    except FileNotFoundError:
+        raise missing from None
     if lock is None:
         raise BlockingIOError(f"the run that writes to {folder} is alive, and delivers its records itself")
     try:
@@ -177,20 +185,45 @@ def deliver_all(folder: Path, deliver: Deliver) -> int:
     return count
 
 
+def wait_for_the_last(folder: Path, patience: float = 10.0) -> None:
+    """Wait until no process delivers from the outbox `folder`, for at most `patience` seconds."""
+    if folder.is_dir():
+        with contextlib.suppress(FileNotFoundError):  # it has delivered all
+            _unlock(_lock(folder, patience))
+
+
+def _lock_new(files: Path, patience: float) -> IO[str] | None:
+    """Make the folders of an outbox and return its lock, or None; another process may remove them meanwhile."""
+    while True:
+        files.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            return _lock(files.parent, patience)
+
+
 def _lock(folder: Path, patience: float = 0.0) -> IO[str] | None:
     """Return the lock of an outbox, or None if another process has it for longer than `patience` seconds."""
-    lock = (folder / "lock").open("a")
     deadline = time.monotonic() + patience
     while True:
+        lock = (folder / "lock").open("a")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            lock.close()
             if time.monotonic() >= deadline:
-                lock.close()
                 return None
             time.sleep(0.05)
         else:
-            return lock
+            if _is_at(lock, folder):
+                return lock
+            lock.close()  # who had it has removed the outbox
+
+
+def _is_at(lock: IO[str], folder: Path) -> bool:
+    """Return whether a lock is still that of the folder, and not of one that was removed."""
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), (folder / "lock").stat())
+    except FileNotFoundError:
+        return False
 
 
 def _unlock(lock: IO[str] | None) -> None:

@@ -1,6 +1,7 @@
 """The outbox delivers everything once the receiver answers, in order, whatever happened in between."""
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -176,3 +177,35 @@ os.kill(os.getpid(), 9)
     receiver = Receiver()
     assert deliver_all(folder, receiver) == 1
     assert receiver.got == [{"i": 0}]
+
+
+def test_who_ends_late_removes_nothing_of_who_came_after(tmp_path):
+    folder = tmp_path / "out"
+    late = Outbox(folder, Receiver())
+    late.put({"i": 0})
+    assert late.flush(10)
+    shutil.rmtree(folder)  # a run that starts over
+    receiver = Receiver()
+    after = Outbox(folder, receiver, interval=1000.0)
+    after.put({"i": 1})
+    assert late.close(10)
+    assert (folder / "records.jsonl").exists()
+    assert after.files.is_dir()
+    assert after.close(10)
+    assert receiver.got == [{"i": 1}]
+    assert not folder.exists()
+
+
+def test_who_comes_after_waits_for_who_is_at_its_end(tmp_path):
+    folder = tmp_path / "out"
+    first, second = Receiver(), Receiver()
+    late = Outbox(folder, first, interval=1000.0)
+    late.put({"i": 0})
+    ending = threading.Timer(1.0, late.close, [10])
+    ending.start()
+    after = Outbox(folder, second)
+    ending.join()
+    (after.files / "picture.png").write_bytes(b"")
+    after.put({"i": 1})
+    assert after.close(10)
+    assert (first.got, second.got) == ([{"i": 0}], [{"i": 1}])
