@@ -1,6 +1,6 @@
 """A durable queue: records are appended to a file first, then delivered by one background thread.
 
-The sender never waits for the receiver. While the receiver is away the records stay on disk; `Outbox.deliver_all`
+The sender never waits for the receiver. While the receiver is away the records stay on disk; `deliver_all`
 delivers later what a dead process has left. Delivery of a record may be repeated, never skipped, and one process
 delivers at a time: it holds a lock in the folder, which the system takes from a process that dies.
 """
@@ -212,6 +212,8 @@ def _lock(folder: Path, patience: float = 0.0) -> IO[str] | None:
             if time.monotonic() >= deadline:
                 return None
             time.sleep(0.05)
+        except OSError:  # a file system without locks: nobody can be waited for
+            return lock
         else:
             if _is_at(lock, folder):
                 return lock
@@ -228,7 +230,8 @@ def _is_at(lock: IO[str], folder: Path) -> bool:
 
 def _unlock(lock: IO[str] | None) -> None:
     if lock is not None:
-        fcntl.flock(lock, fcntl.LOCK_UN)  # by name, since a forked child holds it, too
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_UN)  # by name, since a forked child holds it, too
         lock.close()
 
 

@@ -10,6 +10,7 @@ os.environ["MPLBACKEND"] = "Agg"
 import pytest
 import torch
 
+pytest.register_assert_rewrite("tests.tuning.exact")  # no test file, but it asserts
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 

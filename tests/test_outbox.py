@@ -1,5 +1,6 @@
 """The outbox delivers everything once the receiver answers, in order, whatever happened in between."""
 
+import errno
 import json
 import shutil
 import subprocess
@@ -177,6 +178,22 @@ os.kill(os.getpid(), 9)
     receiver = Receiver()
     assert deliver_all(folder, receiver) == 1
     assert receiver.got == [{"i": 0}]
+
+
+def test_a_file_system_without_locks_is_done_without(tmp_path, monkeypatch):
+    def none(*args):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", none)
+    folder, receiver = tmp_path / "out", Receiver()
+    outbox = Outbox(folder, receiver)
+    outbox.put({"i": 0})
+    assert outbox.close(10)
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / "records.jsonl").write_text('{"i": 1}\n')
+    assert deliver_all(folder, receiver) == 1
+    assert receiver.got == [{"i": 0}, {"i": 1}]
 
 
 def test_who_ends_late_removes_nothing_of_who_came_after(tmp_path):
