@@ -130,18 +130,13 @@ def bare(folder: Path, trials: int, seconds: float) -> float:
 
 
 def part_trials(options: argparse.Namespace, folder: Path) -> None:
-    """20 trials of 2 s on 2 cores: ours, bare Ray Tune, one after another; memory of a worker."""
-    import psutil
-
+    """20 trials of 2 s on 2 cores: ours, bare Ray Tune, one after another."""
     with connected("local"):
         ours, theirs = [], []
-        memory = 0.0
         for _ in range(options.repeats):
             theirs.append(bare(folder, options.trials, options.seconds))
-            before = {p.pid: p.memory_info().rss for p in psutil.process_iter() if "ray::" in " ".join(_words(p))}
             seconds, runs = sweep(folder, fresh_store(folder), options.trials, options.seconds)
             ours.append(seconds)
-            memory = max([memory, *before.values()])
             assert {one.state for one in runs} == {"FINISHED"}
     alone = options.trials * options.seconds
     ratios = sorted(a / b for a, b in zip(ours, theirs, strict=True))
@@ -153,13 +148,6 @@ def part_trials(options: argparse.Namespace, folder: Path) -> None:
         f"[{ratios[0]:.2f} to {ratios[-1]:.2f}] | {alone:.0f} s | "
         f"{(statistics.median(ours) - ideal) / options.trials:.2f} s |"
     )
-
-
-def _words(process: Any) -> list[str]:
-    try:
-        return list(process.cmdline())
-    except Exception:
-        return []
 
 
 def part_calls(options: argparse.Namespace, folder: Path) -> None:

@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import avg_pool2d
 
 from experiments.brains import Cohort
-from experiments.classifier import judge_classifier, probabilities, train_classifier
+from experiments.classifier import judge_classifier, probabilities, train_conv, train_linear
 from experiments.judge import decode_images
 from geovae.codes import encode_images
 from geovae.data.affine import apply_affine, draw_affine
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 PLAIN = ("none", "classical")
 SAMPLED = ("prior", "mixture", "riemannian")
 METHODS = (*PLAIN, *SAMPLED)
+CLASSIFIERS = ("conv", "linear")
 SMALLEST = 4  # training subjects
 MEASURES = ("balanced_accuracy", "sensitivity", "specificity")
 
@@ -87,6 +88,7 @@ def augmentation_study(
     methods: Sequence[str] = METHODS,
     folds: int = 10,
     generated: int = 200,
+    classifier: str = "conv",
     network: str = "conv_oasis",
     width: int | None = None,
     latent_dim: int = 16,
@@ -106,13 +108,15 @@ def augmentation_study(
         methods: of `none`, `classical`, `prior`, `mixture`, `riemannian`.
         folds: of the cross-validation over subjects, stratified by class.
         generated: images that each class gets in addition: distorted copies, or samples.
+        classifier: `conv`, a small convolutional network, or `linear`, a logistic regression on the pixels, which is
+            the better of the two where brains lie in one space and are few.
         network: of the VAE, one for each class.
         width: of its first layer.
         latent_dim: its latent dimensions.
         beta: its weight of the divergence.
         epochs: its training; the epoch of the lowest loss on its own training images is kept, as published.
         learning_rate: its training.
-        steps: of the classifier, the same for all methods.
+        steps: of the classifier `conv`, the same for all methods.
         seed: of folds, subsets and all training.
         device: where to compute.
         keep: folder for what each classifier said; what a call with the same options and images left there is not
@@ -121,10 +125,10 @@ def augmentation_study(
     Raises:
         ValueError: before anything is trained, for unknown methods or more subjects than a fold leaves for training.
     """
-    check_study(task, sizes, methods, folds, generated)
+    check_study(task, sizes, methods, folds, generated, classifier)
     model = {"network": network, "width": width, "latent_dim": latent_dim, "beta": beta}
     training = {"epochs": epochs, "learning_rate": learning_rate}
-    mark = _mark(task, [list(methods), folds, generated, model, training, steps, seed])
+    mark = _mark(task, [list(methods), folds, generated, classifier, model, training, steps, seed])
     for fold, (order, test) in enumerate(split_folds(task, folds, seed)):
         for size in sizes:
             path = None if keep is None else keep / f"{mark}-{fold}-{size}.npz"
@@ -135,14 +139,12 @@ def augmentation_study(
                 more = additions(images, labels, methods, generated, model, training, seed + fold, device)
                 said = {}
                 for method, (extra_images, extra_labels) in more.items():
-                    classifier = train_classifier(
-                        torch.cat([images, extra_images]),
-                        torch.cat([labels, extra_labels]),
-                        steps=steps,
-                        seed=seed + fold,
-                        device=device,
-                    )
-                    said[method] = probabilities(classifier, task.images[test]).numpy()
+                    given = torch.cat([images, extra_images]), torch.cat([labels, extra_labels])
+                    if classifier == "linear":
+                        trained = train_linear(*given)
+                    else:
+                        trained = train_conv(*given, steps=steps, seed=seed + fold, device=device)
+                    said[method] = probabilities(trained, task.images[test]).numpy()
                 if path is not None:
                     with atomic(path) as partial:
                         np.savez(partial, **said)  # type: ignore[arg-type]
@@ -150,8 +152,12 @@ def augmentation_study(
                 yield Trial(size, method, fold, test, p, judge_classifier(torch.from_numpy(p), task.labels[test]))
 
 
-def check_study(task: Task, sizes: Sequence[int], methods: Sequence[str], folds: int, generated: int) -> None:
+def check_study(
+    task: Task, sizes: Sequence[int], methods: Sequence[str], folds: int, generated: int, classifier: str = "conv"
+) -> None:
     """Raise ValueError for what cannot be studied with these subjects."""
+    if classifier not in CLASSIFIERS:
+        raise ValueError(f"`classifier` must be of {', '.join(CLASSIFIERS)}, got {classifier}")
     unknown = [name for name in methods if name not in METHODS]
     if unknown or not methods:
         raise ValueError(f"`methods` must be of {', '.join(METHODS)}, got {', '.join(methods) or 'none'}")

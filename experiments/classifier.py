@@ -1,4 +1,4 @@
-"""A small convolutional classifier of two classes: how well images tell them apart, and no more than that."""
+"""Small classifiers of two classes: how well images tell them apart, and no more than that."""
 
 import torch
 from torch import Generator, Tensor, nn
@@ -9,7 +9,7 @@ from geovae.images import to_float
 FILTERS = (16, 32, 64)
 
 
-def build_classifier(channels: int, seed: int) -> nn.Module:
+def build_conv(channels: int, seed: int) -> nn.Module:
     """Return a network from images (b, c, h, w) of any size to logits (b, 2); its weights are drawn from `seed`."""
     layers: list[nn.Module] = []
     with torch.random.fork_rng(devices=[]):  # torch's initialisers know no generator argument
@@ -20,7 +20,7 @@ def build_classifier(channels: int, seed: int) -> nn.Module:
         return nn.Sequential(*layers, nn.AdaptiveAvgPool2d((4, 4)), nn.Flatten(), nn.Linear(16 * channels, 2))
 
 
-def train_classifier(
+def train_conv(
     images: Tensor,
     labels: Tensor,
     *,
@@ -35,10 +35,8 @@ def train_classifier(
 
     The number of steps does not depend on n: more images are more variety, not more training.
     """
-    classes = [torch.nonzero(labels == value).flatten() for value in (0, 1)]
-    if not all(len(rows) for rows in classes):
-        raise ValueError(f"a classifier needs images of both classes, got {[len(rows) for rows in classes]}")
-    network = build_classifier(images.shape[1], seed).to(device).train()
+    classes = _rows_of_classes(labels)
+    network = build_conv(images.shape[1], seed).to(device).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     generator = Generator().manual_seed(seed)
@@ -51,6 +49,35 @@ def train_classifier(
         optimizer.step()
         schedule.step()
     return network.eval()
+
+
+def train_linear(images: Tensor, labels: Tensor, *, penalty: float = 1.0) -> nn.Module:
+    """Return a logistic regression on the pixels of images (n, c, h, w), uint8, as a network like the other's.
+
+    Its weights are shrunk: half `penalty` times their squared length is added to the sum of the losses, in which both
+    classes weigh the same; pixels are centred and on one common scale. It is what few images can teach, and it has one
+    solution: no seed, no number of steps.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    _rows_of_classes(labels)
+    pixels = to_float(images).flatten(1).double()
+    mean, scale = pixels.mean(0), pixels.std(0).square().mean().sqrt()
+    model = LogisticRegression(C=1 / penalty, class_weight="balanced", max_iter=1000)
+    model.fit(((pixels - mean) / scale).numpy(), labels.numpy())
+    layer = nn.Linear(pixels.shape[1], 2)
+    with torch.no_grad():
+        weight = torch.from_numpy(model.coef_[0]) / scale
+        layer.weight.copy_(torch.stack([torch.zeros_like(weight), weight]))
+        layer.bias.copy_(torch.tensor([0.0, float(model.intercept_[0] - weight @ mean)]))
+    return nn.Sequential(nn.Flatten(), layer).eval()
+
+
+def _rows_of_classes(labels: Tensor) -> list[Tensor]:
+    classes = [torch.nonzero(labels == value).flatten() for value in (0, 1)]
+    if not all(len(rows) for rows in classes):
+        raise ValueError(f"a classifier needs images of both classes, got {[len(rows) for rows in classes]}")
+    return classes
 
 
 @torch.no_grad()

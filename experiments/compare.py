@@ -73,6 +73,17 @@ def as_markdown(board: list[Row]) -> str:
     )
 
 
+def winner_line(board: list[Row]) -> str:
+    """Return what won, and by how much: against the next model, or the next sampler where there is one model."""
+    best, rest = board[0], [row for row in board if row.run != board[0].run]
+    said = f"{best.run} with the {best.sampler} sampler wins: {best.headline} {best.val:.3f}"
+    if rest:
+        return f"{said} against {rest[0].val:.3f} of the next model, {rest[0].run} with the {rest[0].sampler} sampler."
+    if len(board) > 1:
+        return f"{said} against {board[1].val:.3f} of the next sampler, {board[1].sampler}."
+    return f"{said}; nothing else was drawn."
+
+
 def for_ui(markdown: str) -> str:
     """Return Markdown whose table cells keep apart in MLflow's UI, which gives them no padding."""
     lines = markdown.split("\n")

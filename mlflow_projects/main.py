@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments.compare import as_csv, as_figure, as_markdown, for_ui, leaderboard, read_comparison
+from experiments.compare import as_csv, as_figure, as_markdown, for_ui, leaderboard, read_comparison, winner_line
 from experiments.config import CONFIGS, Config, ConfigError
 from experiments.judge import Result
 from geovae.tracking import MlflowTracker
@@ -51,11 +51,7 @@ def main(flags: Sequence[str]) -> None:
         tracker.tags({"mlflow.note.content": for_ui(table), "winner": winner})
         tracker.metrics({f"best/{result.headline}": board[0].val})
         print(table)
-        best, second = board[0], next((row for row in board if row.run != winner), board[-1])
-        print(
-            f"{winner} with the {best.sampler} sampler wins: {best.headline} {best.val:.3f} against {second.val:.3f} "
-            f"of the next model, {second.run} with the {second.sampler} sampler."
-        )
+        print(winner_line(board))
         _register(result, values["register"])
         epoch, samplers = min(c["training"]["epochs"] for c in configs.values()), [row.sampler for row in board]
         view = partial(scores_view, headline=result.headline, samplers=list(dict.fromkeys(samplers)), epoch=epoch)

@@ -20,7 +20,7 @@ from geovae.mri import prepare, write_cohort
 from geovae.mri.jobs import cores
 from geovae.mri.pipeline import T88_SHAPE
 
-CHECKED = ("sizes", "methods", "folds", "generated")
+CHECKED = ("sizes", "methods", "folds", "generated", "classifier")
 
 
 def make_ready(study: Study, say: Callable[[str], None]) -> None:

@@ -24,7 +24,7 @@ from experiments.augmentation import (
     task_of,
 )
 from experiments.brains import Cohort
-from experiments.classifier import judge_classifier, train_classifier
+from experiments.classifier import judge_classifier, probabilities, train_conv, train_linear
 from geovae.mri import Volume, cut_plane
 from geovae.mri.anatomy import draw_anatomy
 from geovae.mri.scanner import scan
@@ -112,8 +112,8 @@ def test_what_a_classifier_has_said_is_not_asked_again(tmp_path, monkeypatch):
     first = list(augmentation_study(given, **options, keep=tmp_path))
     sorted(tmp_path.iterdir())[1].write_bytes(b"killed while it was written")
     asked = []
-    known = experiments.augmentation.train_classifier
-    monkeypatch.setattr("experiments.augmentation.train_classifier", lambda *a, **o: asked.append(1) or known(*a, **o))
+    known = experiments.augmentation.train_conv
+    monkeypatch.setattr("experiments.augmentation.train_conv", lambda *a, **o: asked.append(1) or known(*a, **o))
     again = list(augmentation_study(given, **options, keep=tmp_path))
     assert [(t.method, t.fold, t.measures) for t in again] == [(t.method, t.fold, t.measures) for t in first]
     assert len(asked) == 2  # the methods of the spoilt fold
@@ -124,6 +124,37 @@ def test_what_a_classifier_has_said_is_not_asked_again(tmp_path, monkeypatch):
 def test_measures_are_those_of_their_definition():
     measures = judge_classifier(torch.tensor([0.9, 0.2, 0.6, 0.1, 0.7]), torch.tensor([1, 1, 1, 0, 0]))
     assert measures == {"balanced_accuracy": pytest.approx((2 / 3 + 0.5) / 2), "sensitivity": 2 / 3, "specificity": 0.5}
+
+
+@pytest.mark.parametrize("penalty", [0.1, 10.0])
+def test_the_linear_classifier_is_where_its_objective_has_no_slope(penalty):
+    given = task(n0=20, n1=9)
+    weight, bias = (
+        p.detach().double()[1] for p in train_linear(given.images, given.labels, penalty=penalty).parameters()
+    )
+    pixels = given.images.flatten(1).double() / 255
+    mean, scale = pixels.mean(0), pixels.var(0).mean().sqrt()
+    counts = torch.bincount(given.labels)
+    share = len(given.labels) / (2 * counts[given.labels])  # both classes weigh the same
+
+    def steepest(w, b):
+        w, b = w.requires_grad_(), b.requires_grad_()
+        logits = (pixels - mean) / scale @ w + b
+        losses = torch.nn.functional.softplus(torch.where(given.labels == 1, -logits, logits))
+        objective = (share * losses).sum() + penalty / 2 * w.square().sum()
+        return max(float(slope.abs().max()) for slope in torch.autograd.grad(objective, [w, b]))
+
+    assert steepest(weight * scale, bias + weight @ mean) < 1e-3 * steepest(0 * weight, 0 * bias)
+
+
+def test_the_linear_classifier_says_what_its_network_says():
+    given = task()
+    network = train_linear(given.images, given.labels)
+    said = probabilities(network, given.images)
+    assert said.shape == (len(given.labels),)
+    assert judge_classifier(said, given.labels)["balanced_accuracy"] == 1
+    options = {"sizes": (12,), "folds": 2, "generated": 3, "methods": ("none",), "classifier": "linear"}
+    assert all(t.measures["balanced_accuracy"] > 0.8 for t in augmentation_study(given, **options))
 
 
 @pytest.mark.slow
@@ -166,6 +197,7 @@ def test_a_cohort_becomes_a_task():
         ({"folds": 19}, r"`folds` must lie in 2..18, the subjects of the smaller class, got 19"),
         ({"methods": ("flow",)}, r"`methods` must be of none, classical, prior, mixture, riemannian, got flow"),
         ({"generated": 0}, r"`generated` must be at least 1, got 0"),
+        ({"classifier": "forest"}, r"`classifier` must be of conv, linear, got forest"),
     ],
 )
 def test_bad_studies_have_their_sentence(options, sentence):
@@ -183,4 +215,6 @@ def test_bad_tasks_have_their_sentence():
     with pytest.raises(ValueError, match="needs subjects of CDR 0 and of CDR above 0"):
         task_of(Cohort(slices, cdr=np.array([0, np.nan, 0.0]), **one))
     with pytest.raises(ValueError, match=r"needs images of both classes, got \[2, 0\]"):
-        train_classifier(slices[:2], torch.zeros(2))
+        train_conv(slices[:2], torch.zeros(2))
+    with pytest.raises(ValueError, match=r"needs images of both classes, got \[0, 2\]"):
+        train_linear(slices[:2], torch.ones(2))

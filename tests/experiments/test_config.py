@@ -5,7 +5,7 @@ import inspect
 import pytest
 import yaml
 
-from experiments.compare import as_markdown, leaderboard, read_comparison
+from experiments.compare import Row, as_markdown, leaderboard, read_comparison, winner_line
 from experiments.config import CONFIGS, ConfigError, fingerprint, flatten, resolve, to_flags, to_yaml
 from experiments.judge import Result, choose_device
 from experiments.run import check
@@ -217,3 +217,14 @@ def test_the_leaderboard_ranks_by_validation_and_never_calls_other_features_fid(
     assert "It is not FID" in table
     assert "| 1 | a | mixture | 1.000 | 9.000 |" in table
     assert "gives 0.500 on the test set" in table
+
+
+def test_the_winner_is_held_against_the_next_model_or_else_the_next_sampler():
+    board = [
+        Row("vae", "mixture", "fid", 2.0, {}),
+        Row("vae", "prior", "fid", 2.5, {}),
+        Row("ae", "prior", "fid", 9, {}),
+    ]
+    assert winner_line(board).endswith("fid 2.000 against 9.000 of the next model, ae with the prior sampler.")
+    assert winner_line(board[:2]).endswith("fid 2.000 against 2.500 of the next sampler, prior.")
+    assert winner_line(board[:1]).endswith("fid 2.000; nothing else was drawn.")
