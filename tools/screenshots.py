@@ -200,6 +200,20 @@ def tour(client: Any, seen: Visitor, experiment_id: str) -> None:
     seen.registry("geovae", version.version, "drawn with the", "Intended for", "champion")
 
 
+def tour_brains(client: Any, seen: Visitor, experiment_id: str) -> None:
+    """Photograph what preparing and drawing brains left."""
+    of = "tags.`mlflow.project.entryPoint` = '{}' and attributes.status = 'FINISHED'"
+    picture = "img[src^='blob:'], img[src*='{}']"
+    for run in client.search_runs([experiment_id], of.format("prepare"), max_results=1):
+        seen.artifact(run.info.run_id, "qc/mosaic.png", "qc_mosaic", picture.format("mosaic"))
+        seen.artifact(run.info.run_id, "qc/viewer.html", "qc_viewer", "frame:canvas")
+        seen.artifact(run.info.run_id, "qc/qc_table.csv", "qc_table", "text=brain_ml")
+    for run in client.search_runs([experiment_id], of.format("brains"), max_results=1):
+        name = "real_versus_generated"
+        seen.artifact(run.info.run_id, f"brains/{name}.png", f"brains_{name}", picture.format(name))
+        seen.artifact(run.info.run_id, "brains/geodesic.gif", "brains_geodesic", picture.format("geodesic"))
+
+
 def main() -> None:
     """Photograph the store of MLFLOW_TRACKING_URI into --folder, and the chosen views into docs/pictures."""
     import mlflow
@@ -213,11 +227,13 @@ def main() -> None:
     experiment = client.get_experiment_by_name("geovae")
     if experiment is None:
         raise SystemExit("no experiment 'geovae' here: run `make demo` first")
-    with (
-        server("--backend-store-uri", mlflow.get_tracking_uri()) as address,
-        visitor(address, folder, experiment.experiment_id) as seen,
-    ):
-        tour(client, seen, experiment.experiment_id)
+    brains = client.get_experiment_by_name("geovae-oasis")
+    with server("--backend-store-uri", mlflow.get_tracking_uri()) as address:
+        with visitor(address, folder, experiment.experiment_id) as seen:
+            tour(client, seen, experiment.experiment_id)
+        if brains is not None:
+            with visitor(address, folder, brains.experiment_id) as seen:
+                tour_brains(client, seen, brains.experiment_id)
     for name in CHOSEN:
         shutil.copy(folder / f"{name}.png", PICTURES / f"ui_{name}.png")
     sys.stdout.write(f"screenshots in {folder}, the chosen ones in {PICTURES}\n")

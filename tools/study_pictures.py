@@ -17,6 +17,7 @@ from experiments.studies.statistics import Line, Way, rank, spread
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"
 FIGURES = {
+    "ablation": ["ablation-digits"],
     "sampler_quality": ["trade-digits", "samples-digits"],
     "figure3": ["figure3-digits-riemannian"],
 }
@@ -93,6 +94,7 @@ def read_lines(report: Path) -> list[Line]:
 TABLES: list[tuple[str, str, Callable[[Path], str]]] = [
     ("README.md", "table1", one_screen),
     ("docs/studies.md", "table1", tables),
+    ("docs/temperature.md", "ablation", tables),
     ("docs/temperature.md", "sampler_quality", tables),
 ]
 

@@ -1,6 +1,8 @@
 """Brains as a user runs them: a tree, `mlflow run -e prepare`, a registered model, `-e brains`."""
 
 import json
+import os
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -8,7 +10,8 @@ import pytest
 
 from geovae.mri import write_cohort
 from geovae.names import unknown
-from tests.mlflow_projects.test_thread import Project
+from tests.mlflow_projects.test_thread import ROOT, Project
+from tools.screenshots import CHROMIUM, server, tour_brains, visitor
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -75,6 +78,19 @@ def test_a_model_of_brains_is_registered_under_its_own_name_and_draws_in_place(p
     assert {"brains/geodesic.gif", "brains/real_versus_generated.png"} <= {f.path for f in files}
     assert not unknown("artifact", [f.path for f in files if not f.path.startswith("images/")])
     assert not unknown("tag", [key for key in run.data.tags if not key.startswith("mlflow.")])
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium")
+def test_a_browser_sees_the_quality_control_and_the_drawn_brains(project):
+    """Every view waits for its own content; the pictures are kept for people."""
+    pytest.importorskip("playwright")
+    folder = Path(os.environ.get("GEOVAE_SCREENSHOTS", ROOT / "screenshots"))
+    experiment = project.client.get_experiment_by_name("t").experiment_id
+    with server("--backend-store-uri", project.uri) as address, visitor(address, folder, experiment) as seen:
+        tour_brains(project.client, seen, experiment)
+        assert seen.errors == []
+    taken = {path.stem for path in folder.glob("*.png")}
+    assert {"qc_mosaic", "qc_viewer", "qc_table", "brains_real_versus_generated", "brains_geodesic"} <= taken
 
 
 def test_bad_volumes_fail_with_a_report_of_all(project):
