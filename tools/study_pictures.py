@@ -94,7 +94,7 @@ def read_lines(report: Path) -> list[Line]:
 TABLES: list[tuple[str, str, Callable[[Path], str]]] = [
     ("README.md", "table1", one_screen),
     ("docs/studies.md", "table1", tables),
-    ("docs/temperature.md", "ablation", tables),
+    ("docs/temperature.md", "ablation", lambda report: tables(report).partition("\n### Ranks")[0]),
     ("docs/temperature.md", "sampler_quality", tables),
 ]
 
