@@ -14,6 +14,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ from geovae.samplers.hmc import Parameters
 from geovae.samplers.jumps import BumpMixture
 
 N, TEMPERATURE_FACTOR, FLOOR = 500, 0.5, 0.01
-PARTS = ("all", "dense", "pythae", "mixing", "gpu")
+PARTS = ("all", "dense", "compile", "pythae", "mixing", "gpu")
 Clock = Callable[[], float]
 
 
@@ -141,6 +142,35 @@ def compare_dense(dims: list[int], repeats: int) -> None:
         ratio = [a / b for a, b in zip(theirs, fast, strict=True)]
         share = [a / b for a, b in zip(fast, bare, strict=True)]
         print(f"{d:4d} {spread(theirs):>28} {spread(fast):>28} {spread(ratio):>28} {spread(share):>28}", flush=True)
+
+
+def compare_compiled(dims: list[int], repeats: int) -> None:
+    """One gradient of the metric, as it is and through torch.compile, beside its bare products."""
+    print(f"\nOne gradient, n = {N}, k = 100; ms, median (range), and as multiples of the bare products")
+    print(f"{'d':>4} {'eager':>28} {'multiple':>28} {'torch.compile':>28} {'multiple':>28}")
+    for d in dims:
+        centroids, values, rho = sharp_codes(100, d)
+        metric = LatentMetric(centroids, values, temperature=rho, floor=FLOOR)
+        z = centroids[torch.arange(N) % 100] + 0.05
+        functions = [metric.log_volume_and_grad, torch.compile(metric.log_volume_and_grad)]
+        limit = bare_products(metric, N, 1000)
+        times: list[list[float]] = [[], []]
+        shares: list[list[float]] = [[], []]
+        for repeat in range(repeats + 1):
+            bare = limit()
+            for i, function in enumerate(functions):
+                took = seconds(partial(repeated, function, z, 1000))
+                if repeat:  # the first is for compiling
+                    times[i].append(took)
+                    shares[i].append(took / bare)
+        cells = " ".join(f"{spread(a):>28} {spread(b):>28}" for a, b in zip(times, shares, strict=True))
+        print(f"{d:4d} {cells}", flush=True)
+
+
+def repeated(function: Callable[[Tensor], object], z: Tensor, times: int) -> None:
+    """Call a function again and again."""
+    for _ in range(times):
+        function(z)
 
 
 def check_same(dense: Dense, metric: LatentMetric, z: Tensor) -> None:
@@ -282,6 +312,8 @@ def main() -> None:
         all_codes(options.repeats)  # first: the peak of the process is what it reports
     if "dense" in options.parts:
         compare_dense([16] if options.quick else [16, 32, 64], options.repeats)
+    if "compile" in options.parts:
+        compare_compiled([16] if options.quick else [16, 32, 64], options.repeats)
     if "pythae" in options.parts:
         compare_pythae([100] if options.quick else [100, 1000], options.repeats)
     if "mixing" in options.parts:
