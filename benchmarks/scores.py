@@ -28,7 +28,8 @@ if "--child" in sys.argv:
 import numpy as np
 import torch
 
-from geovae.evaluation import extract, extractor, frechet, inception, kid, prd, precision_recall
+from geovae.evaluation import extract, extractor, frechet, frechet_distance, inception, kid, prd, precision_recall
+from geovae.evaluation import statistics as moments_of
 
 Job = Callable[[], object]
 DIMS = 2048
@@ -67,9 +68,6 @@ def frechet_job(n: int, whose: str, device: str) -> Job:
 
 def distance_job(n: int, whose: str, device: str) -> Job:
     """From statistics to the distance alone: the matrix root against the eigenvalues."""
-    from geovae.evaluation import frechet_distance
-    from geovae.evaluation import statistics as moments_of
-
     real, fake = (moments_of(x.to(device)) for x in features(n))
     if whose == "ours":
         return lambda: frechet_distance(real, fake)

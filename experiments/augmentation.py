@@ -108,8 +108,8 @@ def augmentation_study(
         methods: of `none`, `classical`, `prior`, `mixture`, `riemannian`.
         folds: of the cross-validation over subjects, stratified by class.
         generated: images that each class gets in addition: distorted copies, or samples.
-        classifier: `conv`, a small convolutional network, or `linear`, a logistic regression on the pixels, which is
-            the better of the two where brains lie in one space and are few.
+        classifier: `conv`, a small convolutional network, or `linear`, a logistic regression on the pixels, which did
+            better on few brains in one space.
         network: of the VAE, one for each class.
         width: of its first layer.
         latent_dim: its latent dimensions.

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from geovae.data import DATASETS
 from tests.data.originals import noise
 
 N = 40  # images in each file
@@ -66,7 +67,6 @@ def all_layouts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def load_small(all_layouts: Path) -> Callable[..., Any]:
     """Load a data set by name from the small files."""
-    from geovae.data import DATASETS
 
     def load(name: str, **options: Any) -> Any:
         sizes = {"val_size": 10} if name in ("mnist", "cifar", "svhn") else {}

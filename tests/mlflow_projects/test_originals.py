@@ -10,6 +10,7 @@ from experiments.judge import load_data_of
 from geovae import checkpoint
 from geovae.codes import encode_images
 from geovae.data import DATASETS
+from geovae.evaluation import extract
 from geovae.models import build_model
 from mlflow_projects import evaluate, import_checkpoint, prepare
 from tests.data.originals import write_mnist
@@ -101,9 +102,12 @@ def test_files_that_do_not_fit_are_refused_before_a_run_is_made(client, changed,
 def test_features_that_are_kept_are_not_computed_again(client, monkeypatch):
     np.save("images.npy", np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8))
     flags = ["--real=images.npy", "--fake=images.npy", "--extractor=pixels", "--cache=kept"]
+    extracted = []
+    monkeypatch.setattr("geovae.evaluation.cache.extract", lambda *a, **o: extracted.append(1) or extract(*a, **o))
     evaluate.main(flags)
-    monkeypatch.setattr("geovae.evaluation.cache.extract", lambda *a, **o: pytest.fail("extracted again"))
+    before = len(extracted)
     evaluate.main(flags)
+    assert len(extracted) == before > 0
 
 
 def test_files_of_images_and_labels_are_scored_within_each_class(client):

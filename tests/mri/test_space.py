@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from nibabel.processing import resample_from_to
 
-from geovae.mri import Session, Volume, canonical, process, read_volume, resample, table_affine
+from geovae.mri import Session, Volume, canonical, process, read_volume, resample, table_affine, write_cohort
 from geovae.mri.affines import choose_affine
 from geovae.mri.validate import check_affine, check_same_grid, check_same_shapes, oblique_warning, obliquity
 from geovae.mri.volume import to_mm
@@ -74,8 +74,6 @@ def test_what_the_table_does_not_know_is_refused():
 
 def test_subject_space_and_atlas_space_of_one_brain_agree(tmp_path):
     """SUBJ_111 is stored as ASL, T88_111 as LAS: in mm the two scans of one anatomy coincide."""
-    from geovae.mri import write_cohort
-
     write_cohort(tmp_path, subjects=1, voxel=4, products=("t88_masked", "subj"), repeats=0)
     paths = sorted(tmp_path.rglob("*.img"))
     subj, t88 = (
