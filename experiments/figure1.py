@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from geovae.figures.geometry import geometry_figure
-from geovae.geometry import LatentMetric, distance_grid, interpolate, straight, volume_grid
+from geovae.geometry import LatentMetric, distance_grid, interpolate, straight, volume_grid, volume_paths
 from geovae.geometry.grids import box_around
 
 if TYPE_CHECKING:
@@ -32,10 +32,11 @@ def figure1(model: Any, mu: Tensor, labels: Tensor | None, metric: LatentMetric,
         raise ValueError(f"Fig. 1 needs a latent space of 2 dimensions, got {mu.shape[1]}: set model.latent_dim to 2")
     like = next(model.parameters())
     mu = mu.to(metric.dtype)  # float64 where posteriors are narrow beside the codes
-    ends = far_pairs(mu, pairs)
+    start, end = mu[far_pairs(mu, pairs)].unbind(1)
+    along = volume_paths(metric, metric.centroids, start, end)
     curves = {
-        "affine": straight(mu[ends[:, 0]], mu[ends[:, 1]], POINTS_ON_A_CURVE),
-        "geometric": interpolate(metric, mu[ends[:, 0]], mu[ends[:, 1]], n_points=POINTS_ON_A_CURVE),
+        "affine": straight(start, end, POINTS_ON_A_CURVE),
+        "geometric": interpolate(metric, start, end, initial=along, n_points=POINTS_ON_A_CURVE),
     }
     chosen = torch.linspace(0, POINTS_ON_A_CURVE - 1, IMAGES_IN_A_STRIP).round().long()
     with torch.no_grad():
@@ -43,7 +44,7 @@ def figure1(model: Any, mu: Tensor, labels: Tensor | None, metric: LatentMetric,
             name: model.decode(points[:, chosen].flatten(0, 1).to(like)).unflatten(0, (pairs, IMAGES_IN_A_STRIP))
             for name, points in curves.items()
         }
-    source = mu[ends[0, 0]]
+    source = start[0]
     return geometry_figure(
         volume_grid(metric, mu),
         mu,

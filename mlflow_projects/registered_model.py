@@ -22,7 +22,8 @@ from torch import Tensor
 from geovae.checkpoint import SavedModel, load_model
 from geovae.codes import Codes
 from geovae.figures.grids import image_grid
-from geovae.geometry import interpolate, straight
+from geovae.geometry import interpolate, straight, volume_paths
+from geovae.geometry.curves import resample
 from geovae.images import as_pictures, to_float, to_uint8
 from geovae.samplers import SAMPLERS
 
@@ -149,9 +150,11 @@ class GenerativeModel(PythonModel):
         if self.saved.codes.log_var is None:
             return straight(start, end, n)[0]
         metric = self._sampler("riemannian", ()).metric  # float64 where posteriors are narrow beside the codes
+        start, end = start.to(metric.dtype), end.to(metric.dtype)
+        along = volume_paths(metric, metric.centroids, start, end)
         with torch.enable_grad():
-            curve = interpolate(metric, start.to(metric.dtype), end.to(metric.dtype), n_points=n)[0]
-        return curve.detach().to(ends.dtype)
+            curves = interpolate(metric, start, end, initial=along, n_points=max(n, 50))
+        return resample(curves.detach(), n)[0].to(ends.dtype)
 
     def _latents(self, given: Any) -> Tensor:
         d = self.saved.codes.mu.shape[1]

@@ -5,7 +5,7 @@ from geovae.geometry.curves import curve_energies, curve_lengths, geodesics, int
 from geovae.geometry.exponential import exponential_map
 from geovae.geometry.grids import Grid, distance_grid, volume_grid
 from geovae.geometry.metric import LatentMetric
-from geovae.geometry.paths import distances_from, geodesic_medoids, neighbour_graph, path_to, refine
+from geovae.geometry.paths import distances_from, geodesic_medoids, neighbour_graph, path_to, refine, volume_paths
 from geovae.geometry.pullback import check_pullback, pullback_metric
 from geovae.geometry.temperature import (
     above_floor,
@@ -41,4 +41,5 @@ __all__ = [
     "refine",
     "straight",
     "volume_grid",
+    "volume_paths",
 ]

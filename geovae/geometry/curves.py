@@ -15,11 +15,15 @@ from torch import Tensor
 from geovae.geometry.checks import check_finite
 
 
-class SmoothMetric(Protocol):
-    """What curves need of a metric: both differentiable in the point."""
+class SquaredNorm(Protocol):
+    """What lengths need of a metric, differentiable in the point."""
 
     def squared_norm(self, z: Tensor, v: Tensor) -> Tensor:
         """Return v^T G(z) v: (n, d), (n, d) -> (n,)."""
+
+
+class SmoothMetric(SquaredNorm, Protocol):
+    """What Eq. 12 needs besides."""
 
     def log_volume(self, z: Tensor) -> Tensor:
         """Return log sqrt det G(z): (n, d) -> (n,)."""
@@ -36,18 +40,18 @@ def straight(start: Tensor, end: Tensor, n_points: int = 50) -> Tensor:
     return torch.lerp(start.unsqueeze(1), end.unsqueeze(1), t)
 
 
-def segment_energies(metric: SmoothMetric, curves: Tensor) -> Tensor:
+def segment_energies(metric: SquaredNorm, curves: Tensor) -> Tensor:
     """Return h^T G h at the midpoints of the segments: (b, m, d) -> (b, m - 1)."""
     steps, middles = curves.diff(dim=1), (curves[:, 1:] + curves[:, :-1]) / 2
     return metric.squared_norm(middles.flatten(0, 1), steps.flatten(0, 1)).unflatten(0, steps.shape[:2])
 
 
-def curve_lengths(metric: SmoothMetric, curves: Tensor) -> Tensor:
+def curve_lengths(metric: SquaredNorm, curves: Tensor) -> Tensor:
     """Return the Riemannian lengths (b,) of curves (b, m, d), Eq. 4."""
     return segment_energies(metric, curves).clamp_min(0).sqrt().sum(1)
 
 
-def curve_energies(metric: SmoothMetric, curves: Tensor) -> Tensor:
+def curve_energies(metric: SquaredNorm, curves: Tensor) -> Tensor:
     """Return the energies (b,): at least length^2, and equal to it at constant speed."""
     return (curves.shape[1] - 1) * segment_energies(metric, curves).sum(1)
 
@@ -62,15 +66,32 @@ def log_inverse_volumes(metric: SmoothMetric, curves: Tensor) -> Tensor:
 
 
 def interpolate(
-    metric: SmoothMetric, start: Tensor, end: Tensor, *, n_points: int = 50, n_steps: int = 300, **options: float
+    metric: SmoothMetric,
+    start: Tensor,
+    end: Tensor,
+    *,
+    initial: Tensor | None = None,
+    n_points: int = 50,
+    n_steps: int = 300,
+    **options: float,
 ) -> Tensor:
     """Return the curves (b, m, d) from start (b, d) to end (b, d) that minimise Eq. 12: they keep to the data.
 
-    Points are at equal Euclidean distances. `options` as in `minimise`.
+    Points are at equal Euclidean distances. The search begins at the straight lines, where it may end in a poor local
+    minimum, and at `initial` (b, m, d) where given, for instance `volume_paths`; of the two, the curve of less cost
+    is returned. `options` as in `minimise`.
     """
-    curves = straight(start, end, n_points)
-    found = minimise(lambda c: log_inverse_volumes(metric, c) + _evenness(c), curves, n_steps=n_steps, **options)
-    return resample(found, n_points)
+    starts = [straight(start, end, n_points)]
+    if initial is not None:
+        check_finite(initial=initial)
+        starts.append(smooth(resample(initial, n_points)))
+    found = minimise(
+        lambda c: log_inverse_volumes(metric, c) + _evenness(c), torch.cat(starts), n_steps=n_steps, **options
+    )
+    curves = resample(found, n_points)
+    with torch.no_grad():
+        costs = log_inverse_volumes(metric, curves).view(len(starts), -1)
+    return curves.unflatten(0, costs.shape)[costs.argmin(0), torch.arange(costs.shape[1])]
 
 
 def geodesics(

@@ -1,7 +1,8 @@
 """Riemannian distances over a graph of codes, and clustering with them.
 
 Neighbouring codes are joined by straight segments whose length is Eq. 4; SciPy's shortest paths over this graph are
-upper bounds of the geodesic distances, which `refine` lowers by minimising the energy from the path.
+upper bounds of the geodesic distances, which `refine` lowers by minimising the energy from the path. `volume_paths`
+are the same for the cost of Eq. 12.
 """
 
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from geovae.geometry.checks import check_finite
-from geovae.geometry.curves import SmoothMetric, curve_lengths, geodesics, resample, smooth, straight
+from geovae.geometry.curves import SmoothMetric, SquaredNorm, curve_lengths, geodesics, resample, smooth, straight
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -26,7 +27,7 @@ class Distances(NamedTuple):
 
 @torch.no_grad()
 def neighbour_graph(
-    metric: SmoothMetric, points: Tensor, *, n_neighbours: int = 10, n_quadrature: int = 8
+    metric: SquaredNorm, points: Tensor, *, n_neighbours: int = 10, n_quadrature: int = 8
 ) -> "csr_matrix":
     """Return the symmetric graph (n, n) of Riemannian segment lengths between Euclidean neighbours of points (n, d).
 
@@ -70,7 +71,7 @@ def _joined(points: Tensor, source: np.ndarray, target: np.ndarray) -> np.ndarra
         edges = np.vstack([edges, np.sort([[int(inside[i]), int(outside[j])]], 1)])
 
 
-def _segment_lengths(metric: SmoothMetric, points: Tensor, edges: np.ndarray, n_quadrature: int) -> np.ndarray:
+def _segment_lengths(metric: SquaredNorm, points: Tensor, edges: np.ndarray, n_quadrature: int) -> np.ndarray:
     parts = [
         curve_lengths(metric, straight(points[e[:, 0]], points[e[:, 1]], n_quadrature + 1))
         for e in torch.from_numpy(edges).split(2000)
@@ -114,6 +115,40 @@ def refine(
     with torch.no_grad():
         lengths = torch.minimum(curve_lengths(metric, found_curves), found.distances[targets.cpu()].to(curves))
     return lengths, found_curves
+
+
+class _InverseVolume(NamedTuple):
+    """The metric I / det G, whose lengths are Eq. 12, times a constant: `most` is the largest log volume."""
+
+    metric: SmoothMetric
+    most: Tensor
+
+    def squared_norm(self, z: Tensor, v: Tensor) -> Tensor:
+        # In many dimensions the volume spans more than float32 holds, and far out more than float64 does.
+        log_costs = 2 * (self.most - self.metric.log_volume(z)).double()
+        return v.double().square().sum(1) * log_costs.clamp_max(600).exp()
+
+
+def volume_paths(
+    metric: SmoothMetric,
+    points: Tensor,
+    start: Tensor,
+    end: Tensor,
+    *,
+    n_points: int = 50,
+    n_neighbours: int = 10,
+    most: int = 1000,
+) -> Tensor:
+    """Return the polylines (b, m, d) from start (b, d) to end (b, d) of least cost (Eq. 12) along edges between
+    neighbouring points (n, d): where `interpolate` had better begin. Of more than `most` points every so many are used.
+    """
+    via = points[:: -(-len(points) // most)]
+    nodes, b = torch.cat([start, end, via]), len(start)
+    with torch.no_grad():
+        cost = _InverseVolume(metric, metric.log_volume(nodes).max())
+    graph = neighbour_graph(cost, nodes, n_neighbours=min(n_neighbours, len(nodes) - 1))
+    routes = [path_to(distances_from(graph, i), b + i) for i in range(b)]
+    return torch.cat([resample(nodes[route].unsqueeze(0), n_points) for route in routes])
 
 
 def _still(point: Tensor, n_points: int) -> Tensor:

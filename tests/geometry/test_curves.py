@@ -19,8 +19,9 @@ from geovae.geometry import (
     path_to,
     refine,
     straight,
+    volume_paths,
 )
-from geovae.geometry.curves import resample
+from geovae.geometry.curves import log_inverse_volumes, resample
 
 
 class HalfPlane:
@@ -113,6 +114,42 @@ def test_interpolation_keeps_to_the_data_where_the_straight_line_leaves_it():
     assert (curve[0].norm(dim=1) - 1).abs().max() < 0.25
     gaps = curve[0].diff(dim=0).norm(dim=1)
     assert gaps.max() < 1.1 * gaps.min()
+
+
+def test_interpolation_from_a_path_over_the_data_finds_the_way_that_the_straight_line_misses():
+    """Along a spiral of one and a half turns, whose ends the straight line joins across the empty inside."""
+    metric, spiral = coil()
+    a, b = spiral[[0, 0]], spiral[[-1, 100]]
+    alone = interpolate(metric, a, b)
+    along = volume_paths(metric, spiral[7::3], a, b)
+    curves = interpolate(metric, a, b, initial=along)
+    assert (log_inverse_volumes(metric, curves) <= log_inverse_volumes(metric, alone) + 1e-9).all()
+    assert log_inverse_volumes(metric, curves)[0] < log_inverse_volumes(metric, alone)[0] - 0.5
+    assert torch.cdist(curves[0], spiral).min(1).values.max() < 0.1
+    torch.testing.assert_close(curves[:, [0, -1]], torch.stack([a, b], 1))
+
+
+def coil():
+    angle = torch.linspace(0, 3 * math.pi, 150, dtype=torch.float64)
+    spiral = (1 + angle / 4).unsqueeze(1) * torch.stack([angle.cos(), angle.sin()], 1)
+    return LatentMetric(spiral, torch.ones_like(spiral), temperature=0.2, floor=1e-2), spiral
+
+
+def test_the_better_of_two_starts_is_kept_for_each_curve():
+    """A detour given as the start does no harm where the straight line is the answer."""
+    detour = straight(START, END, 50) + torch.linspace(0, math.pi, 50).sin().view(1, 50, 1).double() * 30
+    found = interpolate(Flat(), START, END, initial=detour, n_steps=5)
+    torch.testing.assert_close(found, straight(START, END, 50), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(("d", "dtype"), [(2, torch.float32), (64, torch.float32), (200, torch.float64)])
+def test_paths_are_finite_where_the_volume_overflows(d, dtype):
+    points = torch.randn(60, d, generator=torch.Generator().manual_seed(0), dtype=dtype) * 100
+    metric = LatentMetric(points, torch.ones_like(points), temperature=0.1, floor=1e-6)
+    paths = volume_paths(metric, points[2:], points[:1], points[1:2], n_points=9, most=20)
+    assert paths.shape == (1, 9, d)
+    assert paths.isfinite().all()
+    torch.testing.assert_close(paths[0, [0, -1]], points[:2])
 
 
 def test_resampling_keeps_ends_and_evens_steps():
