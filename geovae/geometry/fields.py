@@ -17,9 +17,9 @@ class Forms(NamedTuple):
     linear: Tensor
     constant: Tensor
 
-    def __call__(self, phi: Tensor) -> Tensor:
-        """Return their values (n, k) at the features phi (n, f)."""
-        return torch.addmm(self.constant, phi, self.linear)
+    def __call__(self, phi: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return their values (n, k) at the features phi (n, f), in `out` where given."""
+        return torch.addmm(self.constant, phi, self.linear, out=out)
 
     def times(self, factor: float) -> "Forms":
         """Return the forms times a number."""

@@ -7,6 +7,7 @@ Euclidean distances). `grad log sqrt det F = sum_i w_i tr(F^-1 V_i) / 2 * grad l
 """
 
 import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, Self
 
 import torch
@@ -23,11 +24,12 @@ from geovae.geometry.fields import (
     FullAlgebra,
     FullFeatures,
 )
+from geovae.geometry.scratch import scratch
 
 # Numbers in one block of the (n, k) weights: small enough for a CPU's cache, large enough to fill a GPU.
-CHUNK_ELEMENTS = {"cpu": 2**17, "cuda": 2**28}
-# Blocks of weights are kept for the gradient up to 256 blocks (on a CPU 128 MiB), and beyond that computed twice.
-KEPT_BLOCKS = {"cpu": 256, "cuda": 1}
+CHUNK_ELEMENTS = {"cpu": 2**18, "cuda": 2**28}
+# Blocks of weights are kept for the gradient up to 128 blocks (on a CPU 128 MiB), and beyond that computed twice.
+KEPT_BLOCKS = {"cpu": 128, "cuda": 1}
 FULL_ROWS = 512  # points in a block that make its products as fast as they get
 
 
@@ -211,19 +213,19 @@ class LatentMetric:
         log_floor = self._log_floor(z)
         return log_floor.clamp_min(-1.1 * self._cut).exp(), log_floor
 
-    def _weights(self, phi: Tensor, block: Block) -> Tensor:
-        """Return w (n, k of the block) at the features phi (n, f)."""
-        exponent = block.log2_weights(phi)
-        # A denormal number costs as much as many others: cut before, take the cut away after.
+    def _weights(self, phi: Tensor, block: Block, out: Tensor | None = None) -> Tensor:
+        """Return w (n, k of the block) at the features phi (n, f); in `out` where given."""
+        exponent = block.log2_weights(phi, out)
+        # A denormal number costs as much as many others: cut before, and make what was cut 0 after.
         low = -self._cut * math.log2(math.e)
         high = 0.0 if self.values.ndim == 3 else None  # rounding of a nearly singular form may pass above 0
         if phi.requires_grad:
-            return (exponent.clamp(low, high).exp2() - self._least).relu()
-        return exponent.clamp_(low, high).exp2_().sub_(self._least).relu_()
+            return torch.threshold(exponent.clamp(low, high).exp2(), self._least, 0.0)
+        return torch.threshold_(exponent.clamp_(low, high).exp2_(), self._least, 0.0)
 
     def _budget(self) -> tuple[int, int, int]:
         """Return the numbers of one block, and of all the blocks that are kept, and how many points go together."""
-        block = self.chunk_elements or CHUNK_ELEMENTS.get(self.device.type, 2**17)
+        block = self.chunk_elements or CHUNK_ELEMENTS.get(self.device.type, 2**18)
         kept = block * (1 if self.chunk_elements else KEPT_BLOCKS.get(self.device.type, 1))
         widest = max(self.k, len(self._all.log2_weights.linear))
         # at least 16 points, so that the products stay products of matrices
@@ -235,35 +237,40 @@ class LatentMetric:
             return [self._all]
         return [self._all.part(start, start + columns) for start in range(0, self.k, columns)]
 
-    def _summed(self, phi: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return `sum_i V_i w_i` flat (n, m), and the blocks of weights, or none of them if they are too many."""
-        keep = self.k * len(phi) <= self._kept
-        total, kept = None, []
-        for block in self._blocks(len(phi)):
-            w = self._weights(phi, block)
-            part = w @ block.flat
-            total = part if total is None else total + part
-            if keep:
-                kept.append(w)
+    def _summed(self, phi: Tensor, rooms: Sequence[Tensor | None] | None = None) -> Tensor:
+        """Return `sum_i V_i w_i` flat (n, m); the weights of each block go into its room where there are rooms."""
+        blocks, total = self._blocks(len(phi)), None
+        for block, room in zip(blocks, rooms or [None] * len(blocks), strict=True):
+            w = self._weights(phi, block, room)
+            total = w @ block.flat if total is None else torch.addmm(total, w, block.flat)
         assert total is not None
-        return total, kept
+        return total
 
     def _log_volume(self, z: Tensor) -> Tensor:
-        summed, _ = self._summed(self._features(self._boxed(z)))
+        summed = self._summed(self._features(self._boxed(z)))
         return self._sign * 0.5 * self._algebra.log_det(summed, *self._floor(z))
 
     def _log_volume_and_grad(self, z: Tensor) -> tuple[Tensor, Tensor]:
         x = self._boxed(z)
         phi = self._features(x)
-        summed, kept = self._summed(phi)
+        blocks, n = self._blocks(len(z)), len(z)
+        shapes = [(n, len(block.flat)) for block in blocks]
+        keep = n * self.k <= self._kept
+        if keep:
+            parts = scratch("weights", n * self.k, z).split([n * k for _, k in shapes])
+            rooms = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+        else:
+            rooms = [scratch("weights", n * k, z).view(n, k) for _, k in shapes]
+        summed = self._summed(phi, rooms)
         floor, log_floor = self._floor(z)
         volume, inverse = self._algebra.log_det_and_inverse(summed, floor, log_floor)
         if not self._inverse_is_bounded:
             inverse.clamp_(max=self._largest_inverse)
         forms = None
-        for i, block in enumerate(self._blocks(len(phi))):
-            w = kept[i] if kept else self._weights(phi, block)
-            traces = (inverse @ block.flat_t).mul_(w)
+        for block, w in zip(blocks, rooms, strict=True):
+            if not keep:
+                self._weights(phi, block, w)
+            traces = torch.mm(inverse, block.flat_t, out=scratch("traces", w.numel(), z).view_as(w)).mul_(w)
             forms = traces @ block.slopes if forms is None else forms.addmm_(traces, block.slopes)
         assert forms is not None
         grad = self._features.pull(x, forms)
@@ -276,7 +283,7 @@ class LatentMetric:
         self._check_points(z)
         parts = []
         for x in z.split(self._rows):
-            summed, _ = self._summed(self._features(self._boxed(x)))
+            summed = self._summed(self._features(self._boxed(x)))
             parts.append(self._algebra.plus_floor(summed, self._floor(x)[0]))
         return torch.cat(parts)
 

@@ -1,6 +1,7 @@
 """`LatentMetric` against dense linear algebra, autograd and its own limits."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -206,3 +207,30 @@ def test_bad_points_are_named():
     with pytest.raises(ValueError, match=r"`z` must be torch\.float64 like the centroids"):
         metric.log_volume_and_grad(torch.zeros(4, 2))
     assert metric.log_volume_and_grad(torch.zeros(0, 2).double())[1].shape == (0, 2)
+
+
+def test_threads_do_not_write_into_each_others_weights(generator):
+    """Gradients take their memory from the thread: many at once, of two metrics, give what one after the other does."""
+    metrics, points = [], torch.randn(400, 3, generator=generator)
+    for k in (300, 900):
+        c = torch.randn(k, 3, generator=generator)
+        metrics.append(LatentMetric(c, torch.ones_like(c), temperature=0.7, floor=1e-2, chunk_elements=20_000))
+    jobs = [(metric, points[i:]) for i in range(0, 200, 10) for metric in metrics]
+    alone = [metric.log_volume_and_grad(z) for metric, z in jobs]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda job: job[0].log_volume_and_grad(job[1]), jobs))
+    for (volume, grad), (volume_2, grad_2) in zip(alone, together, strict=True):
+        torch.testing.assert_close(volume, volume_2, rtol=0, atol=0)
+        torch.testing.assert_close(grad, grad_2, rtol=0, atol=0)
+
+
+def test_a_gradient_in_inference_mode_does_no_harm_to_the_next_outside(generator):
+    c = torch.randn(1200, 5, generator=generator)
+    metric, z = (
+        LatentMetric(c, torch.ones_like(c), temperature=0.7, floor=1e-2),
+        torch.randn(300, 5, generator=generator),
+    )
+    with torch.inference_mode():
+        inside = metric.log_volume_and_grad(torch.cat([z, z]))  # more than any test before: new rooms
+    outside = metric.log_volume_and_grad(z)
+    torch.testing.assert_close(outside[1], inside[1][:300], rtol=1e-4, atol=1e-4)
