@@ -27,9 +27,9 @@ from geovae.geometry.fields import (
 from geovae.geometry.scratch import scratch
 
 # Numbers in one block of the (n, k) weights: small enough for a CPU's cache, large enough to fill a GPU.
-CHUNK_ELEMENTS = {"cpu": 2**18, "cuda": 2**28}
-# Blocks of weights are kept for the gradient up to 128 blocks (on a CPU 128 MiB), and beyond that computed twice.
-KEPT_BLOCKS = {"cpu": 128, "cuda": 1}
+CHUNK_ELEMENTS = {"cpu": 2**19, "cuda": 2**28}
+# Blocks of weights are kept for the gradient up to 64 blocks (on a CPU 128 MiB), and beyond that computed twice.
+KEPT_BLOCKS = {"cpu": 64, "cuda": 1}
 FULL_ROWS = 512  # points in a block that make its products as fast as they get
 
 
@@ -225,7 +225,7 @@ class LatentMetric:
 
     def _budget(self) -> tuple[int, int, int]:
         """Return the numbers of one block, and of all the blocks that are kept, and how many points go together."""
-        block = self.chunk_elements or CHUNK_ELEMENTS.get(self.device.type, 2**18)
+        block = self.chunk_elements or CHUNK_ELEMENTS.get(self.device.type, 2**19)
         kept = block * (1 if self.chunk_elements else KEPT_BLOCKS.get(self.device.type, 1))
         widest = max(self.k, len(self._all.log2_weights.linear))
         # at least 16 points, so that the products stay products of matrices
@@ -254,13 +254,9 @@ class LatentMetric:
         x = self._boxed(z)
         phi = self._features(x)
         blocks, n = self._blocks(len(z)), len(z)
-        shapes = [(n, len(block.flat)) for block in blocks]
+        columns = [len(block.flat) for block in blocks]
         keep = n * self.k <= self._kept
-        if keep:
-            parts = scratch("weights", n * self.k, z).split([n * k for _, k in shapes])
-            rooms = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
-        else:
-            rooms = [scratch("weights", n * k, z).view(n, k) for _, k in shapes]
+        rooms = scratch("weights", z, n, columns) if keep else [scratch("weights", z, n, [k])[0] for k in columns]
         summed = self._summed(phi, rooms)
         floor, log_floor = self._floor(z)
         volume, inverse = self._algebra.log_det_and_inverse(summed, floor, log_floor)
@@ -270,7 +266,8 @@ class LatentMetric:
         for block, w in zip(blocks, rooms, strict=True):
             if not keep:
                 self._weights(phi, block, w)
-            traces = torch.mm(inverse, block.flat_t, out=scratch("traces", w.numel(), z).view_as(w)).mul_(w)
+            (room,) = scratch("traces", z, n, [len(block.flat)])
+            traces = torch.mm(inverse, block.flat_t, out=room).mul_(w)
             forms = traces @ block.slopes if forms is None else forms.addmm_(traces, block.slopes)
         assert forms is not None
         grad = self._features.pull(x, forms)
