@@ -101,20 +101,23 @@ def ours(metric: LatentMetric, n: int, n_transitions: int, n_leapfrog: int, step
 
 
 def bare_products(metric: LatentMetric, n: int, n_gradients: int) -> Clock:
-    """Return a clock of the matrix products that the gradients need, and of nothing else."""
+    """Return a clock of the matrix products that the gradients need, into memory that is there, and of nothing else."""
     k, d = metric.k, metric.d
-    a, b = torch.randn(n, 2 * d), torch.randn(2 * d, k)
-    w, v, g, f = torch.randn(n, k), torch.randn(k, d), torch.randn(n, d), torch.randn(k, 2 * d)
-    rows = n if k <= 1000 else 64  # whichever is faster: products that stay in the cache
-    pieces = [(a[s : s + rows], w[s : s + rows], g[s : s + rows]) for s in range(0, n, rows)]
+    x, u, s, h = torch.randn(n, 2 * d), torch.randn(n, d), torch.empty(n, d), torch.empty(n, 2 * d)
+    size = k if n * k <= 2**19 else 2**19 // n  # whichever is faster: products that stay in the cache
+    pieces = [(torch.randn(2 * d, c), torch.randn(n, c), torch.randn(c, d)) for c in [size] * (k // size)]
+    if k % size:
+        pieces.append((torch.randn(2 * d, k % size), torch.randn(n, k % size), torch.randn(k % size, d)))
+    room, slopes = torch.empty(n, size), torch.randn(size, 2 * d)
 
     def products() -> None:
         for _ in range(n_gradients):
-            for x, y, u in pieces:
-                x @ b
-                y @ v
-                u @ v.T
-                y @ f
+            for b, w, v in pieces:
+                out = room.view(-1)[: w.numel()].view_as(w)
+                torch.mm(x, b, out=out)
+                torch.mm(w, v, out=s)
+                torch.mm(u, v.T, out=out)
+                torch.mm(w, slopes[: len(v)], out=h)
 
     return lambda: seconds(products)
 
