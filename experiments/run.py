@@ -133,7 +133,7 @@ def check(
         ValueError: for any option out of its range, an unknown sampler, or a sampler that the model cannot feed.
     """
     judge = plan_judge(
-        _codes_without_memory(model, IMAGE_SHAPES[data["name"]]),
+        _untrained_codes(model, IMAGE_SHAPES[data["name"]]),
         model["name"],
         sampler=sampler,
         samplers=samplers,
@@ -154,13 +154,16 @@ def _options(section: Config) -> Config:
     return {key: value for key, value in section.items() if key != "name"}
 
 
-def _codes_without_memory(model: Config, image_shape: tuple[int, int, int] | None) -> Codes:
-    """Build the model without memory, which checks all its options, and see what its codes consist of."""
-    with torch.device("meta"), torch.no_grad():
-        shape = image_shape or (1, 32, 32)
-        network: Any = build_model(model["name"], shape, **_options(model)).eval()
-        mu, log_var = network.encode(torch.empty(1, *shape))
-        return Codes(mu, log_var, network.latent_tensors() if hasattr(network, "latent_tensors") else {})
+@torch.no_grad()
+def _untrained_codes(model: Config, image_shape: tuple[int, int, int] | None) -> Codes:
+    """Build the model, which checks all its options, and see what its codes consist of.
+
+    On torch's meta device this would take longer than even wide networks do: it imports torch's compiler.
+    """
+    shape = image_shape or (1, 32, 32)
+    network: Any = build_model(model["name"], shape, **_options(model)).eval()
+    mu, log_var = network.encode(torch.zeros(1, *shape))
+    return Codes(mu, log_var, network.latent_tensors() if hasattr(network, "latent_tensors") else {})
 
 
 def train(
