@@ -10,6 +10,7 @@ import pytest
 
 from geovae.mri import write_cohort
 from geovae.names import unknown
+from mlflow_projects import inspect, prepare
 from tests.mlflow_projects.test_thread import ROOT, Project
 from tools.screenshots import CHROMIUM, server, tour_brains, visitor
 
@@ -93,25 +94,30 @@ def test_a_browser_sees_the_quality_control_and_the_drawn_brains(project):
     assert {"qc_mosaic", "qc_viewer", "qc_table", "brains_real_versus_generated", "brains_geodesic"} <= taken
 
 
-def test_bad_volumes_fail_with_a_report_of_all(project):
+def test_bad_volumes_fail_with_a_report_of_all(project, monkeypatch):
     images = sorted((project.folder / "source").rglob("*_MR1_*.img"))[:2]
     kept = [image.read_bytes() for image in images]
     for image in images:
         image.write_bytes(image.read_bytes()[:-5])
     flags = ["--dataset=oasis", "--source=source", "--root=again", "--spacing=8", "--shape=[176,208,22]"]
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", project.uri)
     try:
-        failed = project.module("prepare", *flags)
+        with pytest.raises(
+            ValueError, match="2 problems and 1 remark in the input"
+        ) as failed:  # the repeat scan left out
+            prepare.main(flags)
     finally:
         for image, content in zip(images, kept, strict=True):
             image.write_bytes(content)
-    assert failed.returncode == 2
-    assert "error: 2 problems and 1 remark in the input" in failed.stderr  # the remark is the repeat scan left out
-    assert failed.stderr.count("it is truncated") == 2
+    assert str(failed.value).count("it is truncated") == 2
     assert not (project.folder / "again" / "oasis" / "OASIS.npz").exists()
 
 
-def test_inspection_needs_no_more_than_a_folder(project):
-    done = project.module("inspect", "--source", "source")
-    assert done.returncode == 0, done.stderr
-    assert "subjects: 24" in done.stdout
-    assert "[OASIS-1: MR1 416, MR2 20]" in done.stdout
+def test_inspection_needs_no_more_than_a_folder(project, monkeypatch, capsys):
+    monkeypatch.chdir(project.folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    inspect.main(["--source", "source"])
+    said = capsys.readouterr().out
+    assert "subjects: 24" in said
+    assert "[OASIS-1: MR1 416, MR2 20]" in said

@@ -127,7 +127,9 @@ def cluster():
         os.environ[name] = value
     from ray.cluster_utils import Cluster
 
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    quick = {"health_check_period_ms": 500}  # a dead node is noticed in seconds
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": quick}
+    made = Cluster(initialize_head=True, head_node_args=head)
     made.workers = [made.add_node(num_cpus=1, num_gpus=1) for _ in range(2)]
     made.wait_for_nodes()
     yield made
