@@ -25,6 +25,7 @@ from geovae.tracking import NullTracker, Tracker
 from geovae.training import EpochRecord, Trainer, TrainState
 
 CHECKPOINT = "checkpoint.safetensors"
+NARROW = 2_000_000  # parameters of a network that is built and used in hundredths of a second
 
 
 def run(
@@ -158,11 +159,17 @@ def _options(section: Config) -> Config:
 def _untrained_codes(model: Config, image_shape: tuple[int, int, int] | None) -> Codes:
     """Build the model, which checks all its options, and see what its codes consist of.
 
-    On torch's meta device this would take longer than even wide networks do: it imports torch's compiler.
+    A wide network stays on torch's meta device, without memory. Encoding there imports torch's compiler, which takes
+    longer than a narrow network does for real.
     """
     shape = image_shape or (1, 32, 32)
-    network: Any = build_model(model["name"], shape, **_options(model)).eval()
-    mu, log_var = network.encode(torch.zeros(1, *shape))
+    with torch.device("meta"):
+        network: Any = build_model(model["name"], shape, **_options(model))
+    narrow = sum(parameter.numel() for parameter in network.parameters()) < NARROW
+    with torch.device("cpu" if narrow else "meta"):
+        if narrow:
+            network = build_model(model["name"], shape, **_options(model))
+        mu, log_var = network.eval().encode(torch.zeros(1, *shape))
     return Codes(mu, log_var, network.latent_tensors() if hasattr(network, "latent_tensors") else {})
 
 
