@@ -24,8 +24,8 @@ $(VENV)/ready: requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-demo: setup ## train three models on real digits, sample, score and register the best (2 to 4 minutes)
-	mlflow run . --env-manager local --experiment-name geovae --run-name demo
+demo: setup ## train three models on real digits, sample, score and register the best (3 to 4 minutes)
+	mlflow run . --env-manager local --experiment-name geovae --run-name demo -P concurrency=1
 
 demo-oasis: setup ## brains: a synthetic OASIS-1 tree, prepared, modelled, drawn, registered (up to 10 minutes)
 	$(OASIS) -e cohort -P folder=$(BRAINS)/source -P subjects=96 -P workers=2
