@@ -83,8 +83,7 @@ def interpolate(
     """
     starts = [straight(start, end, n_points)]
     if initial is not None:
-        check_finite(initial=initial)
-        starts.append(smooth(resample(initial, n_points)))
+        starts.append(smooth(_from(initial, start, end, n_points)))
     found = minimise(
         lambda c: log_inverse_volumes(metric, c) + _evenness(c), torch.cat(starts), n_steps=n_steps, **options
     )
@@ -109,12 +108,20 @@ def geodesics(
     `initial` (b, m, d), for instance a shortest path over a graph, chooses among several local geodesics; the straight
     line is the default. The logarithm of the energy is minimised, so that a step does not depend on the metric's scale.
     """
-    if initial is None:
-        curves = straight(start, end, n_points)
-    else:
-        check_finite(initial=initial)
-        curves = resample(initial, n_points)
+    curves = straight(start, end, n_points) if initial is None else _from(initial, start, end, n_points)
     return minimise(lambda c: curve_energies(metric, c).log(), curves, n_steps=n_steps, **options)
+
+
+def _from(initial: Tensor, start: Tensor, end: Tensor, n_points: int) -> Tensor:
+    """Return curves (b, n_points, d) to begin at, once their ends are those that were asked for."""
+    check_finite(initial=initial)
+    ends = torch.stack([start, end], dim=1)
+    if initial.ndim != 3 or initial.shape[::2] != start.shape or not torch.equal(initial[:, [0, -1]], ends):
+        raise ValueError(
+            f"`initial` must be (b, m, d) with `start` {tuple(start.shape)} and `end` as its ends, got "
+            f"{tuple(initial.shape)}"
+        )
+    return resample(initial, n_points)
 
 
 def minimise(

@@ -225,7 +225,7 @@ class LatentMetric:
 
     def _budget(self) -> tuple[int, int, int]:
         """Return the numbers of one block, and of all the blocks that are kept, and how many points go together."""
-        block = self.chunk_elements or CHUNK_ELEMENTS.get(self.device.type, 2**19)
+        block = self.chunk_elements or CHUNK_ELEMENTS.get(self.device.type, CHUNK_ELEMENTS["cpu"])
         kept = block * (1 if self.chunk_elements else KEPT_BLOCKS.get(self.device.type, 1))
         widest = max(self.k, len(self._all.log2_weights.linear))
         # at least 16 points, so that the products stay products of matrices

@@ -129,24 +129,17 @@ class _InverseVolume(NamedTuple):
         return v.double().square().sum(1) * log_costs.clamp_max(600).exp()
 
 
+@torch.no_grad()
 def volume_paths(
-    metric: SmoothMetric,
-    points: Tensor,
-    start: Tensor,
-    end: Tensor,
-    *,
-    n_points: int = 50,
-    n_neighbours: int = 10,
-    most: int = 1000,
+    metric: SmoothMetric, points: Tensor, start: Tensor, end: Tensor, *, n_points: int = 50, most: int = 1000
 ) -> Tensor:
     """Return the polylines (b, m, d) from start (b, d) to end (b, d) of least cost (Eq. 12) along edges between
     neighbouring points (n, d): where `interpolate` had better begin. Of more than `most` points every so many are used.
     """
     via = points[:: -(-len(points) // most)]
     nodes, b = torch.cat([start, end, via]), len(start)
-    with torch.no_grad():
-        cost = _InverseVolume(metric, metric.log_volume(nodes).max())
-    graph = neighbour_graph(cost, nodes, n_neighbours=min(n_neighbours, len(nodes) - 1))
+    cost = _InverseVolume(metric, metric.log_volume(nodes).max())
+    graph = neighbour_graph(cost, nodes, n_neighbours=min(10, len(nodes) - 1))
     routes = [path_to(distances_from(graph, i), b + i) for i in range(b)]
     return torch.cat([resample(nodes[route].unsqueeze(0), n_points) for route in routes])
 

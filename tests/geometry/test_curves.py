@@ -129,6 +129,13 @@ def test_interpolation_from_a_path_over_the_data_finds_the_way_that_the_straight
     torch.testing.assert_close(curves[:, [0, -1]], torch.stack([a, b], 1))
 
 
+@pytest.mark.parametrize("search", [interpolate, geodesics])
+def test_a_start_with_other_ends_is_refused(search):
+    for initial in (straight(START, START, 9), straight(START, END, 9)[:1], START):
+        with pytest.raises(ValueError, match=r"`initial` must be \(b, m, d\) with `start` \(3, 2\) and `end` as its"):
+            search(Flat(), START, END, initial=initial)
+
+
 def coil():
     angle = torch.linspace(0, 3 * math.pi, 150, dtype=torch.float64)
     spiral = (1 + angle / 4).unsqueeze(1) * torch.stack([angle.cos(), angle.sin()], 1)
@@ -138,6 +145,7 @@ def coil():
 def test_the_better_of_two_starts_is_kept_for_each_curve():
     """A detour given as the start does no harm where the straight line is the answer."""
     detour = straight(START, END, 50) + torch.linspace(0, math.pi, 50).sin().view(1, 50, 1).double() * 30
+    detour[:, [0, -1]] = torch.stack([START, END], 1)
     found = interpolate(Flat(), START, END, initial=detour, n_steps=5)
     torch.testing.assert_close(found, straight(START, END, 50), rtol=1e-6, atol=1e-6)
 

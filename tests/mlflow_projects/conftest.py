@@ -1,16 +1,38 @@
 """Runs as the thread leaves them in a real store, made without training: a model file, its scores under their names."""
 
+import sys
+
 import pytest
 import torch
 
 from geovae import checkpoint
 from geovae.codes import encode_images
 from geovae.models import build_model
+from mlflow_projects import entry
 
 mlflow = pytest.importorskip("mlflow")
 
 SHAPE = (1, 8, 8)
 OPTIONS = {"network": "mlp", "width": 8, "latent_dim": 2}
+
+
+@pytest.fixture
+def end(monkeypatch, tmp_path, capsys):
+    """Call an entry point with flags, as a process of its own would; return its exit code and what it said."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "")  # MLflow sets it for later processes: it is taken back
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID")
+    monkeypatch.setattr("warnings.showwarning", lambda *args, **options: None)
+    monkeypatch.setattr("signal.signal", lambda *args: None)
+
+    def call(module, *flags):
+        monkeypatch.setattr(sys, "argv", ["program", *flags])
+        with pytest.raises(SystemExit) as ended:
+            entry.main(module.main)
+        return ended.value.code, capsys.readouterr()
+
+    return call
 
 
 @pytest.fixture(scope="session")

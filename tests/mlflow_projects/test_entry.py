@@ -1,7 +1,5 @@
 """Bad input ends an entry point with one sentence and exit code 2, before any run is made."""
 
-import sys
-
 import pytest
 
 from mlflow_projects import (
@@ -21,23 +19,6 @@ from mlflow_projects import (
     sync,
     train,
 )
-
-
-@pytest.fixture
-def end(monkeypatch, tmp_path, capsys):
-    """Call an entry point with flags; return its exit code and what it said on stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    monkeypatch.setattr("warnings.showwarning", lambda *args, **options: None)
-    monkeypatch.setattr("signal.signal", lambda *args: None)
-
-    def call(module, *flags):
-        monkeypatch.setattr(sys, "argv", ["program", *flags])
-        with pytest.raises(SystemExit) as ended:
-            entry.main(module.main)
-        return ended.value.code, capsys.readouterr()
-
-    return call
 
 
 @pytest.mark.parametrize(

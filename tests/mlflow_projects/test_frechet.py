@@ -1,7 +1,6 @@
 """The Frechet distance on the command line agrees with pytorch-fid's own function on the same statistics."""
 
 import os
-import sys
 
 import numpy as np
 import pytest
@@ -9,23 +8,13 @@ import torch
 
 from geovae.evaluation import Statistics, write_statistics
 from geovae.evaluation.inception import Inception
-from mlflow_projects import entry, frechet
+from mlflow_projects import frechet
 from mlflow_projects.generate import write_pngs
 
 
 @pytest.fixture
-def call(monkeypatch, tmp_path, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("warnings.showwarning", lambda *args, **options: None)
-    monkeypatch.setattr("signal.signal", lambda *args: None)
-
-    def run(*flags):
-        monkeypatch.setattr(sys, "argv", ["frechet", *flags])
-        with pytest.raises(SystemExit) as ended:
-            entry.main(frechet.main)
-        return ended.value.code, capsys.readouterr()
-
-    return run
+def call(end):
+    return lambda *flags: end(frechet, *flags)
 
 
 @pytest.fixture

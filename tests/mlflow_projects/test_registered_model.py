@@ -11,9 +11,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from benchmarks.serving import REQUESTS, load, post, served
+from geovae.codes import Codes
+from geovae.images import to_uint8
+from geovae.samplers import SAMPLERS
 from mlflow_projects.evidence import Rules, gather
 from mlflow_projects.registered_model import BadRequest, GenerativeModel
 from mlflow_projects.registry import fetch_model, register
@@ -79,12 +83,6 @@ def test_interpolations_end_where_they_should(ask):
 
 def test_labels_draw_around_the_codes_of_their_class(ask, model):
     """The mixture of a class is the mixture that is fitted on that class's codes alone."""
-    import torch
-
-    from geovae.codes import Codes
-    from geovae.images import to_uint8
-    from geovae.samplers import SAMPLERS
-
     rows = model.saved.labels == 2
     codes = Codes(model.saved.codes.mu[rows], model.saved.codes.log_var[rows])
     z = SAMPLERS["mixture"]().fit(codes).sample(4, torch.Generator().manual_seed(0))
