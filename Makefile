@@ -65,7 +65,7 @@ requirements: ## regenerate requirements.txt from pyproject.toml and the version
 screenshots: setup ## photograph the UI on the runs of this folder, into screenshots/ and docs/pictures (needs chromium)
 	PYTHONPATH=. python tools/screenshots.py
 
-names: setup ## remake docs/names.md from geovae/names.py
+names: setup ## remake docs/names.md from geovae/tracking/names.py
 	PYTHONPATH=. python tools/names.py
 
 docs: setup ## build the documentation and the API reference into site/

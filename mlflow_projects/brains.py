@@ -8,7 +8,7 @@ from experiments.judge import check_known
 from geovae.checkpoint import load_model
 from geovae.samplers import SAMPLERS
 from mlflow_projects import entry
-from mlflow_projects.registry import fetch_model
+from mlflow_projects.registry.versions import fetch_model
 
 
 def main(flags: Sequence[str]) -> None:

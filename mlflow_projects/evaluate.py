@@ -20,7 +20,7 @@ from geovae.figures.evaluation import neighbour_figure, prd_figure
 from geovae.samplers import SAMPLERS
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
-from mlflow_projects.registry import fetch_model
+from mlflow_projects.registry.versions import fetch_model
 
 SHOWN = 8
 DEFAULTS = {

@@ -12,7 +12,7 @@ from geovae.checkpoint import load_model
 from geovae.figures.grids import image_grid
 from geovae.samplers import SAMPLERS
 from mlflow_projects import entry
-from mlflow_projects.registry import CHAMPION, NAME, fetch_model
+from mlflow_projects.registry.versions import CHAMPION, NAME, fetch_model
 
 
 def main(flags: Sequence[str]) -> None:

@@ -14,10 +14,10 @@ from experiments.judge import Result
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
 from mlflow_projects.cluster import WHERE, reached, settle
-from mlflow_projects.evidence import Rules, gather
-from mlflow_projects.promotion import Candidate, promote, sentences
-from mlflow_projects.registry import NAME, register
-from mlflow_projects.views import scores_view
+from mlflow_projects.registry.evidence import Rules, gather
+from mlflow_projects.registry.promotion import Candidate, promote, sentences
+from mlflow_projects.registry.versions import NAME, register
+from mlflow_projects.registry.views import scores_view
 from tuning.execute import Failure, Task, execute
 from tuning.progress import Progress
 

@@ -7,7 +7,7 @@ from typing import Any
 from experiments.config import flatten
 from experiments.quality import track_quality
 from geovae import mri
-from geovae.data.build import BUILDERS
+from geovae.data.builders import BUILDERS
 from geovae.mri.preparing import check_request
 from geovae.mri.slices import VIEWS
 from geovae.tracking import MlflowTracker

@@ -5,9 +5,9 @@ from dataclasses import fields
 from typing import Any
 
 from mlflow_projects import entry
-from mlflow_projects.evidence import Rules
-from mlflow_projects.promotion import find, promote, roll_back, sentences, unlock
-from mlflow_projects.registry import NAME
+from mlflow_projects.registry.evidence import Rules
+from mlflow_projects.registry.promotion import find, promote, roll_back, sentences, unlock
+from mlflow_projects.registry.versions import NAME
 
 SWITCHES = ("dry_run", "rollback", "unlock")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from experiments.report import SHOWN, Record, render
 from mlflow_projects import entry
-from mlflow_projects.registry import quiet
+from mlflow_projects.registry.versions import quiet
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -24,8 +24,8 @@ from geovae.data import DATASETS
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
 from mlflow_projects.cluster import WHERE, reached, settle
-from mlflow_projects.registry import fetch_model
-from mlflow_projects.views import study_view
+from mlflow_projects.registry.versions import fetch_model
+from mlflow_projects.registry.views import study_view
 from tuning.execute import Failure, Task
 from tuning.execute import execute as execute_on_ray
 from tuning.place import Place

@@ -17,8 +17,8 @@ from geovae.checkpoint import load
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
 from mlflow_projects.cluster import WHERE, amount, reached, settle
-from mlflow_projects.registry import fetch_model
-from mlflow_projects.views import sweep_view
+from mlflow_projects.registry.versions import fetch_model
+from mlflow_projects.registry.views import sweep_view
 from tuning.board import table
 from tuning.nodes import check_store
 from tuning.progress import Progress

@@ -1,17 +1,17 @@
-"""Write docs/names.md from geovae/names.py: `make names`."""
+"""Write docs/names.md from geovae/tracking/names.py: `make names`."""
 
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from geovae.names import ARTIFACTS, DIAGNOSTICS, IMAGES, LOSSES, METRICS, PARAMETERS, SCORES, TAGS, Row
+from geovae.tracking.names import ARTIFACTS, DIAGNOSTICS, IMAGES, LOSSES, METRICS, PARAMETERS, SCORES, TAGS, Row
 
 PAGE = Path(__file__).parents[1] / "docs" / "names.md"
 HEAD = """# Names of what a run records
 
-Generated from `geovae/names.py` by `make names`. A word in `<angles>` stands for a name of its table below, or for any
-name where there is no such table. MLflow groups charts by what stands before the first slash, so `train/`, `val/`,
-`score/`, `sampler/` are groups in the UI without any configuration.
+Generated from `geovae/tracking/names.py` by `make names`. A word in `<angles>` stands for a name of its table below,
+or for any name where there is no such table. MLflow groups charts by what stands before the first slash,
+so `train/`, `val/`, `score/`, `sampler/` are groups in the UI without any configuration.
 
 Searches, in the UI's field or in `search_runs`; a name with a slash or a dot stands in double quotes or backticks:
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.run import CHECKPOINT
-from geovae.outbox import wait_for_the_last
+from geovae.tracking.outbox import wait_for_the_last
 
 STARTED = "config.yaml"  # every run writes it first
 

@@ -58,5 +58,5 @@ def how_to_build(name: str, originals: str) -> str:
     """Return the sentence that says how the file of data set `name` is made from its `originals`."""
     return (
         f"build it from {originals} with `mlflow run . -e prepare -P dataset={name} -P source=FOLDER`, "
-        f"or with geovae.data.build.BUILDERS[{name!r}]"
+        f"or with geovae.data.builders.BUILDERS[{name!r}]"
     )

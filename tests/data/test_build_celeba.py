@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from geovae.data import DATASETS
-from geovae.data.build import BUILDERS
+from geovae.data.builders import BUILDERS
 from tests.data.originals import write_faces
 
 
@@ -84,8 +84,8 @@ def test_decoding_continues_after_an_interruption(tmp_path, root, monkeypatch):
         decoded.append(path.name)
         return real(path)
 
-    monkeypatch.setattr("geovae.data.build.celeba.BLOCK", 2)
-    monkeypatch.setattr("geovae.data.build.celeba.decode_image", decode)
+    monkeypatch.setattr("geovae.data.builders.celeba.BLOCK", 2)
+    monkeypatch.setattr("geovae.data.builders.celeba.decode_image", decode)
     with pytest.raises(KeyboardInterrupt):
         BUILDERS["celeba"](tmp_path / "source", root, progress=False)
     assert sorted(p.name for p in (root / "celeba").iterdir()) == [
@@ -93,7 +93,7 @@ def test_decoding_continues_after_an_interruption(tmp_path, root, monkeypatch):
         "train_done.partial",
         "train_images.partial",
     ]
-    monkeypatch.setattr("geovae.data.build.celeba.decode_image", real)
+    monkeypatch.setattr("geovae.data.builders.celeba.decode_image", real)
     assert BUILDERS["celeba"](tmp_path / "source", root, progress=False)["outputs"] == whole["outputs"]
 
 
@@ -120,7 +120,7 @@ def test_after_a_repair_only_what_is_missing_is_decoded(tmp_path, root, monkeypa
     path.write_bytes(sound)
     decoded = []
     real = BUILDERS["celeba"].__globals__["decode_image"]
-    monkeypatch.setattr("geovae.data.build.celeba.decode_image", lambda p: (decoded.append(p.name), real(p))[1])
+    monkeypatch.setattr("geovae.data.builders.celeba.decode_image", lambda p: (decoded.append(p.name), real(p))[1])
     BUILDERS["celeba"](tmp_path / "source", root, progress=False)
     assert sorted(decoded) == [
         "000003.jpg",

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from geovae.data import DATASETS
-from geovae.data.build import cifar as build_cifar
+from geovae.data.builders import cifar as build_cifar
 from tests.data.originals import Trap, cifar_arrays, noise, python2_pickle, write_cifar
 
 

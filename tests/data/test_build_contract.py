@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from geovae.data import DATASETS
-from geovae.data.build import BUILDERS
-from geovae.data.build import mnist as build_mnist
+from geovae.data.builders import BUILDERS
+from geovae.data.builders import mnist as build_mnist
 from tests.data.originals import write_cifar, write_faces, write_folder, write_mnist, write_svhn
 
 ORIGINALS = {

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from geovae.data import DATASETS
-from geovae.data.build import mnist as build_mnist
+from geovae.data.builders import mnist as build_mnist
 from tests.data.originals import idx, noise, write_mnist
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from geovae.data import DATASETS
-from geovae.data.build import BUILDERS
+from geovae.data.builders import BUILDERS
 from tests.data.originals import write_folder, write_svhn
 
 

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from geovae import checkpoint
-from geovae.names import NAMES, find, unknown
+from geovae.tracking.names import NAMES, find, unknown
 from mlflow_projects import train
 
 mlflow = pytest.importorskip("mlflow")

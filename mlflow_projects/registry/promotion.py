@@ -19,8 +19,8 @@ import torch
 
 from geovae.checkpoint import load_model
 from geovae.samplers import SAMPLERS
-from mlflow_projects.evidence import Evidence, Rules, gather
-from mlflow_projects.registry import CHAMPION, NAME, PREVIOUS, fetch_model, register
+from mlflow_projects.registry.evidence import Evidence, Rules, gather
+from mlflow_projects.registry.versions import CHAMPION, NAME, PREVIOUS, fetch_model, register
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

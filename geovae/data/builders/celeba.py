@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geovae.data.build.job import Job, checksum
+from geovae.data.builders.job import Job, checksum
 from geovae.data.celeba import SHAPE
 from geovae.data.options import OnError, check_choice, check_common, require_file
 from geovae.data.pictures import centre_square, decode_image, in_threads

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from geovae.names import unknown
-from mlflow_projects import promotion
-from mlflow_projects.evidence import Evidence, Rules
+from geovae.tracking.names import unknown
 from mlflow_projects.promote import main as promote_command
-from mlflow_projects.promotion import champion_of, find, promote, roll_back
-from mlflow_projects.registry import NAME
+from mlflow_projects.registry import promotion
+from mlflow_projects.registry.evidence import Evidence, Rules
+from mlflow_projects.registry.promotion import champion_of, find, promote, roll_back
+from mlflow_projects.registry.versions import NAME
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def evidence(*scores, **changes):

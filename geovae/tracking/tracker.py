@@ -15,7 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 
-from geovae.outbox import Outbox, Record, deliver_all
+from geovae.tracking.outbox import Outbox, Record, deliver_all
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from experiments.compare import for_ui
 from geovae.checkpoint import SavedModel, load_model
 from geovae.images import to_uint8
-from mlflow_projects.card import card
-from mlflow_projects.evidence import Evidence
+from mlflow_projects.registry.card import card
+from mlflow_projects.registry.evidence import Evidence
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 NAME = "geovae"
 CHAMPION, PREVIOUS = "champion", "previous"
 CODE = Path(__file__).parent / "registered_model.py"
-PACKAGE = Path(__file__).parents[1] / "geovae"
+PACKAGE = Path(__file__).parents[2] / "geovae"
 NEEDED = ("mlflow", "numpy", "pillow", "safetensors", "scikit-learn", "scipy", "torch")
 
 

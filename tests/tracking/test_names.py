@@ -8,10 +8,10 @@ import torch
 
 from geovae.codes import Codes
 from geovae.evaluation import SCORES
-from geovae.names import NAMES, TABLES, better, find, unknown
 from geovae.samplers import SAMPLERS
+from geovae.tracking.names import NAMES, TABLES, better, find, unknown
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_page_is_what_the_module_says():

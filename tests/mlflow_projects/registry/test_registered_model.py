@@ -18,9 +18,9 @@ from benchmarks.serving import REQUESTS, load, post, served
 from geovae.codes import Codes
 from geovae.images import to_uint8
 from geovae.samplers import SAMPLERS
-from mlflow_projects.evidence import Rules, gather
-from mlflow_projects.registered_model import BadRequest, GenerativeModel
-from mlflow_projects.registry import fetch_model, register
+from mlflow_projects.registry.evidence import Rules, gather
+from mlflow_projects.registry.registered_model import BadRequest, GenerativeModel
+from mlflow_projects.registry.versions import fetch_model, register
 
 
 @pytest.fixture(scope="module")

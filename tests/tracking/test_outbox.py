@@ -11,7 +11,7 @@ import warnings
 
 import pytest
 
-from geovae.outbox import Outbox, deliver_all
+from geovae.tracking.outbox import Outbox, deliver_all
 
 
 class Receiver:
@@ -167,7 +167,7 @@ def test_the_lock_of_a_dead_process_is_nobodys(tmp_path):
     code = f"""
 import os
 from pathlib import Path
-from geovae.outbox import Outbox
+from geovae.tracking.outbox import Outbox
 def never(records):
     raise ConnectionError
 outbox = Outbox(Path({str(folder)!r}), never, batch=100)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from geovae.data.build.job import Job
+from geovae.data.builders.job import Job
 from geovae.data.npz import check_labels
 
 TRAIN, TEST = tuple(f"data_batch_{i}" for i in range(1, 6)), "test_batch"

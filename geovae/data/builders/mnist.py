@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from geovae.data.build.job import Job
+from geovae.data.builders.job import Job
 from geovae.data.npz import check_labels
 from geovae.data.options import require_file
 

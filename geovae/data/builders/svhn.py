@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from geovae.data.build.job import Job
+from geovae.data.builders.job import Job
 from geovae.data.options import require_file
 from geovae.data.svhn import read_mat
 

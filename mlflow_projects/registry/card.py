@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from geovae.names import SCORES
-from mlflow_projects.evidence import Evidence
+from geovae.tracking.names import SCORES
+from mlflow_projects.registry.evidence import Evidence
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

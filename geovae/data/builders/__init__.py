@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from geovae.data.build import celeba, cifar, folder, mnist, svhn
+from geovae.data.builders import celeba, cifar, folder, mnist, svhn
 
 __all__ = ["BUILDERS"]
 

@@ -1,0 +1,1 @@
+"""What registers, judges and promotes models in the MLflow registry."""
