@@ -13,7 +13,6 @@ from torch import Tensor
 
 from experiments.judge import Config, Judge, Result, choose_device, magnification, plan_judge
 from geovae import checkpoint
-from geovae.checkpoint import SavedModel
 from geovae.codes import Codes, encode_images
 from geovae.data import DATASETS, IMAGE_SHAPES, Splits
 from geovae.figures.geometry import pullback_figure
@@ -21,6 +20,7 @@ from geovae.figures.grids import comparison_grid
 from geovae.geometry import check_pullback
 from geovae.images import as_pictures, to_float
 from geovae.models import build_model
+from geovae.saved_model import SavedModel
 from geovae.tracking import NullTracker, Tracker
 from geovae.training import EpochRecord, Trainer, TrainState
 
