@@ -10,7 +10,7 @@ import torch
 from experiments.config import Config, fingerprint, to_yaml
 from experiments.describe import git_tags
 from experiments.judge import choose_extractor, headline
-from geovae.data import IMAGE_SHAPES
+from geovae.data import DATASETS
 from geovae.models import build_model
 from geovae.tracking import MlflowTracker
 from tuning.board import describe_board
@@ -353,7 +353,7 @@ def check_population(space: Space, flags: Sequence[str]) -> None:
 
 
 def _shapes(config: Config) -> dict[str, Any]:
-    shape = IMAGE_SHAPES[config["data"]["name"]] or (1, 32, 32)
+    shape = DATASETS[config["data"]["name"]].image_shape or (1, 32, 32)
     options = {key: value for key, value in config["model"].items() if key != "name"}
     with torch.device("meta"):
         model = build_model(config["model"]["name"], shape, **options)
