@@ -24,7 +24,7 @@ from geovae.geometry import LatentMetric, distances_from, neighbour_graph, refin
 from geovae.geometry.curves import resample
 from geovae.images import as_pictures, comparison_grid
 from geovae.mri import Volume, array_to_volume, edge_letters, picture_to_volume, write_nifti
-from geovae.mri.restore import Space
+from geovae.mri.steps.restore import Space
 from geovae.samplers import SAMPLERS, RiemannianSampler
 from geovae.tracking import Tracker
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from geovae.mri import canonical, read_volume, write_cohort
-from geovae.mri.anatomy import GRID, Anatomy, coarse_points, draw_anatomy, exponential, template
-from geovae.mri.cohort import plan
-from geovae.mri.scanner import scan
+from geovae.mri.synthetic.anatomy import GRID, Anatomy, coarse_points, draw_anatomy, exponential, template
+from geovae.mri.synthetic.cohort import plan
+from geovae.mri.synthetic.scanner import scan
 from geovae.mri.volume import to_mm
 
 

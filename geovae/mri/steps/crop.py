@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from geovae.mri.mask import centre_of_mass
+from geovae.mri.steps.mask import centre_of_mass
 from geovae.mri.volume import Volume, shifted
 
 Centre = Literal["grid", "mass"]

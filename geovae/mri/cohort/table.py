@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from geovae.mri.discover import Session
+from geovae.mri.cohort.discover import Session
 from geovae.mri.problems import Problem, count, some
 
 Repeats = Literal["drop", "keep", "fail"]

@@ -16,7 +16,7 @@ from geovae.mri import (
     to_image,
     write_nifti,
 )
-from geovae.mri.export import atomic, write_npz
+from geovae.mri.cohort.export import atomic, write_npz
 from tests.mri.originals import head
 
 T88 = np.array([[1.0, 0, 0, -88], [0, 1, 0, -123], [0, 0, 1, -75], [0, 0, 0, 1]])

@@ -20,10 +20,10 @@ from geovae.mri import (
     to_image,
     unscale,
 )
-from geovae.mri.intensity import percentile_limits
-from geovae.mri.mask import brain_numbers, centre_of_mass, otsu_threshold, strip
-from geovae.mri.slices import edge_letters
-from geovae.mri.validate import check_mask, check_values
+from geovae.mri.steps.checks import check_mask, check_values
+from geovae.mri.steps.mask import brain_numbers, centre_of_mass, otsu_threshold, strip
+from geovae.mri.steps.normalise import percentile_limits
+from geovae.mri.steps.slices import edge_letters
 from geovae.mri.volume import in_memory_order, to_mm
 from tests.mri.originals import head
 

@@ -8,8 +8,8 @@ import pytest
 from nibabel.processing import resample_from_to
 
 from geovae.mri import Session, Volume, canonical, process, read_volume, resample, table_affine, write_cohort
-from geovae.mri.affines import choose_affine
-from geovae.mri.validate import check_affine, check_same_grid, check_same_shapes, oblique_warning, obliquity
+from geovae.mri.steps.affines import choose_affine
+from geovae.mri.steps.checks import check_affine, check_same_grid, check_same_shapes, oblique_warning, obliquity
 from geovae.mri.volume import to_mm
 from tests.mri.originals import affine_of, head, to_axes
 

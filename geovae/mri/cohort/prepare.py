@@ -10,20 +10,20 @@ from typing import Any, Literal
 
 import numpy as np
 
-from geovae.mri.affines import AffinePolicy
-from geovae.mri.crop import Centre, Shape3
-from geovae.mri.discover import Layout, discover, with_masks
-from geovae.mri.export import atomic
-from geovae.mri.jobs import run_all, state_path
-from geovae.mri.mask import MaskRule
-from geovae.mri.outputs import Pair, write_outputs
-from geovae.mri.pipeline import STEPS, T88_SHAPE, check_steps
+from geovae.mri.cohort.discover import Layout, discover, with_masks
+from geovae.mri.cohort.export import atomic
+from geovae.mri.cohort.jobs import run_all, state_path
+from geovae.mri.cohort.outputs import Pair, write_outputs
+from geovae.mri.cohort.process import STEPS, T88_SHAPE, check_steps
+from geovae.mri.cohort.split import check_fractions, check_split, split_subjects
+from geovae.mri.cohort.table import Repeats, find_table, join, read_table, without_table
 from geovae.mri.problems import InputProblems, OnError, Problem, as_text, count
-from geovae.mri.quantise import Quantisation
-from geovae.mri.slices import Axis, Unit, View
-from geovae.mri.split import check_fractions, check_split, split_subjects
-from geovae.mri.table import Repeats, find_table, join, read_table, without_table
-from geovae.mri.validate import check_same_shapes
+from geovae.mri.steps.affines import AffinePolicy
+from geovae.mri.steps.checks import check_same_shapes
+from geovae.mri.steps.crop import Centre, Shape3
+from geovae.mri.steps.mask import MaskRule
+from geovae.mri.steps.quantise import Quantisation
+from geovae.mri.steps.slices import Axis, Unit, View
 
 Arrays = Literal["none", "npy", "nii.gz"]
 

@@ -1,6 +1,6 @@
 """A synthetic cohort on disk, laid out byte for byte like OASIS-1: for tests and demonstrations, never for findings.
 
-No file is OASIS data: brains are deformed from the MNI152 template (`geovae.mri.anatomy`). One known factor, atrophy,
+No file is OASIS data: brains are deformed from the MNI152 template (`anatomy.py`). One known factor, atrophy,
 opens the ventricles; it grows with age and with CDR: what a model or a classifier should find again.
 """
 
@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from geovae.mri.anatomy import draw_anatomy
-from geovae.mri.export import atomic, write_csv
-from geovae.mri.jobs import bare_main
-from geovae.mri.scanner import grid_of, scan, write_analyze
+from geovae.mri.cohort.export import atomic, write_csv
+from geovae.mri.cohort.jobs import bare_main
+from geovae.mri.synthetic.anatomy import draw_anatomy
+from geovae.mri.synthetic.scanner import grid_of, scan, write_analyze
 
 NOTE = """These files are SYNTHETIC. They are no OASIS data: each brain is the MNI152 template (ICBM 2009a, as it comes
 with nilearn) under a random smooth deformation, with the layout and the file format of OASIS-1. ground_truth.csv

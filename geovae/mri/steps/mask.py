@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from geovae.mri.validate import check_same_grid, raise_if
+from geovae.mri.steps.checks import check_same_grid, raise_if
 from geovae.mri.volume import Volume, in_memory_order, to_mm
 
 MaskRule = Literal["nonzero", "file", "otsu", "none"]

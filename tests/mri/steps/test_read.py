@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from geovae.mri import canonical, read_volume
-from geovae.mri.anatomy import template
-from geovae.mri.files import read_bytes
-from geovae.mri.validate import check_values
+from geovae.mri.steps.checks import check_values
+from geovae.mri.steps.files import read_bytes
+from geovae.mri.synthetic.anatomy import template
 from tests.mri.originals import analyze_header, head, to_axes, write_pair
 
 REAL = Path(nib.__file__).parent / "tests" / "data"

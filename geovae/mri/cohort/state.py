@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from geovae.mri.discover import Session
-from geovae.mri.export import atomic
-from geovae.mri.files import both_halves
-from geovae.mri.pipeline import Processed, middle_planes
+from geovae.mri.cohort.discover import Session
+from geovae.mri.cohort.export import atomic
+from geovae.mri.cohort.process import Processed, middle_planes
+from geovae.mri.steps.files import both_halves
 
 
 def input_files(session: Session) -> list[Path]:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from geovae.mri.affines import PRODUCTS, table_affine
-from geovae.mri.anatomy import COARSE, GRID, START, Anatomy, coarse_points, template
-from geovae.mri.export import atomic
+from geovae.mri.cohort.export import atomic
+from geovae.mri.steps.affines import PRODUCTS, table_affine
+from geovae.mri.synthetic.anatomy import COARSE, GRID, START, Anatomy, coarse_points, template
 
 MAX_VALUE = 32000
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from geovae.mri.discover import Session
-from geovae.mri.pipeline import STEPS, process
-from geovae.mri.state import load_state
+from geovae.mri.cohort.discover import Session
+from geovae.mri.cohort.process import STEPS, process
+from geovae.mri.cohort.state import load_state
 from geovae.mri.volume import Volume
 
 

@@ -5,7 +5,7 @@ Linear: a cubic spline rings (values from 0 to 1000 become -410 to 1407).
 
 import numpy as np
 
-from geovae.mri.validate import MAX_OBLIQUITY, obliquity
+from geovae.mri.steps.checks import MAX_OBLIQUITY, obliquity
 from geovae.mri.volume import Volume, to_mm
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geovae.mri.affines import AffinePolicy, choose_affine
-from geovae.mri.files import RawFile, read_bytes
+from geovae.mri.steps.affines import AffinePolicy, choose_affine
+from geovae.mri.steps.files import RawFile, read_bytes
 from geovae.mri.volume import Volume
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def read_volume(path: str | Path, *, affine: AffinePolicy = "header", product: s
 
     Args:
         path: `.nii`, or either half of an `.hdr`/`.img` pair, all with or without `.gz`.
-        affine: see `geovae.mri.affines.choose_affine`. Analyze has no orientation: its `header` is nibabel's guess,
+        affine: see `choose_affine`. Analyze has no orientation: its `header` is nibabel's guess,
             LAS about the middle of the grid.
         product: of OASIS-1, for the table of affines.
 

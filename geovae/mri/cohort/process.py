@@ -6,16 +6,16 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from geovae.mri.affines import AffinePolicy
-from geovae.mri.crop import Centre, Shape3, crop_or_pad
-from geovae.mri.discover import Session
-from geovae.mri.intensity import PERCENTILES, normalise
-from geovae.mri.mask import MaskRule, brain_mask, brain_numbers, strip
-from geovae.mri.orient import canonical, resample
-from geovae.mri.quantise import Quantisation, quantise
-from geovae.mri.read import read_volume
-from geovae.mri.slices import Axis, Unit, View, cut_plane, cut_planes, to_image
-from geovae.mri.validate import check_affine, check_mask, check_values, oblique_warning, raise_if
+from geovae.mri.cohort.discover import Session
+from geovae.mri.steps.affines import AffinePolicy
+from geovae.mri.steps.checks import check_affine, check_mask, check_values, oblique_warning, raise_if
+from geovae.mri.steps.crop import Centre, Shape3, crop_or_pad
+from geovae.mri.steps.mask import MaskRule, brain_mask, brain_numbers, strip
+from geovae.mri.steps.normalise import PERCENTILES, normalise
+from geovae.mri.steps.orient import canonical, resample
+from geovae.mri.steps.quantise import Quantisation, quantise
+from geovae.mri.steps.read import read_volume
+from geovae.mri.steps.slices import Axis, Unit, View, cut_plane, cut_planes, to_image
 from geovae.mri.volume import Volume
 
 T88_SHAPE = (176, 208, 176)

@@ -5,9 +5,9 @@ from typing import Literal
 
 import numpy as np
 
-from geovae.mri.export import atomic
-from geovae.mri.intensity import unscale
-from geovae.mri.slices import Axis, View, axis_number, from_image
+from geovae.mri.cohort.export import atomic
+from geovae.mri.steps.normalise import unscale
+from geovae.mri.steps.slices import Axis, View, axis_number, from_image
 from geovae.mri.volume import Volume
 
 Space = Literal["unknown", "scanner", "aligned", "talairach", "mni"]

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from geovae.mri.discover import Session
-from geovae.mri.export import atomic
-from geovae.mri.orient import resample
-from geovae.mri.pipeline import process
+from geovae.mri.cohort.discover import Session
+from geovae.mri.cohort.export import atomic
+from geovae.mri.cohort.process import process
+from geovae.mri.cohort.state import input_digest, load_state, save_state, state_key
 from geovae.mri.problems import Unfit
-from geovae.mri.restore import write_nifti
-from geovae.mri.state import input_digest, load_state, save_state, state_key
+from geovae.mri.steps.orient import resample
+from geovae.mri.steps.restore import write_nifti
 from geovae.mri.volume import Volume
 
 SUMMARY = ("digest", "numbers", "affines", "slice_mm", "pictures")

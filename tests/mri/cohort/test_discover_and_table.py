@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from geovae.mri import Row, discover, join, read_table, split_subjects
-from geovae.mri.discover import with_masks
-from geovae.mri.split import check_split
-from geovae.mri.table import find_table, without_table
+from geovae.mri.cohort.discover import with_masks
+from geovae.mri.cohort.split import check_split
+from geovae.mri.cohort.table import find_table, without_table
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # of a machine that is shared
 HEADER = "ID,M/F,Hand,Age,Educ,SES,MMSE,CDR,eTIV,nWBV,ASF,Delay\n"

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from geovae.mri.discover import Session
-from geovae.mri.export import write_csv, write_npz
-from geovae.mri.jobs import array_path, finished, state_path
-from geovae.mri.qc import qc_rows
-from geovae.mri.table import Row
+from geovae.mri.cohort.discover import Session
+from geovae.mri.cohort.export import write_csv, write_npz
+from geovae.mri.cohort.jobs import array_path, finished, state_path
+from geovae.mri.cohort.qc import qc_rows
+from geovae.mri.cohort.table import Row
 
 Pair = tuple[Session, Row]
 
@@ -28,7 +28,7 @@ def write_outputs(
     Args:
         folder: of the data set.
         pairs: the sessions with their rows, in order.
-        small: of each its summary, see `geovae.mri.jobs.summary`; pixels are read from its file.
+        small: of each its summary, see `geovae.mri.cohort.jobs.summary`; pixels are read from its file.
         split: (n,), the part of each session.
         settings: of `prepare`.
     """

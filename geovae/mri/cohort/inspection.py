@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from geovae.mri.affines import PRODUCTS
-from geovae.mri.discover import Layout, Session, discover
-from geovae.mri.files import both_halves, read_header, unpack
-from geovae.mri.mask import brain_mask, brain_numbers
-from geovae.mri.orient import canonical
+from geovae.mri.cohort.discover import Layout, Session, discover
+from geovae.mri.cohort.table import find_table, join, read_table, without_table
 from geovae.mri.problems import Problem, count, some
-from geovae.mri.read import read_volume
-from geovae.mri.table import find_table, join, read_table, without_table
-from geovae.mri.validate import check_affine, check_values
+from geovae.mri.steps.affines import PRODUCTS
+from geovae.mri.steps.checks import check_affine, check_values
+from geovae.mri.steps.files import both_halves, read_header, unpack
+from geovae.mri.steps.mask import brain_mask, brain_numbers
+from geovae.mri.steps.orient import canonical
+from geovae.mri.steps.read import read_volume
 
 
 def inspect(
