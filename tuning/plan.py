@@ -1,6 +1,7 @@
 """Which trial comes next: configurations and their seeds, successive halving over seeds. No Ray, no MLflow.
 
-Every configuration gets `seeds[0]` runs. Once all have ended, the best 1/`reduction` get `seeds[1]` runs, and so on. A configuration whose first run the scheduler stops gets no further seed.
+Every configuration gets `seeds[0]` runs. Once all have ended, the best 1/`reduction` get `seeds[1]` runs, and so on.
+A configuration whose first run the scheduler stops gets no further seed.
 """
 
 import math

@@ -9,7 +9,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining, TrialScheduler
 
 from experiments.config import Config
-from geovae.data import IMAGE_SHAPES
+from geovae.data import DATASETS
 from geovae.models import build_model
 from tuning.plan import Configuration
 from tuning.runs import RunStore
@@ -96,7 +96,7 @@ def _mutations(space: Space) -> dict[str, Any]:
 
 
 def check_population(space: Space, flags: Sequence[str]) -> None:
-    """Raise a SpaceError if an option changes the shapes of the weights: a population copies them between its members."""
+    """Raise a SpaceError if an option changes the shapes of weights: they are copied between members."""
     corner = space.corners()[0]
     shapes = _weight_shapes(config_in(space, flags, corner))
     for dimension in space.dimensions:
@@ -109,7 +109,7 @@ def check_population(space: Space, flags: Sequence[str]) -> None:
 
 
 def _weight_shapes(config: Config) -> dict[str, Any]:
-    shape = IMAGE_SHAPES[config["data"]["name"]] or (1, 32, 32)
+    shape = DATASETS[config["data"]["name"]].image_shape or (1, 32, 32)
     options = {key: value for key, value in config["model"].items() if key != "name"}
     with torch.device("meta"):  # shapes without memory
         model = build_model(config["model"]["name"], shape, **options)

@@ -205,7 +205,7 @@ def run_task(
 
 
 def _apply_changes(config: Config, changed: Config, checkpoint_file: Path, tracker: MlflowTracker) -> Config:
-    """Return the configuration with the options that the population has changed; log them at the epoch of the change."""
+    """Return the configuration with the options that the population changed; log the changes."""
     flat = flatten(config)
     new = {name: value for name, value in changed.items() if flat[name] != value}
     if not new:
