@@ -67,7 +67,7 @@ class RunStore:
             try:
                 return function(*arguments)
             except MlflowException as error:
-                status: int = error.get_http_status_code()  # type: ignore[no-untyped-call]  # MLflow does not annotate
+                status: int = error.get_http_status_code()  # type: ignore[no-untyped-call, unused-ignore]  # MLflow does not annotate
                 if status < 500 or self._stop_retries:  # below 500 the store has refused: a retry changes nothing
                     raise
                 if not warned:
