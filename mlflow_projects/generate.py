@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from experiments.judge import decode_images
-from geovae.figures.grids import image_grid
+from geovae.images import image_grid
 from geovae.samplers import SAMPLERS
 from geovae.saved_model import load_model
 from mlflow_projects import entry

@@ -20,10 +20,9 @@ from mlflow.pyfunc import PythonModel
 from torch import Tensor
 
 from geovae.codes import Codes
-from geovae.figures.grids import image_grid
 from geovae.geometry import interpolate, straight, volume_paths
 from geovae.geometry.curves import resample
-from geovae.images import as_pictures, to_float, to_uint8
+from geovae.images import as_pictures, image_grid, to_float, to_uint8
 from geovae.samplers import SAMPLERS
 from geovae.saved_model import SavedModel, load_model
 
