@@ -9,7 +9,7 @@ SPACE = {
     "search": {
         "model.name": {"choice": ["vae", "ae"]},
         "model.beta": {"choice": [0.1, 1.0], "when": {"model.name": "vae"}},
-        "training.learning_rate": {"choice": [0.0003, 0.001, 0.003, 1e12]},  # the last diverges
+        "training.learning_rate": {"choice": [0.001, 0.003, 1e12]},  # the last diverges
     }
 }
 
@@ -38,7 +38,7 @@ def check_finished(sweep, run, epochs=EPOCHS):
     assert run.data.params["cfg.training.epochs"] == str(epochs)
 
 
-def check_sweep(sweep, tried=12, failed=3):
+def check_sweep(sweep, tried=9, failed=3):
     """Hold a whole sweep of so many configurations, 2 seeds each, against what it should have left."""
     names = [f"c{number:04d}" for number in range(tried)]
     configurations = {run.info.run_name: run for run in sweep.runs("configuration")}

@@ -60,7 +60,7 @@ def test_a_worker_a_node_and_the_driver_are_killed_and_the_server_is_away_for_a_
     process.stdout.close()
     assert sweep.states("seed")["RUNNING"] >= 1
     ended_before = {r.info.run_id: r.info.end_time for r in sweep.runs("seed") if r.info.status == "FINISHED"}
-    assert 1 <= len(ended_before) < 18
+    assert 1 <= len(ended_before) < 12
 
     process = sweep.start(resume=sweep.id, address=options["address"])
     until(lambda: sweep.states("seed")["FINISHED"] > len(ended_before))
@@ -71,7 +71,7 @@ def test_a_worker_a_node_and_the_driver_are_killed_and_the_server_is_away_for_a_
     text, _ = process.communicate(timeout=600)
     assert process.returncode == 0, text
     assert restarted(sweep) == before, "the pause killed a run"
-    assert "9 of 12 configurations judged, 3 failed" in text
+    assert "6 of 9 configurations judged, 3 failed" in text
     check_sweep(sweep)
     after = {run.info.run_id: run.info.end_time for run in sweep.runs("seed")}
     assert {run_id: after[run_id] for run_id in ended_before} == ended_before, "what had finished was repeated"
