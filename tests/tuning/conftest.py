@@ -1,4 +1,4 @@
-"""Real parts for sweeps: a server over HTTP on SQLite or PostgreSQL, three Ray nodes, and the sweep's process."""
+"""Fixtures for sweeps: a tracking server on SQLite or PostgreSQL, a Ray cluster of three nodes, and the driver's process."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ def environment(**more):
         "OMP_NUM_THREADS": "1",
         "RAY_AUTH_MODE": "disabled",
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_worker_niceness": "0",  # beside other tests the runs would hardly come forward
+        "RAY_worker_niceness": "0",  # Ray lowers the priority of workers; other tests would slow them down
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "GIT_PYTHON_REFRESH": "quiet",
     }
@@ -41,10 +41,10 @@ def environment(**more):
 
 
 def until(what, seconds=180, pause=0.2):
-    """Wait until `what()` is true, and return it."""
+    """Wait until `what()` is true, and return its value."""
     deadline = time.monotonic() + seconds
     while not (found := what()):
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, f"not true after {seconds} s"
         time.sleep(pause)
     return found
 
@@ -140,7 +140,7 @@ def cluster():
 
 
 class Sweep:
-    """A sweep's process, and what its runs are in the store."""
+    """Starts drivers of sweeps, and reads their runs from the store."""
 
     def __init__(self, folder, uri):
         import mlflow

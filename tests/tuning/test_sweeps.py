@@ -1,4 +1,4 @@
-"""Sweeps and a study on real nodes and a real server: schedulers, populations, samplers alone, a stop and going on."""
+"""Sweeps and a study on a cluster with a server: schedulers, populations, sampler spaces, stop and resume."""
 
 import re
 import signal
@@ -53,7 +53,7 @@ def test_a_population_exchanges_weights_and_every_epoch_is_logged_once(sweep, op
     for run in runs:
         assert steps(sweep, run, "val/loss") == list(range(1, 7)), run.info.run_name
     changed = [run for run in runs if "changed" in run.data.tags]
-    assert changed, "nobody took over another's weights"
+    assert changed, "no member copied the weights of another"
     for run in changed:
         rates = sweep.client.get_metric_history(run.info.run_id, "changed/training.learning_rate")
         assert {point.step for point in rates} <= {2, 4, 6}
