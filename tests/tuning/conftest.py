@@ -1,4 +1,4 @@
-"""Fixtures for sweeps: a tracking server on SQLite or PostgreSQL, a Ray cluster of three nodes, and the driver's process."""
+"""Fixtures for sweeps: a tracking server on SQLite or PostgreSQL, a Ray cluster of three nodes, and drivers."""
 
 import os
 import signal
