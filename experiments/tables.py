@@ -5,9 +5,11 @@ import io
 import math
 import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 MISSING = "–"
+Row = TypeVar("Row")
 
 
 class Markdown(str):
@@ -82,3 +84,9 @@ def for_ui(markdown: str) -> str:
     """Return Markdown for a description in MLflow's UI, which gives the cells of a table no padding."""
     lines = markdown.split("\n")
     return "\n".join(line.replace(" |", "&ensp; |") if line.startswith("| ") else line for line in lines)
+
+
+def leaderboard(rows: Sequence[Row], columns: Mapping[str, Callable[[Row], Cell]]) -> str:
+    """Return a ranked Markdown table: a line for each row, in the order given, with its place and a cell a column."""
+    lines = [[place, *(cell(row) for cell in columns.values())] for place, row in enumerate(rows, 1)]
+    return as_markdown(["#", *columns], lines)
