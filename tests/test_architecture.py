@@ -34,7 +34,7 @@ RULES: list[tuple[str, set[str]]] = [
 HEAVY = {"mlflow", "ray", "nibabel", "nilearn", "sklearn", "matplotlib", "pytorch_fid", "torchvision", "PIL", "tqdm"}
 # (package, the only places that import it)
 HOMES: list[tuple[str, tuple[str, ...]]] = [
-    ("mlflow", ("geovae/tracking/", "tuning/store.py", "mlflow_projects/")),
+    ("mlflow", ("geovae/tracking/", "tuning/runs.py", "mlflow_projects/")),
     ("ray", ("tuning/",)),
 ]
 
