@@ -49,7 +49,7 @@ class Entry:
     test: dict[str | int, Numbers]
     diagnostics: dict[str | int, Numbers] = field(default_factory=dict)
     repeats: bool = False
-    runs: Sequence[Markdown] = ()
+    runs: list[Markdown] = field(default_factory=list)
 
     def values(self, key: str, part: Part = "test") -> list[float]:
         """Return the number of each seed, without those that are missing or not finite."""
@@ -103,7 +103,7 @@ def score_table(entries: Sequence[Entry], lead: Mapping[str, Column] | None = No
     ordered = by_validation(distinct(entries))
     columns = dict(lead or {"model and sampler": lambda entry: str(entry.contender)}) | score_columns(ordered)
     if any(entry.runs for entry in ordered):
-        columns["runs"] = lambda entry: Markdown(" ".join(entry.runs))
+        columns["runs by seed"] = lambda entry: Markdown(" ".join(entry.runs))
     return tables.leaderboard(ordered, columns)
 
 

@@ -79,7 +79,7 @@ class Group:
                 self.runs[0].headline,
                 {run.seed: run.scores("val_score", sampler) for run in self.runs},
                 {run.seed: run.scores("score", sampler) for run in self.runs},
-                runs=[link(f"seed {run.seed}", run.url) for run in self.runs],
+                runs=[link(run.seed or "run", run.url) for run in self.runs],
             )
             for sampler in dict.fromkeys(name for run in self.runs for name in run.samplers)
         ]
@@ -161,10 +161,10 @@ def curve_figure(groups: Sequence[Group]) -> "Figure":
     columns = min(3, len(keys))
     rows = math.ceil(len(keys) / columns)
     figure = Figure(figsize=(4.2 * columns, 2.8 * rows + 0.25 * len(groups)), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).flat
+    panels = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
     for panel, key in zip(panels, keys, strict=False):
         _draw_curves(panel, key, groups)
-    for panel in list(panels)[len(keys) :]:
+    for panel in panels[len(keys) :]:
         panel.set_visible(False)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", fontsize="small")

@@ -1,6 +1,7 @@
 """Tables as Markdown and CSV: the one place that formats numbers, escapes text and joins cells."""
 
 import csv
+import html
 import io
 import math
 import re
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 MISSING = "–"
+LONGEST_DESCRIPTION = 7500  # characters; MLflow cuts a tag at 8000
 Row = TypeVar("Row")
 
 
@@ -81,9 +83,24 @@ def link(text: str, url: str) -> Markdown:
 
 
 def for_ui(markdown: str) -> str:
-    """Return Markdown for a description in MLflow's UI, which gives the cells of a table no padding."""
+    """Return Markdown for a description in MLflow's UI, which gives the cells of a table no padding.
+
+    Links go where the text would not fit into a tag.
+    """
     lines = markdown.split("\n")
-    return "\n".join(line.replace(" |", "&ensp; |") if line.startswith("| ") else line for line in lines)
+    padded = "\n".join(line.replace(" |", "&ensp; |") if line.startswith("| ") else line for line in lines)
+    return padded if len(padded) <= LONGEST_DESCRIPTION else without_links(padded)
+
+
+def without_links(markdown: str) -> str:
+    """Return Markdown with the text of each link in its place."""
+    return re.sub(r"(?<!!)\[((?:[^\[\]\\]|\\.)*)\]\([^()]*\)", r"\1", markdown)
+
+
+def for_terminal(markdown: str) -> str:
+    """Return Markdown to be printed: without links, bold and escapes."""
+    text = without_links(markdown).replace("**", "")
+    return html.unescape(re.sub(r"\\([\\`*|\[\]_])", r"\1", text))
 
 
 def leaderboard(rows: Sequence[Row], columns: Mapping[str, Callable[[Row], Cell]]) -> str:
