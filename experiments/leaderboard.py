@@ -88,6 +88,16 @@ def by_validation(entries: Iterable[Entry]) -> list[Entry]:
     return sorted(entries, key=lambda entry: (entry.headline, math.isnan(m := entry.mean(entry.headline, "val")), m))
 
 
+def scores_by_sampler(metrics: Numbers, kind: Literal["score", "val_score"]) -> dict[str, dict[str, float]]:
+    """Return the scores of each sampler among the metrics of a run, on test images or on validation images."""
+    scores: dict[str, dict[str, float]] = {}
+    for key, value in metrics.items():
+        if key.startswith(f"{kind}/") and key.count("/") == 2:
+            _, sampler, score = key.split("/")
+            scores.setdefault(sampler, {})[score] = value
+    return scores
+
+
 def distinct(entries: Iterable[Entry]) -> list[Entry]:
     """Return the entries without those that repeat another under a second name."""
     return [entry for entry in entries if not entry.repeats]

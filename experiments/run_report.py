@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.leaderboard import Column, Contender, Entry, by_validation, how_to_read, reference, score_table
+from experiments.leaderboard import (
+    Column,
+    Contender,
+    Entry,
+    by_validation,
+    how_to_read,
+    reference,
+    score_table,
+    scores_by_sampler,
+)
 from experiments.page import Gallery, Part, Picture, write_page
 from experiments.tables import Cell, as_markdown, escape, link
 
@@ -32,6 +41,7 @@ class Record:
     name: str
     group: str
     seed: str
+    run_id: str = ""
     headline: str = ""
     url: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
@@ -39,18 +49,6 @@ class Record:
     curves: Mapping[str, Curve] = field(default_factory=dict)
     pictures: Mapping[str, bytes] = field(default_factory=dict)
     warnings: Sequence[str] = ()
-
-    @property
-    def samplers(self) -> list[str]:
-        """The samplers with a validation score; one without a name where the run drew nothing."""
-        end = f"/{self.headline}"
-        keys = [key.removeprefix("val_score/") for key in self.metrics if key.startswith("val_score/")]
-        return [key.removesuffix(end) for key in keys if key.endswith(end)] or [""]
-
-    def scores(self, kind: str, sampler: str) -> dict[str, float]:
-        """Return the scores of one sampler, of the kind `val_score` or `score`."""
-        start = f"{kind}/{sampler}/"
-        return {key.removeprefix(start): value for key, value in self.metrics.items() if key.startswith(start)}
 
 
 @dataclass(frozen=True)
@@ -71,17 +69,20 @@ class Group:
         return ", ".join(filter(None, (self.name, self.differs)))
 
     def entries(self) -> list[Entry]:
-        """Return an entry for each sampler."""
+        """Return an entry for each sampler; one without scores where nothing was drawn."""
+        val = {run.seed: scores_by_sampler(run.metrics, "val_score") for run in self.runs}
+        test = {run.seed: scores_by_sampler(run.metrics, "score") for run in self.runs}
+        samplers = dict.fromkeys(sampler for scores in val.values() for sampler in scores)
         return [
             Entry(
                 "",
                 Contender(self.name, self.differs, sampler),
                 self.runs[0].headline,
-                {run.seed: run.scores("val_score", sampler) for run in self.runs},
-                {run.seed: run.scores("score", sampler) for run in self.runs},
+                {seed: scores.get(sampler, {}) for seed, scores in val.items()},
+                {seed: scores.get(sampler, {}) for seed, scores in test.items()},
                 runs=[link(run.seed or "run", run.url) for run in self.runs],
             )
-            for sampler in dict.fromkeys(name for run in self.runs for name in run.samplers)
+            for sampler in samplers or [""]
         ]
 
 
