@@ -58,11 +58,9 @@ def main(flags: Sequence[str]) -> None:
         print(for_terminal(table))
         print(winner_sentence(board))
         _register(result, values["register"])
-        epoch, samplers = (
-            min(c["training"]["epochs"] for c in configs.values()),
-            [entry.contender.sampler for entry in board],
-        )
-        view = partial(scores_view, headline=result.headline, samplers=list(dict.fromkeys(samplers)), epoch=epoch)
+        epoch = min(config["training"]["epochs"] for config in configs.values())
+        samplers = list(dict.fromkeys(row.contender.sampler for row in board))
+        view = partial(scores_view, headline=result.headline, samplers=samplers, epoch=epoch)
         entry.say_where(view, tracker)
         if failures:
             raise SystemExit(1)

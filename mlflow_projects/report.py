@@ -20,11 +20,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
 SEARCH = "attributes.status = 'FINISHED'"
-LEFT_OUT = (
-    "cfg.seed",
-    "cfg.device",
-    "cfg.images_every",
-)  # options that do not change what a run computes, and the seed
+LEFT_OUT = ("cfg.seed", "cfg.device", "cfg.images_every")  # options that set no configuration apart
 CURVES = ("train/loss", "val/loss", "train/reconstruction", "val/reconstruction", "train/kl", "val/kl")
 
 

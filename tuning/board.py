@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN = 30  # configurations in the table
-LEADERBOARD = "leaderboard.md"
-HOW_TO_READ = """Ranked by seeds, then by the mean (± standard error) of `{head}` against the validation images; lower is
-better. The columns *test* are means over the same runs, each with its best sampler on validation images."""
+HOW_TO_READ = """Ranked by seeds, then by the mean (± standard error) of `{head}` against the validation images; lower
+is better. The columns *test* are means over the same runs, each with its best sampler on validation images."""
 
 
 def record_board(
@@ -40,15 +39,13 @@ def record_board(
         headline: name of the score.
         tracker: of the sweep's run.
     """
-    tracker.text(LEADERBOARD, table(board, configurations, headline))
+    tracker.text("leaderboard.md", table(board, configurations, headline))
     tracker.tags({"mlflow.note.content": description(board, configurations, headline, str(tracker.experiment_id))})
     if not board:
         return
     url = partial(run_url, tracker.uri, str(tracker.experiment_id))
-    parts: list[Part] = [
-        f"# Sweep of {len(configurations)} configurations",
-        table(board, configurations, headline, url),
-    ]
+    title = f"Sweep of {len(configurations)} configurations"
+    parts: list[Part] = [f"# {title}", table(board, configurations, headline, url)]
     rows = [(c.options, c.mean) for c in board]
     caption = "One line for each configuration through its options to its score, the better the darker"
     parts.append(Picture("parallel_coordinates", caption, parallel_coordinates(rows, space, headline)))
@@ -57,7 +54,7 @@ def record_board(
         parts.append(Picture("importance", caption, importance_figure(shares)))
     parts.append(all_configurations(board, headline))
     folder = tracker.output / "report"
-    for file in write_page("Sweep", parts, folder):
+    for file in write_page(title, parts, folder):
         if file != Path("report.md"):  # the same as leaderboard.md with figures
             tracker.artifact(folder / file)
 
