@@ -85,7 +85,7 @@ def rank_results(results: "Mapping[str, Result]", run_links: Mapping[str, Markdo
 
 def by_validation(entries: Iterable[Entry]) -> list[Entry]:
     """Return the entries, the best mean on validation images first; those without one last."""
-    return sorted(entries, key=lambda entry: (entry.headline, math.isnan(m := entry.mean(entry.headline, "val")), m))
+    return sorted(entries, key=lambda entry: (math.isnan(m := entry.mean(entry.headline, "val")), entry.headline, m))
 
 
 def scores_by_sampler(metrics: Numbers, kind: Literal["score", "val_score"]) -> dict[str, dict[str, float]]:
@@ -119,7 +119,7 @@ def score_table(entries: Sequence[Entry], lead: Mapping[str, Column] | None = No
 
 def score_columns(entries: Sequence[Entry]) -> dict[str, Column]:
     """Return the columns of scores that any entry has; the kernel distance stands beside each Frechet distance."""
-    heads = list(dict.fromkeys(entry.headline for entry in entries))
+    heads = [head for head in dict.fromkeys(entry.headline for entry in entries) if head]
     wanted: dict[str, tuple[str, Part]] = {}
     for head in heads:
         kid = "KID" if len(heads) == 1 else kid_of(head)
@@ -162,7 +162,7 @@ def reference(entries: Sequence[Entry]) -> str:
 
 def how_to_read(entries: Sequence[Entry]) -> str:
     """Return what the columns of `score_table` mean, as a list."""
-    heads = list(dict.fromkeys(entry.headline for entry in entries))
+    heads = [head for head in dict.fromkeys(entry.headline for entry in entries) if head]
     scored = {key for entry in entries for scores in entry.test.values() for key in scores}
     lines = [
         "Numbers are means over seeds ± their standard deviation; the best of a column is bold, and an arrow shows the "

@@ -180,7 +180,7 @@ def _draw_curves(panel: "Axes", key: str, groups: Sequence[Group]) -> None:
             values += [y for _, y in points]
             # `$` would begin a formula, and a label that begins with `_` is left out of a legend
             label = " " + group.label.replace("$", r"\$") if run is group.runs[0] else None
-            panel.plot([x for x, _ in points], [y for _, y in points], color=f"C{number}", lw=1.2, label=label)
+            panel.plot([x for x, _ in points], [y for _, y in points], color=f"C{number}", lw=1.2, marker=".", ms=3, label=label)
     panel.set(title=key.replace("$", r"\$"), xlabel="epoch")
     if values and min(values) > 0 and max(values) > 20 * min(values):
         panel.set_yscale("log")

@@ -22,9 +22,13 @@ Cell = str | float | None
 
 
 def as_markdown(head: Sequence[Cell], rows: Iterable[Sequence[Cell]]) -> str:
-    """Return a Markdown table: text escaped, numbers with four significant digits, `–` for None and NaN."""
+    """Return a Markdown table: text escaped, numbers with four significant digits, `–` for None and NaN.
+
+    Columns of text are aligned to the left, columns of numbers to the right.
+    """
     lines = [[format_cell(cell) for cell in row] for row in (head, *rows)]
-    lines.insert(1, ["---"] * len(head))
+    numeric = [all(re.match(r"[*+−–\d-]|$", line[i]) for line in lines[1:]) for i in range(len(head))]
+    lines.insert(1, ["---:" if right else ":---" for right in numeric])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
 SEARCH = "attributes.status = 'FINISHED'"
-LEFT_OUT = ("cfg.seed", "cfg.device", "cfg.images_every")  # options that set no configuration apart
+# options that set no configuration apart; every sampler has a row of its own
+LEFT_OUT = ("cfg.seed", "cfg.device", "cfg.images_every", "cfg.samplers")
 CURVES = ("train/loss", "val/loss", "train/reconstruction", "val/reconstruction", "train/kl", "val/kl")
 
 
