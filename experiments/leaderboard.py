@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from experiments.judge import Result
 
 RATIO = "nn_pixels_ratio"
+RUNS = "runs by seed"  # the last column, where runs are known
 ARROWS = {"lower": " ↓", "higher": " ↑", "": ""}
 Part = Literal["val", "test", "diagnostics"]
 Numbers = Mapping[str, float]
@@ -113,7 +114,7 @@ def score_table(entries: Sequence[Entry], lead: Mapping[str, Column] | None = No
     ordered = by_validation(distinct(entries))
     columns = dict(lead or {"model and sampler": lambda entry: str(entry.contender)}) | score_columns(ordered)
     if any(entry.runs for entry in ordered):
-        columns["runs by seed"] = lambda entry: Markdown(" ".join(entry.runs))
+        columns[RUNS] = lambda entry: Markdown(" ".join(entry.runs))
     return tables.leaderboard(ordered, columns)
 
 

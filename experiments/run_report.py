@@ -177,10 +177,11 @@ def _draw_curves(panel: "Axes", key: str, groups: Sequence[Group]) -> None:
     for number, group in enumerate(groups):
         for run in group.runs:
             points = [(x, y) for x, y in run.curves.get(key, ()) if math.isfinite(y)]
-            values += [y for _, y in points]
+            xs, ys = [x for x, _ in points], [y for _, y in points]
+            values += ys
             # `$` would begin a formula, and a label that begins with `_` is left out of a legend
             label = " " + group.label.replace("$", r"\$") if run is group.runs[0] else None
-            panel.plot([x for x, _ in points], [y for _, y in points], color=f"C{number}", lw=1.2, marker=".", ms=3, label=label)
+            panel.plot(xs, ys, color=f"C{number}", lw=1.2, marker=".", ms=3, label=label)
     panel.set(title=key.replace("$", r"\$"), xlabel="epoch")
     if values and min(values) > 0 and max(values) > 20 * min(values):
         panel.set_yscale("log")

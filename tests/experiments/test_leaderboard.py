@@ -53,9 +53,8 @@ def test_the_kernel_distance_stands_beside_the_frechet_distance(board):
 
 def test_columns_that_nobody_has_are_left_out_and_entries_without_scores_come_last():
     empty = Entry("", Contender("young", "", ""), "", {0: {}}, {0: {}})
-    lines = score_table(
-        [empty, Entry("", Contender("vae", "", "prior"), "fid", {0: {"fid": 1.0}}, {0: {}})]
-    ).splitlines()
+    scored = Entry("", Contender("vae", "", "prior"), "fid", {0: {"fid": 1.0}}, {0: {}})
+    lines = score_table([empty, scored]).splitlines()
     assert lines[0] == "| # | model and sampler | fid val ↓ |"
     assert lines[2:] == ["| 1 | vae / prior | 1.000 |", "| 2 | young | – |"]
 

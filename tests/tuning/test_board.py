@@ -89,9 +89,8 @@ def test_the_page_holds_table_and_figures_and_leads_to_the_runs(tmp_path):
     assert 'href="http://host/#/experiments/7/runs/r0"' in page
     assert "secret" not in page
     assert "<b>" not in page
-    assert page.count('<img src="data:image/png;base64,') == len(
-        [name for name in tracker.files if name.endswith("png")]
-    )
+    figures = [name for name in tracker.files if name.endswith(".png")]
+    assert page.count('<img src="data:image/png;base64,') == len(figures)
     assert not re.search(r'src="(?!data:)', page)
     assert "[c0000](#/experiments/7/runs/r0)" in tracker.descriptions[0]
     rows = list(csv.DictReader(tracker.files["leaderboard.csv"].decode().splitlines()))
