@@ -119,17 +119,10 @@ def sweep(
         engine.run(queue, scheduler=scheduler, concurrency=concurrency, on_event=on_event)
     finally:
         queue.end_configurations()
-<<<<<<< HEAD
-        if engine.flush([Trial(c.number, seed, {}).name for c in plan.configurations for seed in c.runs]):
-            engine.runs.end_orphans(plan.configurations)
-        result = SweepResult(queue.headline, plan.configurations, ranked(plan.configurations))
-        record_board(result.board, result.configurations, space, queue.headline, tracker)
-=======
         if engine.flush([Trial(c.number, seed, {}).name for c in queue.configurations for seed in c.runs]):
             engine.runs.end_orphans(queue.configurations)
         result = SweepResult(queue.headline, queue.configurations, ranked(queue.configurations))
-        describe_board(result.board, result.configurations, space, queue.headline, tracker)
->>>>>>> main
+        record_board(result.board, result.configurations, space, queue.headline, tracker)
     if result.board:
         _record_best(result.board[0], queue, tracker)
     return result
