@@ -11,9 +11,9 @@ from experiments.leaderboard import kid_of
 from experiments.page import Numbers, Part, Picture, run_url, write_page
 from experiments.tables import Cell, for_ui, leaderboard, link
 from geovae.tracking import MlflowTracker
-from tuning.plan import Configuration, Run
+from tuning.plan import Configuration
 from tuning.search import importances
-from tuning.space import Space
+from tuning.space import Dimension, Space
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,7 +82,7 @@ def table(
         "±": lambda c: "" if math.isnan(c.stderr) else f"{c.stderr:.2g}",
     }
     for title, key in ((f"{headline} test", headline), ("KID test", kid_of(headline))):
-        if any(scores_on_test(c, key) for c in board):
+        if any(_test_scores(key, c) for c in board):
             columns[title] = partial(_mean_test_score, key)
     columns["runs"] = lambda c: f"{len(c.scores)}/{len(c.runs)}"
     for name in dict.fromkeys(name for c in board[:SHOWN] for name in c.options):
@@ -97,21 +97,13 @@ def table(
     )
 
 
-def scores_on_test(configuration: Configuration, key: str) -> list[float]:
-    """Return a score on test images of each finished run, drawn by the sampler that is best on validation images."""
-    values = (_best_test_scores(run).get(key) for run in configuration.runs.values() if run.state == "FINISHED")
-    return [value for value in values if value is not None]
-
-
-def _best_test_scores(run: Run) -> Mapping[str, float]:
-    val, head = run.result.get("val_scores", {}), run.result.get("headline")
-    best = min(val, key=lambda sampler: val[sampler][head], default="")
-    scores: Mapping[str, float] = run.result.get("test_scores", {}).get(best, {})
-    return scores
+def _test_scores(key: str, configuration: Configuration) -> list[float]:
+    """Return a score on test images of each finished run, of the sampler that is best on validation images."""
+    return [run.test_scores[key] for run in configuration.runs.values() if key in run.test_scores]
 
 
 def _mean_test_score(key: str, configuration: Configuration) -> Cell:
-    values = scores_on_test(configuration, key)
+    values = _test_scores(key, configuration)
     return statistics.fmean(values) if values else None
 
 
@@ -165,13 +157,15 @@ def importance_figure(shares: Mapping[str, float]) -> "Figure":
     return figure
 
 
-def _height(dimension: Any, value: Any) -> float:
+def _height(dimension: Dimension, value: Any) -> float:
+    """Return where a value lies on the axis of its option, from 0 to 1."""
     if dimension.kind in ("choice", "grid"):
         return dimension.values.index(value) / max(1, len(dimension.values) - 1)
     low, high = dimension.values
     if dimension.kind == "log_uniform":
         low, high, value = math.log(low), math.log(high), math.log(value)
-    return float((value - low) / (high - low))
+    position: float = (value - low) / (high - low)
+    return position
 
 
 def _option_text(value: Any) -> str:

@@ -10,6 +10,7 @@ what is missing from the store itself.
 """
 
 import json
+import re
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,6 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from experiments.leaderboard import scores_by_sampler
 from geovae.tracking import without_password
 from tuning.plan import Configuration, Run, State
 from tuning.space import Options
@@ -188,14 +188,9 @@ def _from_mlflow(run: Any) -> Run:
     if state == "FINISHED" and score is None:  # the run ended, but its last records did not arrive: repeat it
         state = "KILLED"
     changed = json.loads(tags.get("changed", "{}"))
-    return Run(run.info.run_id, state, score, tags.get("failure", ""), _scores(run), changed)
-
-
-def _scores(run: Any) -> dict[str, Any]:
-    """Return what the report of a sweep reads of the result of a run."""
-    metrics = run.data.metrics
-    scores = {"val_scores": scores_by_sampler(metrics, "val_score"), "test_scores": scores_by_sampler(metrics, "score")}
-    return {"headline": run.data.tags.get("headline"), **scores}
+    # `score/<sampler>/<score>` are those of all samplers, `score/<score>` those of the best
+    test = {key.removeprefix("score/"): value for key, value in metrics.items() if re.fullmatch("score/[^/]+", key)}
+    return Run(run.info.run_id, state, score, tags.get("failure", ""), changed=changed, test_scores=test)
 
 
 def find_sweep(client: Any, sweep_id: str) -> Any:
