@@ -12,6 +12,7 @@ from experiments.studies.cells import TRAINED, Cell, Study
 from experiments.studies.execute import Found, Outcome, Pace, duration
 from experiments.studies.ranking import entries_of, holm, rank, rank_table
 from experiments.studies.reports import REPORTS
+from experiments.studies.reports.scores import score_section
 from experiments.studies.reports.table1 import TABLE1
 from experiments.studies.study_report import bottom_line, in_short, write_report
 from experiments.tables import LONGEST_DESCRIPTION
@@ -44,8 +45,8 @@ def test_a_contender_that_misses_a_block_is_not_ranked():
 
 def test_without_spread_there_is_no_division_by_zero():
     assert rank([entry("a", [1.0, 2.0]), entry("b", [1.0, 2.0])]).standings[1].p == 1.0
-    single = rank([entry("a", [1.0]), entry("b", [2.0])])
-    assert math.isnan(single.standings[1].p)
+    single = [entry("a", [1.0]), entry("b", [2.0])]
+    assert math.isnan(rank(single).standings[1].p)
     assert rank_table(single) == ""
     assert rank([]).standings == []
 
@@ -100,7 +101,7 @@ def test_a_description_holds_what_fits_and_says_where_the_rest_is():
 
 
 def test_tables_sort_by_validation_and_say_what_perfect_looks_like():
-    text = score_table([entry("worse", [3.0, 4.0]), entry("better", [1.0, 2.0])])
+    text = score_section([entry("worse", [3.0, 4.0]), entry("better", [1.0, 2.0])])
     assert text.index("better / prior") < text.index("worse / prior")
     assert "1.50 ± 0.71" in text
     assert "n = 50; real against real 1 " in text
@@ -155,9 +156,9 @@ def test_the_pace_estimates_each_kind_by_its_own_kind(monkeypatch):
     cells = [Cell("d", "vae", seed, {TRAINED: {}, "few": {}}) for seed in range(2)]
     study = Study("s", "ci", "t", "", "scores", cells, ["few"])
     pace = Pace(study, {(cell.name, v): None for cell in cells for v in cell.configs})
-    assert pace.entry(cells[0], TRAINED) == "[1/4] d-vae-0: 10 s; about 30 s left"
-    assert pace.entry(cells[0], "few") == "[2/4] d-vae-0 few: 2 s; about 12 s left"
-    assert pace.entry(cells[1], TRAINED) == "[3/4] d-vae-1: 18 s; about 2 s left"
+    assert pace.line(cells[0], TRAINED) == "[1/4] d-vae-0: 10 s; about 30 s left"
+    assert pace.line(cells[0], "few") == "[2/4] d-vae-0 few: 2 s; about 12 s left"
+    assert pace.line(cells[1], TRAINED) == "[3/4] d-vae-1: 18 s; about 2 s left"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(45, "45 s"), (200, "3 min"), (9000, "2.5 h")])
