@@ -57,7 +57,8 @@ class Project:
     def call(self, entry, *parameters):
         """Do what `mlflow run` does, in this process.
 
-        MLflow makes the command line from MLproject and the parameters, and a run that the program goes on with.
+        MLflow makes the command line from MLproject and the parameters, and a run. The program continues this run, and
+        MLflow ends it.
         """
         given = dict(parameter.split("=", 1) for parameter in parameters)
         command = load_project(str(self.folder)).get_entry_point(entry).compute_command(given, None)
@@ -66,7 +67,10 @@ class Project:
         found = self.client.get_experiment_by_name(EXPERIMENT)
         experiment = found.experiment_id if found else self.client.create_experiment(EXPERIMENT)
         run_id = self.client.create_run(experiment, tags={"mlflow.project.entryPoint": entry}).info.run_id
-        return self.module(module, *flags, MLFLOW_RUN_ID=run_id, MLFLOW_EXPERIMENT_ID=experiment)
+        done = self.module(module, *flags, MLFLOW_RUN_ID=run_id, MLFLOW_EXPERIMENT_ID=experiment)
+        if self.client.get_run(run_id).info.status == "RUNNING":
+            self.client.set_terminated(run_id, "FAILED" if done.returncode else "FINISHED")
+        return done
 
     def module(self, module, *flags, **environment):
         """Run `python -m MODULE FLAGS` in this process; return its exit code and output like a finished process's."""
