@@ -25,8 +25,6 @@ BY_THE_READER = {  # a tutorial asks its reader to write these
     "geovae/data/squares.py",
     "geovae/models/laplace.py",
     "experiments/configs/squares.yaml",
-    "geovae/saved_model.py",
-    "geovae/checks.py",
 }
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SERVED = "http://127.0.0.1:5001"
