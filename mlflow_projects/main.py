@@ -3,45 +3,44 @@
 The models are trained by the engine of sweeps, as many at once as the machine (or a cluster) has cores.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from experiments.compare import as_csv, as_figure, as_markdown, for_ui, leaderboard, read_comparison, winner_line
-from experiments.config import CONFIGS, Config, ConfigError
+from experiments.config import CONFIGS, Config, Options
 from experiments.judge import Result
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
-from mlflow_projects.cluster import WHERE, reached, settle
+from mlflow_projects.cluster import Cluster, reached, settle
+from mlflow_projects.registry import versions
 from mlflow_projects.registry.evidence import Rules, gather
 from mlflow_projects.registry.promotion import Candidate, promote, sentences
-from mlflow_projects.registry.versions import NAME, register
+from mlflow_projects.registry.versions import NAME
 from mlflow_projects.registry.views import scores_view
 from tuning.execute import Failure, Task, execute
 from tuning.progress import Progress
 
-COMPARISON = str(CONFIGS / "demo.yaml")
+COMPARISON = CONFIGS.relative_to(Path(__file__).parents[1]) / "demo.yaml"  # an MLproject runs in the project's folder
 
 
-def main(flags: Sequence[str]) -> None:
-    """Compare the runs of `--comparison FILE`, register the best as `--register NAME`.
+def main(options: Options, comparison: Path = COMPARISON, register: str = NAME, cluster: Cluster = Cluster()) -> None:
+    """Compare several runs and register the model of the best.
 
-    `--address`, `--storage`, `--cpus`, `--gpus`, `--concurrency` and `--max-failures` say where, as for sweeps.
-    All other flags are options of every run: `python -m mlflow_projects.train --help` lists them.
+    All other options are those of every run: `python -m mlflow_projects.train --help` lists them.
+
+    Args:
+        options: of every run.
+        comparison: YAML file that lists the runs.
+        register: name of the registered model.
+        cluster: where the runs run.
     """
-    values, rest = entry.take_flags(flags, comparison=COMPARISON, register=NAME, **WHERE)
-    entry.show_help(rest, values, main.__doc__)
-    configs = read_comparison(Path(values["comparison"]), rest, prog="main")
-    for name, config in configs.items():
-        try:
-            entry.check_config(config)
-        except ValueError as error:
-            raise ConfigError(f"run {name!r}: {error}") from error
+    configs = read_comparison(comparison, options, prog="main")
     device = next(iter(configs.values()))["device"]
-    with reached(values, device) as resources, entry.open_run("comparison") as tracker:
+    with reached(cluster, device) as resources, entry.open_run("comparison") as tracker:
         tracker.tags({"role": "comparison"})
-        results, failures = _run_all(configs, tracker, settle(values["storage"], tracker), resources)
+        results, failures = _run_all(configs, tracker, settle(cluster.storage, tracker), resources)
         board = leaderboard(results)
         winner, result = board[0].run, results[board[0].run]
         table = as_markdown(board)
@@ -52,7 +51,7 @@ def main(flags: Sequence[str]) -> None:
         tracker.metrics({f"best/{result.headline}": board[0].val})
         print(table)
         print(winner_line(board))
-        _register(result, values["register"])
+        register_best(result, register)
         epoch, samplers = min(c["training"]["epochs"] for c in configs.values()), [row.sampler for row in board]
         view = partial(scores_view, headline=result.headline, samplers=list(dict.fromkeys(samplers)), epoch=epoch)
         entry.say_where(view, tracker)
@@ -70,11 +69,12 @@ def _run_all(
     progress.show()
     failures = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Failure)}
     if len(failures) == len(outcomes):
-        raise SystemExit(1)  # each has said why
+        raise SystemExit(1)  # the reasons are printed already
     return {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Result)}, failures
 
 
-def _register(result: Result, name: str) -> None:
+def register_best(result: Result, name: str) -> None:
+    """Register the model of a run, and promote it if it is better than the champion."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -88,7 +88,7 @@ def _register(result: Result, name: str) -> None:
         print("Not registered: the tracking store does not answer. Once it does: python -m mlflow_projects.sync")
         return
     evidence = gather(client, run, rules)
-    version = register(result.run_id, evidence, name)
+    version = versions.register(result.run_id, evidence, name)
     verdict = promote(client, Candidate(run, evidence, version), rules, name=name)
     print(f"Registered as {name} version {version.version}.", *sentences(verdict, name), sep="\n")
 

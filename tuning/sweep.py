@@ -1,6 +1,6 @@
 """A sweep: search a space with every configuration judged over several seeds, all of it below one MLflow run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -9,8 +9,8 @@ import torch
 
 from experiments.config import Config, fingerprint, to_yaml
 from experiments.describe import git_tags
-from experiments.judge import choose_extractor, headline
 from geovae.data import IMAGE_SHAPES
+from geovae.evaluation import headline
 from geovae.models import build_model
 from geovae.tracking import MlflowTracker
 from tuning.board import describe_board
@@ -85,7 +85,7 @@ class Outcome:
 
 def sweep(
     space: Space,
-    flags: Sequence[str],
+    options: Mapping[str, Any],
     tracker: MlflowTracker,
     *,
     settings: Settings,
@@ -101,7 +101,7 @@ def sweep(
 
     Args:
         space: checked by `check_space`.
-        flags: options of every run; they must not name searched ones (`Space.without`).
+        options: of every run; they must not name searched ones (`Space.without`).
         tracker: of the sweep's own run.
         settings: how to search and to judge.
         resources: what the trials may use.
@@ -122,7 +122,7 @@ def sweep(
     )
     known = store.read()
     if not space.retrains and model_file is None:
-        model_file = _train_one(space, flags, tracker, storage, resources)
+        model_file = _train_one(space, options, tracker, storage, resources)
     search = build_search(
         space, settings.search, trials=settings.trials, seed=settings.seed + 1000 * len(known), earlier=earlier
     )
@@ -131,7 +131,7 @@ def sweep(
     for one in known:
         plan.add(one)
     population = settings.scheduler == "pbt"
-    jobs = _Sweep(plan, space, flags, store, tracker, model_file, alone, population)
+    jobs = _Sweep(plan, space, options, store, tracker, model_file, alone, population)
     engine = Engine(
         jobs,
         store,
@@ -162,9 +162,11 @@ def sweep(
     return outcome
 
 
-def _train_one(space: Space, flags: Sequence[str], tracker: MlflowTracker, storage: str, resources: Resources) -> str:
+def _train_one(
+    space: Space, options: Mapping[str, Any], tracker: MlflowTracker, storage: str, resources: Resources
+) -> str:
     """Train the model that all sampler options of the space are tried on."""
-    config = config_in(space, flags, {}) | {"samplers": ["prior"]}
+    config = config_in(space, options, {}) | {"samplers": ["prior"]}
     outcome = execute(
         {"model": Task(config, tags={"sweep": tracker.run_id})},
         tracker,
@@ -184,17 +186,17 @@ class _Sweep:
         self,
         plan: Plan,
         space: Space,
-        flags: Sequence[str],
+        options: Mapping[str, Any],
         store: Store,
         tracker: MlflowTracker,
         model_file: str | None,
         alone: bool,
         population: bool,
     ) -> None:
-        self.plan, self.space, self.flags, self.store, self.tracker = plan, space, list(flags), store, tracker
+        self.plan, self.space, self.options, self.store, self.tracker = plan, space, dict(options), store, tracker
         self.model_file, self.alone, self.population = model_file, alone, population
-        self.base = config_in(space, flags, space.corners()[0])
-        self.headline = headline(choose_extractor(self.base["extractor"]))
+        self.base = config_in(space, options, space.corners()[0])
+        self.headline = headline(self.base["extractor"])
         self._judged = sum(bool(c.scores) for c in plan.configurations)
         self._ended: set[int] = set()
 
@@ -207,7 +209,7 @@ class _Sweep:
 
     def config(self, options: Options, seed: int) -> Config:
         """Return the configuration of a run."""
-        config = config_in(self.space, self.flags, options)
+        config = config_in(self.space, self.options, options)
         return config | {"seed": config["seed"] + seed}
 
     def task(self, job: Job) -> dict[str, Any]:
@@ -339,13 +341,13 @@ def _retell(scheduler: Any, name: str, epochs: Sequence[tuple[int, float]]) -> N
         scheduler.on_trial_result(None, trial, {"epoch": epoch, SCHEDULED: value})
 
 
-def check_population(space: Space, flags: Sequence[str]) -> None:
+def check_population(space: Space, options: Mapping[str, Any]) -> None:
     """Raise a SpaceError if members of a population would have models of different shapes: weights are copied."""
     corners = space.corners()
-    first = _shapes(config_in(space, flags, corners[0]))
+    first = _shapes(config_in(space, options, corners[0]))
     for dimension in space.dimensions:
         for value in dimension.values:
-            if _shapes(config_in(space, flags, corners[0] | {dimension.name: value})) != first:
+            if _shapes(config_in(space, options, corners[0] | {dimension.name: value})) != first:
                 raise SpaceError(
                     f"scheduler=pbt copies weights between runs, and {dimension.name} changes their shapes; set it, "
                     f"{dimension.name}={corners[0][dimension.name]}"

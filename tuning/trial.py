@@ -15,17 +15,16 @@ from typing import Any
 
 from ray import tune
 
-from experiments.config import Config, flatten, resolve, to_flags
+from experiments.config import Config, flatten, resolve
 from experiments.describe import describe_run
 from experiments.judge import Result, rejudge
-from experiments.run import CHECKPOINT, run
+from experiments.run import CHECKPOINT, plan_run, run
 from geovae import checkpoint
 from geovae.tracking import MlflowTracker
 from geovae.training import EpochRecord
 from tuning.place import Place
 
 SCHEDULED = "scheduled"  # the number that a scheduler compares, with `epoch` as its time
-REJUDGED = ("sampler", "samplers", "n_samples", "extractor", "scores", "seed", "device")
 
 
 class Stopped(Exception):
@@ -158,15 +157,14 @@ def do(task: Config, changed: Config, place: tuple[Path, bool], shared: Shared, 
     ) as tracker:
         describe_run(task["name"], config, tracker, folder)
         if news:
-            config = resolve(to_flags(flatten(config) | news), prog="trial")
+            config = resolve(flatten(config) | news, prog="trial")
             _track_changes(tracker, news, folder / CHECKPOINT)
         kept.keep(mine, folder / "config.yaml")
         if task.get("model_file"):
             model = _model_file(task["model_file"], folder)
-            judging = {name: config[name] for name in REJUDGED}
-            result = rejudge(model, output=folder, tracker=tracker, keep=task.get("keep", True), **judging)
+            result = rejudge(model, config, output=folder, tracker=tracker, keep=task.get("keep", True))
         else:
-            result = run(**config, output=folder, tracker=tracker, on_epoch=on_epoch)
+            result = run(plan_run(config), output=folder, tracker=tracker, on_epoch=on_epoch)
         tracker.tags({"headline": result.headline})
         kept.keep(mine, result.model_file)
     return result

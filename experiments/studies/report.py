@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from experiments.describe import git_tags
-from experiments.judge import DEFAULT_SCORES
-from experiments.run import environment
+from experiments.config import DEFAULT_SCORES
+from experiments.describe import environment, git_tags
 from experiments.studies.execute import Outcome
 from experiments.studies.page import as_html, table
 from experiments.studies.pictures import RATIO
