@@ -285,7 +285,7 @@ def _parser(data: str, model: str, prog: str, known: tuple[str, ...]) -> "Argume
         description="Every option of one run; a YAML file given with --config sets them too.",
     )
     parser.add_class_arguments(RunOptions)
-    parser.add_function_arguments(DATASETS[data], "data")
+    parser.add_function_arguments(DATASETS[data].load, "data")
     parser.add_class_arguments(MODELS[model], "model", skip={"image_shape"})
     parser.add_argument("--data.name", type=Literal[tuple(DATASETS)], default=data, help="the data set")
     parser.add_argument("--model.name", type=Literal[tuple(MODELS)], default=model, help="the model")

@@ -19,9 +19,8 @@ from geovae.devices import choose_device
 from geovae.evaluation import FeatureCache
 from geovae.evaluation.evaluate import evaluate
 from geovae.evaluation.scores import headline
-from geovae.figures.grids import image_grid
 from geovae.figures.latent import latent_map
-from geovae.images import as_pictures, to_uint8
+from geovae.images import as_pictures, image_grid, to_uint8
 from geovae.samplers import SAMPLERS, Sampler
 from geovae.tracking import NullTracker, Tracker
 

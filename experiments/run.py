@@ -16,12 +16,11 @@ from experiments.judge import Judge, Result, magnification, plan_judge
 from geovae import checkpoint
 from geovae.checkpoint import SavedModel
 from geovae.codes import Codes, encode_images
-from geovae.data import DATASETS, IMAGE_SHAPES, Splits
+from geovae.data import DATASETS, Splits
 from geovae.devices import choose_device
 from geovae.figures.geometry import pullback_figure
-from geovae.figures.grids import comparison_grid
 from geovae.geometry import check_pullback
-from geovae.images import as_pictures, to_float
+from geovae.images import as_pictures, comparison_grid, to_float
 from geovae.models import build_model
 from geovae.tracking import NullTracker, Tracker
 from geovae.training import EpochRecord, Trainer, TrainState
@@ -50,7 +49,7 @@ def plan_run(config: Config) -> Plan:
     Raises:
         ValueError: for any option out of its range, or a sampler that the model cannot feed.
     """
-    splits, shape = None, IMAGE_SHAPES[config["data"]["name"]]
+    splits, shape = None, DATASETS[config["data"]["name"]].image_shape
     if shape is None:
         splits = load_data(config["data"])
         shape = splits.image_shape
@@ -124,7 +123,7 @@ def _codes_of(model: str, shape: tuple[int, int, int]) -> Codes:
 @functools.cache
 def _image_shape(data: str) -> tuple[int, int, int]:
     config = json.loads(data)
-    return IMAGE_SHAPES[config["name"]] or load_data(config).image_shape
+    return DATASETS[config["name"]].image_shape or load_data(config).image_shape
 
 
 @torch.no_grad()

@@ -4,13 +4,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from geovae.checks import check_count, check_not_negative, check_positive
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
-from tuning.nodes import check_nodes, check_resources, check_store, connected, gpus_of, quiet
-from tuning.place import Place
+from tuning.nodes import (
+    Resources,
+    check_nodes,
+    check_resources,
+    check_store,
+    configure_environment,
+    connected,
+    default_gpus,
+)
+from tuning.storage import Storage
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ class Cluster:
 
 
 @contextmanager
-def reached(cluster: Cluster, device: str = "auto") -> Iterator[dict[str, Any]]:
+def reached(cluster: Cluster, device: str = "auto") -> Iterator[Resources]:
     """Connect to the cluster; give the resources of a run, which some node has.
 
     Args:
@@ -54,17 +62,13 @@ def reached(cluster: Cluster, device: str = "auto") -> Iterator[dict[str, Any]]:
     Raises:
         ClusterError: if the tracking server or the cluster cannot be reached, or no node has the resources.
     """
-    quiet()
+    configure_environment()
     check_store(entry.tracking_uri())
     with connected(cluster.address):
-        gpus = cluster.gpus if cluster.gpus != "auto" else 0.0 if device == "cpu" else gpus_of()
-        check_resources(cluster.cpus, gpus)
-        yield {
-            "cpus": cluster.cpus,
-            "gpus": gpus,
-            "concurrency": cluster.concurrency,
-            "max_failures": cluster.max_failures,
-        }
+        gpus = cluster.gpus if cluster.gpus != "auto" else 0.0 if device == "cpu" else default_gpus()
+        yield check_resources(
+            Resources(cluster.cpus, gpus, concurrency=cluster.concurrency, max_failures=cluster.max_failures)
+        )
 
 
 def settle(storage: str, tracker: MlflowTracker) -> str:
@@ -77,6 +81,6 @@ def settle(storage: str, tracker: MlflowTracker) -> str:
     storage = storage or str(tracker.output / "trials")
     if "://" not in storage:
         storage = str(entry.writable(Path(storage).absolute()))
-    Place(storage).check()
+    Storage(storage).check_writable()
     check_nodes(storage, entry.tracking_uri())
     return storage

@@ -1,11 +1,10 @@
-"""Image grids hold the right pixels in the right places; latent maps project on the main directions."""
+"""Image grids hold the right pixels in the right places."""
 
 import numpy as np
 import pytest
 import torch
 
-from geovae.figures.grids import comparison_grid, image_grid
-from geovae.figures.latent import latent_map, principal_directions
+from geovae.images import comparison_grid, image_grid
 
 
 def test_a_grid_holds_every_image_in_its_place():
@@ -37,23 +36,3 @@ def test_bad_images_are_refused():
         image_grid(torch.zeros(1, 2, 4, 4))
     with pytest.raises(ValueError, match=r"equally many images, got \[1, 2\]"):
         comparison_grid(torch.zeros(1, 1, 2, 2), torch.zeros(2, 1, 2, 2))
-
-
-def test_the_map_shows_the_directions_of_largest_variance(generator):
-    mu = torch.randn(500, 4, generator=generator) * torch.tensor([0.1, 5.0, 0.1, 2.0]) + 3
-    mean, directions = principal_directions(mu)
-    torch.testing.assert_close(mean, mu.mean(0))
-    assert directions[:, 0].abs().argmax() == 1
-    assert directions[:, 1].abs().argmax() == 3
-
-
-@pytest.mark.parametrize("d", [1, 2, 5])
-def test_a_map_has_a_panel_for_the_codes_and_each_sampler(d, generator):
-    from matplotlib import pyplot
-
-    mu = torch.randn(30, d, generator=generator)
-    labels = torch.arange(30) % 3
-    figure = latent_map(mu, labels=labels, samples={"prior": mu * 0.5, "mixture": mu + 100})
-    titles = [axes.get_title() for axes in figure.axes]
-    assert titles[:3] == ["codes (n = 30)", "prior (n = 30)", "mixture (n = 30, 30 outside)"]
-    pyplot.close(figure)

@@ -8,11 +8,11 @@ import torch
 from matplotlib import pyplot
 
 from tuning.board import as_csv, importance_figure, parallel_coordinates, table
-from tuning.engine import _why
-from tuning.plan import Configuration, Job, Run
+from tuning.engine import _failure
+from tuning.plan import Configuration, Run, Trial
 from tuning.progress import Progress
 from tuning.space import parse_space
-from tuning.trial import reason
+from tuning.worker import reason
 
 SPACE = parse_space(
     {
@@ -37,7 +37,7 @@ BOARD = [judged(0, {"model.name": "vae", "model.beta": 0.1}, 1.0, 3.0), judged(1
     ("error", "sentence"),
     [
         (ValueError("training diverged in epoch 3:\n loss is nan"), "training diverged in epoch 3: loss is nan"),
-        (MemoryError(), "out of memory: the process could not get more"),
+        (MemoryError(), "out of memory: the process could not allocate more"),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"), "out of memory: CUDA out of memory."),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out of memory: DefaultCPUAllocator: can't"),
         (RuntimeError("size mismatch"), "RuntimeError: size mismatch"),
@@ -60,8 +60,8 @@ class Lost:
 
 
 def test_a_lost_process_says_why_in_one_line():
-    assert _why(Lost("ray.exceptions.OutOfMemoryError: task was killed")).startswith("out of memory: Ray's memory")
-    assert "died, again and again: a b" in _why(Lost("a\nb"))
+    assert _failure(Lost("ray.exceptions.OutOfMemoryError: task was killed")).startswith("out of memory: Ray's memory")
+    assert "died on every attempt: a b" in _failure(Lost("a\nb"))
 
 
 def test_the_table_shows_configurations_with_their_spread_and_counts_the_others():
@@ -94,12 +94,12 @@ class Terminal(io.StringIO):
 @pytest.mark.parametrize("out", [io.StringIO(), Terminal()], ids=["log", "terminal"])
 def test_progress_counts_what_runs_and_what_ended(out):
     progress = Progress(3, out)
-    jobs = [Job(number, 0, {}) for number in range(3)]
-    for job in jobs:
-        progress("start", {"job": job})
-    progress("epoch", {"job": jobs[0], "result": {"epoch": 4, "watched": 0.5}})
-    progress("end", {"job": jobs[1], "run": Run(state="FINISHED", score=2.0)})
-    progress("end", {"job": jobs[2], "run": Run(state="FAILED", reason="training diverged")})
+    trials = [Trial(number, 0, {}) for number in range(3)]
+    for trial in trials:
+        progress("trial_start", {"trial": trial})
+    progress("trial_result", {"trial": trials[0], "result": {"epoch": 4, "watched": 0.5}})
+    progress("trial_end", {"trial": trials[1], "run": Run(state="FINISHED", score=2.0)})
+    progress("trial_end", {"trial": trials[2], "run": Run(state="FAILED", reason="training diverged")})
     progress.show()
     text = out.getvalue()
     assert "best 2 (c0001-s0); 2 of 3 done, 1 running, 1 failed" in text
@@ -109,6 +109,6 @@ def test_progress_counts_what_runs_and_what_ended(out):
     assert ("\x1b[" in out.getvalue()) == out.isatty()
     assert math.isfinite(progress.best[0])
     assert " left" in progress.summary()
-    progress("end", {"job": jobs[0], "run": Run(state="FINISHED", score=3.0)})
+    progress("trial_end", {"trial": trials[0], "run": Run(state="FINISHED", score=3.0)})
     assert "3 of 3 done, 0 running" in progress.summary()
     assert " left" not in progress.summary()

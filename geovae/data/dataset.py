@@ -1,11 +1,55 @@
-"""Checks of the options that loaders and builders share: done before any file is opened."""
+"""What a data set is to its users, and what loaders and builders share: checks of options, and how to miss a file.
 
-from collections.abc import Sequence
+Options are checked before any file is opened.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from geovae.data.splits import Splits
 
 OnError = Literal["fail", "skip"]
 SplitRule = Literal["disjoint", "published_overlapping"]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A loader, and what is known of its images before it is called; calling it loads.
+
+    Attributes:
+        load: keyword arguments in, `Splits` out; its signature and docstring are the data set's options.
+        image_shape: (c, h, w), None where it depends on the files.
+    """
+
+    load: Callable[..., Splits]
+    image_shape: tuple[int, int, int] | None
+
+    def __call__(self, **options: Any) -> Splits:
+        """Return the splits for `options`."""
+        return self.load(**options)
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether the images come from files below an option `root`; the others are drawn or come with a package."""
+        return "root" in inspect.signature(self.load).parameters
+
+
+class MissingData(FileNotFoundError):
+    """Files of a data set that are not there, but that `geovae.data.builders` or `geovae.mri` can build.
+
+    Attributes:
+        dataset: name of what is to be built.
+        options: of the builder, beside source and root.
+    """
+
+    def __init__(self, message: str, dataset: str = "", options: Mapping[str, Any] | None = None) -> None:
+        """Keep `message` as the only argument of the exception, so that it survives pickling between processes."""
+        super().__init__(message)
+        self.dataset = dataset
+        self.options = dict(options or {})
 
 
 def check_common(seed: int, train_size: int | None, on_error: str = "fail") -> None:
