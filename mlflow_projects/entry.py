@@ -185,9 +185,9 @@ def build_parser(function: Callable[..., Any], prog: str = "") -> "ArgumentParse
         description=about.partition("\n\nArgs:")[0],
     )
     parser.add_function_arguments(function, as_group=False, as_positional=False, skip={"options", *groups})
-    runs = (
-        {field.name for field in fields(RunOptions)} if "options" in inspect.signature(function).parameters else set()
-    )
+    # the `seed` that a user gives is the one of a sweep's runs, not that of its search
+    takes_options = "options" in inspect.signature(function).parameters
+    runs = {field.name for field in fields(RunOptions)} if takes_options else set()
     for group in groups.values():
         parser.add_class_arguments(type(group), as_group=False, skip=runs)
         parser.set_defaults({name: value for name, value in vars(group).items() if name not in runs})

@@ -1,5 +1,7 @@
 """Bad input ends an entry point with one sentence and exit code 2, before any run is made."""
 
+from pathlib import Path
+
 import pytest
 
 from mlflow_projects import (
@@ -19,6 +21,9 @@ from mlflow_projects import (
     sync,
     train,
 )
+from tools.mlproject import mlproject
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -96,6 +101,10 @@ def test_a_bad_run_of_a_comparison_is_named(end, tmp_path):
     code, said = end(main, "--comparison=c.yaml")
     assert code == 2
     assert "error: run 'bad': `width` must be at least 1, got 0" in said.err
+
+
+def test_mlproject_is_made_from_the_signatures():
+    assert (ROOT / "MLproject").read_text() == mlproject(), "run `make mlproject`"
 
 
 @pytest.mark.parametrize("status", ["UNAUTHENTICATED", "PERMISSION_DENIED"])
