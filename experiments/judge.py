@@ -11,8 +11,6 @@ import torch
 from torch import Generator, Tensor
 
 from experiments.config import Config
-from geovae import checkpoint
-from geovae.checkpoint import SavedModel
 from geovae.codes import Codes
 from geovae.data import DATASETS, Split, Splits
 from geovae.devices import choose_device
@@ -22,6 +20,7 @@ from geovae.evaluation.scores import headline
 from geovae.figures.latent import latent_map
 from geovae.images import as_pictures, image_grid, to_uint8
 from geovae.samplers import SAMPLERS, Sampler
+from geovae.saved_model import SavedModel, load_model, save_model
 from geovae.tracking import NullTracker, Tracker
 
 MODEL = "model.safetensors"
@@ -150,9 +149,7 @@ class Judge:
             "scores": result.test_scores or result.val_scores,
         }
         name, options = meta.pop("model"), meta.pop("options")
-        checkpoint.save_model(
-            result.model_file, saved.model, saved.codes, name=name, options=options, labels=saved.labels, **meta
-        )
+        save_model(result.model_file, saved.model, saved.codes, name=name, options=options, labels=saved.labels, **meta)
         tracker.artifact(result.model_file, "model")
 
 
@@ -185,7 +182,7 @@ def rejudge(
     Raises:
         ValueError: if the data set found here is not the one that the model was trained on.
     """
-    saved = checkpoint.load_model(model_file, choose_device(config["device"]))
+    saved = load_model(model_file, choose_device(config["device"]))
     return plan_judge(config, saved.codes)(saved, load_data_of(saved), output, tracker or NullTracker(), keep=keep)
 
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from experiments.brains import read_cohort, show_brains
-from geovae.checkpoint import load_model
 from geovae.checks import check_choice, check_count
 from geovae.samplers import SAMPLERS
+from geovae.saved_model import load_model
 from mlflow_projects import entry
 from mlflow_projects.registry.versions import fetch_model
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 from torch import Generator, Tensor, nn
 
 from experiments.judge import decode_images, load_data_of
-from geovae.checkpoint import load_model
 from geovae.checks import check_choice, check_count
 from geovae.codes import encode_images
 from geovae.devices import choose_device
@@ -20,6 +19,7 @@ from geovae.evaluation.report import Report, differences
 from geovae.evaluation.scores import headline
 from geovae.figures.evaluation import neighbour_figure, prd_figure
 from geovae.samplers import SAMPLERS
+from geovae.saved_model import load_model
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
 from mlflow_projects.registry.versions import fetch_model

@@ -7,6 +7,7 @@ from experiments.config import resolve
 from experiments.judge import load_data_of, rejudge
 from experiments.run import plan_run, run
 from geovae import checkpoint
+from geovae.saved_model import load_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of small sample sizes
 QUICK = {
@@ -42,7 +43,7 @@ def test_other_sampler_options_are_used_and_kept(trained, tmp_path):
     other = resolve({**QUICK, "samplers": ["mixture"], "sampler.mixture.n_components": 2})
     again = rejudge(trained.model_file, other, output=tmp_path)
     assert list(again.val_scores) == ["mixture"]
-    assert checkpoint.load_model(again.model_file).meta["sampler"]["mixture"]["n_components"] == 2
+    assert load_model(again.model_file).meta["sampler"]["mixture"]["n_components"] == 2
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_bad_options_get_one_sentence_and_write_nothing(trained, tmp_path, optio
 
 
 def test_other_data_than_the_models_are_refused(trained):
-    saved = checkpoint.load_model(trained.model_file)
+    saved = load_model(trained.model_file)
     saved.meta["data"]["seed"] = 7
     with pytest.raises(ValueError, match="the data set 'digits' found here is not the one"):
         load_data_of(saved)
