@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING
 from experiments.config import Config, Options, fingerprint
 from experiments.describe import describe_run, writable
 from experiments.judge import MODEL
+from experiments.page import run_url
+from experiments.studies.cells import TRAINED, Study
 from experiments.studies.execute import Found, execute
 from experiments.studies.oasis import make_ready
-from experiments.studies.plan import TRAINED, Study, read_study
-from experiments.studies.report import write_report
+from experiments.studies.plan import read_study
+from experiments.studies.study_report import write_report
+from experiments.tables import for_terminal
 from geovae.checks import check_count
 from geovae.data import DATASETS
 from geovae.tracking import MlflowTracker
@@ -78,11 +81,12 @@ def main(
         if not outcomes:
             raise RuntimeError(f"none of the study's runs has a result: {next(iter(failures.values()))}")
         target = writable(output or tracker.output / "report")
-        report = write_report(study, outcomes, target, failures)
+        url = partial(run_url, tracker.uri, str(tracker.experiment_id))
+        report = write_report(study, outcomes, target, failures, url)
         for file in report.files:
             tracker.artifact(target / file, file.parent.as_posix())
         tracker.tags({"mlflow.note.content": report.summary})
-        print(report.summary)
+        print(for_terminal(report.summary))
         samplers = list(dict.fromkeys(name for one in outcomes for name in one.samplers))
         view = partial(study_view, study=study.name, headline=outcomes[0].headline, samplers=samplers)
         entry.say_where(view, tracker)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from experiments.config import Config, fingerprint
 from experiments.judge import MODEL, rejudge
 from experiments.run import plan_run, run
-from experiments.studies.plan import TRAINED, Cell, Study
+from experiments.studies.cells import TRAINED, Cell, Study
 from geovae.evaluation import headline
 
 
