@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.run import CHECKPOINT
-from geovae.tracking.outbox import wait_for_the_last
+from geovae.tracking.outbox import wait_until_unlocked
 
 STARTED = "config.yaml"  # every run writes it first
 
@@ -30,7 +30,7 @@ class Place:
             folder = Path(self.root) / name
             return folder, (folder / STARTED).exists()
         folder = Path(tempfile.gettempdir()) / f"geovae-{os.getuid()}" / self.root.replace("/", "_") / name
-        wait_for_the_last(folder / "outbox")  # an earlier attempt on this node may be at its end
+        wait_until_unlocked(folder / "outbox")  # an earlier attempt on this node may be at its end
         if folder.exists():
             shutil.rmtree(folder)  # of an earlier attempt on this node; the store's copy is the later one
         begun = self.fetch(f"{name}/{STARTED}", folder / STARTED)
