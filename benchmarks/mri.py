@@ -43,7 +43,8 @@ if __name__ == "__main__":
 START = """
 import contextlib, resource, sys
 import mlflow, torch
-from geovae.mri import jobs, prepare
+from geovae.mri import prepare
+from geovae.mri.cohort import jobs
 
 def used():
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)

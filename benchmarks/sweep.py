@@ -22,41 +22,39 @@ from experiments.describe import describe_run
 from experiments.run import run
 from geovae.tracking import MlflowTracker
 from tests.tuning.conftest import Server
-from tuning.engine import Engine, finish
-from tuning.nodes import connected
+from tuning.engine import Engine
+from tuning.nodes import Resources, connected
 from tuning.plan import Configuration, Plan, Run
+from tuning.runs import RunStore
 from tuning.search import Sampled
 from tuning.space import parse_space
-from tuning.store import Store
-from tuning.trial import Shared, Trial
+from tuning.worker import Worker, WorkerContext
 
 SPACE = parse_space({"search": {"training.learning_rate": {"uniform": [0.1, 1.0]}}}, "benchmark")
 
 
-class Sleeping(Trial):
+class Sleeping(Worker):
     """A trial that sleeps 4 times, with everything else of a real one: its MLflow run, its reports, its end."""
 
-    def _work(self) -> None:
-        folder, _ = self._place
+    def work(self) -> dict[str, Any]:
+        """Sleep, and return a score."""
         task, seconds = self._task, self._task["seconds"]
         if seconds:
-            with MlflowTracker(folder, run_id=task["run_id"], tracking_uri=self._shared.uri) as tracker:
+            with MlflowTracker(self._folder, run_id=task["run_id"], tracking_uri=self._context.uri) as tracker:
                 for epoch in range(1, 5):
                     time.sleep(seconds / 4)
                     tracker.metrics({"train/loss": 1 / epoch, "val/loss": 1 / epoch}, step=epoch)
-                    self._reports.put({"epoch": epoch, "watched": 1 / epoch})
-                    self._go_on.acquire()
+                    self.report(epoch, 1 / epoch, compared=False)
         score = {"prior": {"fd": task["rate"]}}
-        result = {"run_id": task["run_id"], "headline": "fd", "val_scores": score, "pid": os.getpid()}
-        self._reports.put({"done": True, "state": "FINISHED", "result": result, "changed": {}})
+        return {"run_id": task["run_id"], "headline": "fd", "val_scores": score, "pid": os.getpid()}
 
 
-class _Jobs:
+class _Queue:
     """A plan of sleeping trials, with the MLflow runs of a real sweep."""
 
-    def __init__(self, plan: Plan, store: Store, seconds: float, watch: Any = None) -> None:
-        self.plan, self.store, self.seconds = plan, store, seconds
-        self.watch = watch or (lambda: None)
+    def __init__(self, plan: Plan, runs: RunStore, seconds: float, on_end: Any = None) -> None:
+        self.plan, self.runs, self.seconds = plan, runs, seconds
+        self.on_end = on_end or (lambda: None)
 
     @property
     def finished(self) -> bool:
@@ -65,48 +63,48 @@ class _Jobs:
     def next(self) -> Any:
         return self.plan.next()
 
-    def task(self, job: Any) -> dict[str, Any]:
-        return {"seconds": self.seconds, "rate": job.options["training.learning_rate"]}
+    def requeue(self, trial: Any) -> None:
+        self.plan.requeue(trial)
 
-    def changeable(self, job: Any) -> dict[str, Any]:
+    def task(self, trial: Any) -> dict[str, Any]:
+        return {"seconds": self.seconds, "rate": trial.options["training.learning_rate"]}
+
+    def mutable_options(self, trial: Any) -> dict[str, Any]:
         return {}
 
-    def open(self, job: Any) -> str:
-        configuration: Configuration = self.plan.configurations[job.configuration]
+    def start_run(self, trial: Any) -> str:
+        configuration: Configuration = self.plan.configurations[trial.configuration]
         if configuration.run_id is None:
-            configuration.run_id = self.store.open(configuration.name, None, {"role": "configuration"})
-            self.store.describe(configuration.run_id, {f"cfg.{k}": v for k, v in job.options.items()}, {})
-        return self.store.open(job.name, configuration.run_id, {"role": "seed"})
+            configuration.run_id = self.runs.start_run(configuration.name, None, {"role": "configuration"})
+            self.runs.log(configuration.run_id, {f"cfg.{k}": v for k, v in trial.options.items()}, {})
+        return self.runs.start_run(trial.name, configuration.run_id, {"role": "seed"})
 
-    def opened(self, job: Any, run_id: str) -> None:
-        self.plan.run_of(job).run_id = run_id
+    def on_trial_start(self, trial: Any, run_id: str) -> None:
+        self.plan.run_of(trial).run_id = run_id
 
-    def again(self, job: Any) -> None:
-        self.plan.again(job)
-
-    def tell(self, job: Any, run: Run) -> None:
-        self.plan.tell(job, run)
-        configuration = self.plan.configurations[job.configuration]
-        self.store.later(self.store.end, configuration.run_id, "FINISHED", {}, {"best/fd": configuration.mean})
-        self.watch()
+    def on_trial_end(self, trial: Any, run: Run) -> None:
+        self.plan.on_trial_end(trial, run)
+        configuration = self.plan.configurations[trial.configuration]
+        self.runs.submit(self.runs.end_run, configuration.run_id, "FINISHED", {}, {"best/fd": configuration.mean})
+        self.on_end()
 
 
-def fresh_store(folder: Path) -> Store:
+def fresh_store(folder: Path) -> RunStore:
     """Return the store of a new sweep in a new SQLite file."""
     uri = f"sqlite:///{folder / f'{time.time_ns()}.db'}"
     client = mlflow.MlflowClient(uri)
     experiment = client.create_experiment("sweep", artifact_location=str(folder / "artifacts"))
-    return Store(uri, experiment, client.create_run(experiment, run_name="sweep").info.run_id)
+    return RunStore(uri, experiment, client.create_run(experiment, run_name="sweep").info.run_id)
 
 
-def sweep(folder: Path, store: Store, trials: int, seconds: float, watch: Any = None) -> tuple[float, list[Run]]:
+def sweep(folder: Path, runs: RunStore, trials: int, seconds: float, on_end: Any = None) -> tuple[float, list[Run]]:
     """Return the seconds that a sweep of sleeping trials takes on a cluster that runs already, and its runs."""
     plan = Plan(Sampled(SPACE, method="random", trials=trials, seed=0), seeds=[1])
-    shared = Shared(store.uri, store.experiment_id, str(folder / f"storage-{time.time_ns()}"))
+    context = WorkerContext(runs.uri, runs.experiment_id, str(folder / f"storage-{time.time_ns()}"))
     started = time.perf_counter()
-    engine = Engine(_Jobs(plan, store, seconds, watch), store, shared, concurrency=2, trainable=Sleeping)
-    engine.run()
-    finish(store, shared, [])
+    engine = Engine(runs, context, Resources(concurrency=2), worker=Sleeping)
+    engine.run(_Queue(plan, runs, seconds, on_end))
+    engine.flush([])
     return time.perf_counter() - started, [r for c in plan.configurations for r in c.runs.values()]
 
 
@@ -231,28 +229,28 @@ def part_many(options: argparse.Namespace, folder: Path) -> None:
     store = fresh_store(folder)
     marks = [time.perf_counter()]
     with connected("local"):
-        sweep(folder, store, options.real, 0.0, watch=lambda: marks.append(time.perf_counter()))
+        sweep(folder, store, options.real, 0.0, on_end=lambda: marks.append(time.perf_counter()))
     say("| trials through Ray | ms a trial, first tenth | last tenth | KiB a trial in SQLite |\n|---|---|---|---|")
     say(_growth(options.real, marks, store))
     store = fresh_store(folder)
     plan = Plan(Sampled(SPACE, method="random", trials=options.simulated, seed=0), seeds=[1])
-    jobs = _Jobs(plan, store, 0.0)
+    queue = _Queue(plan, store, 0.0)
     marks = [time.perf_counter()]
-    while (job := plan.next()) is not None:
-        run_id = store.later(jobs.open, job).result()
-        jobs.opened(job, run_id)
-        store.later(store.end, run_id, "FINISHED", {})
-        jobs.tell(job, Run(run_id, "FINISHED", job.options["training.learning_rate"]))
-        store.later(time.time).result()
+    while (trial := plan.next()) is not None:
+        run_id = store.submit(queue.start_run, trial).result()
+        queue.on_trial_start(trial, run_id)
+        store.submit(store.end_run, run_id, "FINISHED", {})
+        queue.on_trial_end(trial, Run(run_id, "FINISHED", trial.options["training.learning_rate"]))
+        store.submit(time.time).result()
         marks.append(time.perf_counter())
     say("\n| trials without Ray | ms a trial, first tenth | last tenth | KiB a trial in SQLite |\n|---|---|---|---|")
     say(_growth(options.simulated, marks, store))
     started = time.perf_counter()
-    found = store.names()
+    found = store.run_ids()
     say(f"\nreading {len(found)} runs back for a restart: {time.perf_counter() - started:.1f} s")
 
 
-def _growth(count: int, marks: list[float], store: Store) -> str:
+def _growth(count: int, marks: list[float], store: RunStore) -> str:
     tenth = max(1, count // 10)
     first, last = ((marks[i + tenth] - marks[i]) / tenth * 1000 for i in (0, len(marks) - 1 - tenth))
     size = Path(store.uri.removeprefix("sqlite:///")).stat().st_size / count / 1024

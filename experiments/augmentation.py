@@ -24,7 +24,7 @@ from geovae.codes import encode_images
 from geovae.data.affine import apply_affine, draw_affine
 from geovae.images import to_float, to_uint8
 from geovae.models import build_model
-from geovae.mri.export import atomic
+from geovae.mri.cohort.export import atomic
 from geovae.samplers import SAMPLERS
 from geovae.training import Trainer
 

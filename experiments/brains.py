@@ -20,12 +20,11 @@ from geovae.codes import encode_images
 from geovae.data import Split
 from geovae.figures import mri as figures
 from geovae.figures import mri_samples
-from geovae.figures.grids import comparison_grid
 from geovae.geometry import LatentMetric, distances_from, neighbour_graph, refine, straight
 from geovae.geometry.curves import resample
-from geovae.images import as_pictures
+from geovae.images import as_pictures, comparison_grid
 from geovae.mri import Volume, array_to_volume, edge_letters, picture_to_volume, write_nifti
-from geovae.mri.restore import Space
+from geovae.mri.steps.restore import Space
 from geovae.samplers import SAMPLERS, RiemannianSampler
 from geovae.tracking import Tracker
 

@@ -165,7 +165,7 @@ def _parser(data: str, model: str, prog: str, known: tuple[str, ...]) -> Any:
         name for name, p in own.items() if p.annotation == Config or name in ("tracker", "on_epoch")
     }
     parser.add_function_arguments(run, skip=sections | {"output"})
-    parser.add_function_arguments(DATASETS[data], "data")
+    parser.add_function_arguments(DATASETS[data].load, "data")
     parser.add_class_arguments(MODELS[model], "model", skip={"image_shape"})
     parser.add_argument("--data.name", type=Literal[tuple(DATASETS)], default=data, help="the data set")
     parser.add_argument("--model.name", type=Literal[tuple(MODELS)], default=model, help="the model")

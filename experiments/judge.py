@@ -17,9 +17,8 @@ from geovae.data import DATASETS, Split, Splits
 from geovae.evaluation import EXTRACTORS, SCORES, FeatureCache, checked_weights, inception_weights_path
 from geovae.evaluation.evaluate import evaluate
 from geovae.evaluation.scores import reported_name
-from geovae.figures.grids import image_grid
 from geovae.figures.latent import latent_map
-from geovae.images import as_pictures, to_uint8
+from geovae.images import as_pictures, image_grid, to_uint8
 from geovae.samplers import SAMPLERS
 from geovae.tracking import NullTracker, Tracker
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from geovae.figures import mri as figures
 from geovae.mri import edge_letters, prepared_volume, read_prepared
-from geovae.mri.slices import View
+from geovae.mri.steps.slices import View
 from geovae.tracking import Tracker
 
 ORTHOGONAL = 4  # sessions of which all three planes are shown

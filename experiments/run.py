@@ -15,11 +15,10 @@ from experiments.judge import Config, Judge, Result, choose_device, magnificatio
 from geovae import checkpoint
 from geovae.checkpoint import SavedModel
 from geovae.codes import Codes, encode_images
-from geovae.data import DATASETS, IMAGE_SHAPES, Splits
+from geovae.data import DATASETS, Splits
 from geovae.figures.geometry import pullback_figure
-from geovae.figures.grids import comparison_grid
 from geovae.geometry import check_pullback
-from geovae.images import as_pictures, to_float
+from geovae.images import as_pictures, comparison_grid, to_float
 from geovae.models import build_model
 from geovae.tracking import NullTracker, Tracker
 from geovae.training import EpochRecord, Trainer, TrainState
@@ -134,7 +133,7 @@ def check(
         ValueError: for any option out of its range, an unknown sampler, or a sampler that the model cannot feed.
     """
     judge = plan_judge(
-        _untrained_codes(model, IMAGE_SHAPES[data["name"]]),
+        _untrained_codes(model, DATASETS[data["name"]].image_shape),
         model["name"],
         sampler=sampler,
         samplers=samplers,

@@ -12,8 +12,16 @@ from typing import Any
 
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
-from tuning.nodes import check_nodes, check_resources, check_store, connected, gpus_of, quiet
-from tuning.place import Place
+from tuning.nodes import (
+    Resources,
+    check_nodes,
+    check_resources,
+    check_store,
+    configure_environment,
+    connected,
+    default_gpus,
+)
+from tuning.storage import Storage
 
 WHERE = {
     "address": "local",
@@ -40,7 +48,7 @@ def resources_of(values: Mapping[str, str]) -> dict[str, Any]:
 
 
 @contextmanager
-def reached(values: Mapping[str, str], device: str = "auto") -> Iterator[dict[str, Any]]:
+def reached(values: Mapping[str, str], device: str = "auto") -> Iterator[Resources]:
     """Connect to the cluster at `values["address"]`; give the resources of a run, which some node has.
 
     Args:
@@ -52,13 +60,12 @@ def reached(values: Mapping[str, str], device: str = "auto") -> Iterator[dict[st
         ValueError: for an option.
     """
     resources = resources_of(values)
-    quiet()
+    configure_environment()
     check_store(entry.tracking_uri())
     with connected(values["address"]):
         if resources["gpus"] is None:
-            resources["gpus"] = 0.0 if device == "cpu" else gpus_of()
-        check_resources(resources["cpus"], resources["gpus"])
-        yield resources
+            resources["gpus"] = 0.0 if device == "cpu" else default_gpus()
+        yield check_resources(Resources(**resources))
 
 
 def settle(storage: str, tracker: MlflowTracker) -> str:
@@ -71,7 +78,7 @@ def settle(storage: str, tracker: MlflowTracker) -> str:
     storage = storage or str(tracker.output / "trials")
     if "://" not in storage:
         storage = str(entry.writable(Path(storage).absolute()))
-    Place(storage).check()
+    Storage(storage).check_writable()
     check_nodes(storage, entry.tracking_uri())
     return storage
 

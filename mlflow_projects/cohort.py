@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from geovae import mri
-from geovae.mri.cohort import check_cohort
+from geovae.mri.synthetic.cohort import check_cohort
 from mlflow_projects import entry
 
 

@@ -9,7 +9,7 @@ import torch
 
 from experiments.judge import decode_images
 from geovae.checkpoint import load_model
-from geovae.figures.grids import image_grid
+from geovae.images import image_grid
 from geovae.samplers import SAMPLERS
 from mlflow_projects import entry
 from mlflow_projects.registry.versions import CHAMPION, NAME, fetch_model

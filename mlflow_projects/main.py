@@ -6,7 +6,6 @@ The models are trained by the engine of sweeps, as many at once as the machine (
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from experiments.compare import as_csv, as_figure, as_markdown, for_ui, leaderboard, read_comparison, winner_line
 from experiments.config import CONFIGS, Config, ConfigError
@@ -19,6 +18,7 @@ from mlflow_projects.registry.promotion import Candidate, promote, sentences
 from mlflow_projects.registry.versions import NAME, register
 from mlflow_projects.registry.views import scores_view
 from tuning.execute import Failure, Task, execute
+from tuning.nodes import Resources
 from tuning.progress import Progress
 
 COMPARISON = str(CONFIGS / "demo.yaml")
@@ -61,12 +61,12 @@ def main(flags: Sequence[str]) -> None:
 
 
 def _run_all(
-    configs: Mapping[str, Config], tracker: MlflowTracker, storage: str, resources: Mapping[str, Any]
+    configs: Mapping[str, Config], tracker: MlflowTracker, storage: str, resources: Resources
 ) -> tuple[dict[str, Result], dict[str, Failure]]:
     """Run every configuration; return the results, and why those failed that have none."""
     progress = Progress(len(configs))
     tasks = {name: Task(config) for name, config in configs.items()}
-    outcomes = execute(tasks, tracker, storage=storage, watch=progress, **resources)
+    outcomes = execute(tasks, tracker, storage=storage, resources=resources, on_event=progress)
     progress.show()
     failures = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Failure)}
     if len(failures) == len(outcomes):

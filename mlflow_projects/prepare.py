@@ -8,8 +8,8 @@ from experiments.config import flatten
 from experiments.quality import track_quality
 from geovae import mri
 from geovae.data.builders import BUILDERS
-from geovae.mri.preparing import check_request
-from geovae.mri.slices import VIEWS
+from geovae.mri.cohort.prepare import check_request
+from geovae.mri.steps.slices import VIEWS
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from experiments.config import Config, ConfigError, check_config, fingerprint
 from experiments.describe import describe_run, writable
@@ -28,8 +28,9 @@ from mlflow_projects.registry.versions import fetch_model
 from mlflow_projects.registry.views import study_view
 from tuning.execute import Failure, Task
 from tuning.execute import execute as execute_on_ray
-from tuning.place import Place
+from tuning.nodes import Resources
 from tuning.progress import Progress
+from tuning.storage import Storage
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -109,21 +110,19 @@ def spread(study: Study, ledger: "MlflowLedger", folder: Path, values: Mapping[s
 
 def _model_on_storage(trained: Found | None, mark: str, storage: str, ledger: "MlflowLedger") -> str:
     """Return where on the storage a trained model lies, brought there if it was trained elsewhere."""
-    place = Place(storage)
-    if not place.has(f"{mark}/{MODEL}"):
+    place = Storage(storage)
+    if not place.exists(f"{mark}/{MODEL}"):
         assert trained is not None
         assert trained.run_id is not None
-        place.keep(mark, ledger.model_file(trained.run_id))
+        place.upload(mark, ledger.model_file(trained.run_id))
     return f"{storage}/{mark}/{MODEL}"
 
 
-def _all(
-    tasks: Mapping[str, Task], ledger: "MlflowLedger", storage: str, resources: Mapping[str, Any]
-) -> dict[str, str]:
+def _all(tasks: Mapping[str, Task], ledger: "MlflowLedger", storage: str, resources: Resources) -> dict[str, str]:
     if not tasks:
         return {}
     progress = Progress(len(tasks))
-    outcomes = execute_on_ray(tasks, ledger.tracker, storage=storage, watch=progress, **resources)
+    outcomes = execute_on_ray(tasks, ledger.tracker, storage=storage, resources=resources, on_event=progress)
     progress.show()
     return {name: outcome.reason for name, outcome in outcomes.items() if isinstance(outcome, Failure)}
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ from mlflow_projects.registry.views import sweep_view
 from tuning.board import table
 from tuning.nodes import check_store
 from tuning.progress import Progress
+from tuning.runs import find_configurations, find_sweep
+from tuning.schedulers import check_population
 from tuning.search import build_search
 from tuning.space import Options, Space, SpaceError, check_space, config_in, parse_space, read_space
-from tuning.store import find_configurations, find_sweep
-from tuning.sweep import Outcome, Resources, Settings, check_population, sweep
+from tuning.sweep import Settings, SweepResult, best_run, sweep
 
 Definition = dict[str, Any]
 
@@ -93,11 +94,11 @@ def main(flags: Sequence[str]) -> None:
             definition["flags"],
             tracker,
             settings=settings,
-            resources=Resources(**resources, time_budget=budget),
+            resources=replace(resources, time_budget=budget),
             storage=definition["storage"],
             model_file=definition["trained"] or None,
             earlier=earlier,
-            watch=progress,
+            on_event=progress,
         )
         progress.show()
         print(table(outcome.board, outcome.configurations, outcome.headline))
@@ -237,13 +238,13 @@ def _announce(tracker: MlflowTracker) -> None:
     print(f"sweep {tracker.run_id}: {url}", flush=True)
 
 
-def _tell_best(outcome: Outcome, tracker: MlflowTracker, options: list[str]) -> None:
+def _tell_best(outcome: SweepResult, tracker: MlflowTracker, options: list[str]) -> None:
     view = partial(sweep_view, sweep_id=str(tracker.run_id), headline=outcome.headline, options=options)
     if link := entry.say_where(view, tracker):
         text = table(outcome.board, outcome.configurations, outcome.headline)
         tracker.tags({"mlflow.note.content": f"[All configurations as a table and as lines]({link})\n\n{for_ui(text)}"})
     best = outcome.board[0]
-    model = min((run for run in best.runs.values() if run.score is not None), key=lambda run: run.score or 0.0)
+    model = best_run(best)
     print(f"best: {best.name}, {outcome.headline} {best.mean:.4g}; its best model is in run {model.run_id}")
     print(f"repeat it: mlflow run . -e train -P config={tracker.output / 'best.yaml'}")
     print(f"draw from it: mlflow run . -e generate -P model={model.run_id}")

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from geovae.data import DATASETS
-from geovae.figures.grids import image_grid
+from geovae.images import image_grid
 
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"

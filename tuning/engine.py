@@ -1,6 +1,6 @@
-"""The engine: takes jobs from whoever plans them, gives them to one `tune.Tuner`, and tells what became of each.
+"""The engine: runs the trials of a queue with one `tune.Tuner`, restarts those that died, and ends their MLflow runs.
 
-`tuning.execute` gives it a list of runs, `tuning.sweep` what a search proposes.
+`tuning.execute` gives it a list of runs, `tuning.sweep` the trials that a search proposes.
 """
 
 import os
@@ -8,10 +8,10 @@ import signal
 import threading
 import time
 import warnings
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,335 +20,358 @@ from ray import tune
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from geovae.tracking import sync
-from tuning.place import Place
+from experiments.describe import git_tags
+from geovae.tracking import MlflowTracker, sync
+from tuning.nodes import Resources, check_resources
 from tuning.plan import Run
-from tuning.store import Store
-from tuning.trial import Shared, Trial
+from tuning.runs import RunStore
+from tuning.storage import Storage
+from tuning.worker import Worker, WorkerContext
+
+# An event ("trial_start", "trial_result", "trial_end" or "step") with its details by name.
+OnEvent = Callable[[str, Mapping[str, Any]], None]
 
 
-class Jobs(Protocol):
-    """Where the engine's work comes from."""
+class TrialQueue(Protocol):
+    """Where the engine gets its trials. A trial is any object with a unique `name`."""
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing to do any more."""
+        """Whether no trial runs or waits, and none will be proposed."""
 
     def next(self) -> Any:
-        """Return the next job (with a `name`), None if there is none now."""
+        """Return the next trial, None if there is none at the moment."""
 
-    def task(self, job: Any) -> dict[str, Any]:
-        """Return what the worker does: `config`, and if need be `folder`, `model_file`, `keep` or `compared`."""
+    def requeue(self, trial: Any) -> None:
+        """Put back a trial whose process died; it starts again as a new trial of Ray's."""
 
-    def changeable(self, job: Any) -> dict[str, Any]:
-        """Return the options that population based training may change while the job runs."""
+    def task(self, trial: Any) -> dict[str, Any]:
+        """Return the worker's task: `config`, and optionally `folder`, `model_file`, `keep`, `compared`."""
 
-    def open(self, job: Any) -> str:
-        """Return the id of the job's MLflow run, made in the writing thread."""
+    def mutable_options(self, trial: Any) -> dict[str, Any]:
+        """Return the options that population based training may change while the trial runs."""
 
-    def opened(self, job: Any, run_id: str) -> None:
-        """Hear the id."""
+    def start_run(self, trial: Any) -> str:
+        """Create or reopen the trial's MLflow run and return its id. Called in the writer thread."""
 
-    def tell(self, job: Any, run: Run) -> None:
-        """Hear what became of a job."""
+    def on_trial_start(self, trial: Any, run_id: str) -> None:
+        """Called once the trial's MLflow run is open."""
 
-    def again(self, job: Any) -> None:
-        """Take a job back that lost its process before it began."""
+    def on_trial_end(self, trial: Any, run: Run) -> None:
+        """Called with the outcome of a trial."""
+
+
+@dataclass
+class _TrialRecord:
+    """What the engine knows of a trial; kept when the trial is requeued, so that its restarts are counted.
+
+    `place` is the node and process of its last report. `restarting` is set from a death until the next report: Ray may
+    report one death twice.
+    """
+
+    trial: Any
+    run_id: str = ""
+    place: str = ""
+    restarts: int = 0
+    restarting: bool = False
 
 
 class Interrupted(Exception):
-    """A signal came."""
+    """SIGINT or SIGTERM arrived."""
 
 
-Watch = Callable[[str, Mapping[str, Any]], None]
+class Engine(tune.Callback):
+    """Runs queues of trials on the cluster that Ray is connected to, with one `tune.Tuner` a queue.
 
-
-class Engine:
-    """One `tune.Tuner` over the jobs of a plan.
+    The engine is Tune's callback, so the methods `on_...` are called by Tune.
 
     Args:
-        jobs: the work.
-        store: of the sweep.
-        shared: what the trials have in common.
-        concurrency: how many run at once at most.
-        cpus: for each trial.
-        gpus: for each trial; a fraction shares one.
-        max_failures: how often a trial starts again after its process or node died.
-        time_budget: seconds after which everything is stopped.
-        scheduler: of Ray Tune, comparing `SCHEDULED` by `epoch`.
-        watch: hears events (`start`, `epoch`, `end`, `step`) for a progress table.
-        trainable: what a worker does.
+        runs: the trials' MLflow runs.
+        context: what all workers share.
+        resources: for each trial, and limits.
+        worker: the trainable.
     """
 
     def __init__(
-        self,
-        jobs: Jobs,
-        store: Store,
-        shared: Shared,
-        *,
-        concurrency: int,
-        cpus: float = 1,
-        gpus: float = 0,
-        max_failures: int = 3,
-        time_budget: float | None = None,
-        scheduler: TrialScheduler | None = None,
-        watch: Watch | None = None,
-        trainable: type[Trial] = Trial,
+        self, runs: RunStore, context: WorkerContext, resources: Resources, worker: type[Worker] = Worker
     ) -> None:
-        self.trainable = trainable
-        self.jobs, self.store, self.shared = jobs, store, shared
-        self.concurrency, self.resources = concurrency, {"cpu": cpus, "gpu": gpus}
-        self.max_failures, self.time_budget, self.scheduler = max_failures, time_budget, scheduler
-        self.watch = watch or (lambda event, about: None)
-        self.live: dict[str, tuple[Any, str]] = {}  # Ray's trial id: job, MLflow run id
-        self.restarts: Counter[str] = Counter()  # by job
-        self._places: dict[str, str] = {}
-        self._mourned: set[str] = set()  # trials that died and have not reported since
-        self._opening: tuple[Any, Future[str]] | None = None
-        self.signal: int | None = None  # that came
+        self.runs, self.context, self.resources, self.worker = runs, context, resources, worker
+        self.queue: TrialQueue
+        self.on_event: OnEvent = lambda event, details: None
+        self.live: dict[str, _TrialRecord] = {}  # by Ray's trial id
+        self._records: dict[str, _TrialRecord] = {}  # by name
+        self._starting: tuple[Any, Future[str]] | None = None  # the next trial, while its MLflow run is created
+        self._concurrency = resources.concurrency or 1
+        self._signal: int | None = None  # the signal that arrived
 
-    def run(self) -> None:
-        """Work until the plan is finished, the time is over, or the user interrupts; no job is left without an end."""
-        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self.concurrency)
+    def __reduce__(self) -> Any:
+        # Ray pickles callbacks into its experiment state. Nothing reads it back, and the engine holds a client.
+        return (tune.Callback, ())
+
+    def run(
+        self,
+        queue: TrialQueue,
+        *,
+        scheduler: TrialScheduler | None = None,
+        concurrency: int | None = None,
+        on_event: OnEvent | None = None,
+    ) -> None:
+        """Run trials until the queue is finished, the time budget is over, or the user interrupts.
+
+        Every MLflow run of a trial is ended, whatever happens.
+
+        Args:
+            queue: of the trials.
+            scheduler: of Ray Tune, comparing `SCHEDULED` by `epoch`.
+            concurrency: trials at once, by default that of the resources.
+            on_event: callback for a progress display.
+        """
+        self.queue, self.on_event = queue, on_event or self.on_event
+        self._concurrency = concurrency or self._concurrency
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self._concurrency)
         reason = "time budget"
         try:
-            with self._stopping_gently():
-                self._tuner().fit()
+            with self._deferred_signals():
+                self._tuner(scheduler).fit()
         except BaseException:
             reason = "interrupted"
             raise
         finally:
             for trial_id in list(self.live):
-                self.end(trial_id, Run(state="KILLED", reason=reason))
+                self._end(trial_id, Run(state="KILLED", reason=reason))
 
-    @contextmanager
-    def _stopping_gently(self) -> Iterator[None]:
-        """Let Tune end its workers when SIGINT or SIGTERM comes, before the signal does what it does elsewhere.
+    def flush(self, folders: Sequence[str], patience: float = 300.0) -> bool:
+        """Write everything that waits for the tracking store; return whether all of it arrived.
 
-        Tune gives them some seconds to deliver what they have to tell, and ends them.
+        A store that does not answer within `patience` seconds ends nothing: a warning names the commands for later.
+
+        Args:
+            folders: of the runs below the storage, with what dead workers could not deliver.
+            patience: seconds to wait.
         """
-        if threading.current_thread() is not threading.main_thread():
-            yield
+        deadline = time.monotonic() + patience
+        arrived = self.runs.flush(patience)
+        storage = self.context.storage
+        outboxes = [] if Storage(storage).remote else [Path(storage) / folder / "outbox" for folder in folders]
+        arrived = all(_sync(outbox, self.runs.uri, deadline) for outbox in outboxes) and arrived
+        if not arrived:
+            warnings.warn(
+                f"the tracking store did not answer for {patience:.0f} s; all records are kept. Once it answers, run "
+                f"python -m mlflow_projects.sync {storage}, and reap for runs that are still RUNNING"
+            )
+        return arrived
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return the configuration of the next trial, None if there is none now, `Searcher.FINISHED` after the last."""
+        if self._starting is None:
+            if len(self.live) >= self._concurrency:
+                return None
+            trial = self.queue.next()
+            if trial is None:
+                return Searcher.FINISHED if self.queue.finished else None
+            self._starting = trial, self.runs.submit(self.queue.start_run, trial)
+        trial, run_id = self._starting
+        if wait([run_id], timeout=1.0).not_done:  # the store does not answer; running trials must not wait for it
+            return None
+        self._starting = None
+        record = self._records.setdefault(trial.name, _TrialRecord(trial))
+        record.run_id, record.place, record.restarting = run_id.result(), "", False
+        self.live[trial_id] = record
+        self.queue.on_trial_start(trial, record.run_id)
+        self.on_event("trial_start", {"trial": trial})
+        task = {"folder": trial.name} | self.queue.task(trial) | {"name": trial.name, "run_id": record.run_id}
+        return {"task": task, **self.queue.mutable_options(trial)}
+
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
+        """Report an epoch, or the end of a trial; log where it runs if that is new."""
+        if (record := self.live.get(trial.trial_id)) is None:
             return
+        record.restarting = False
+        self.on_event("trial_result", {"trial": record.trial, "result": result})
+        place = f"{result.get('hostname')} {result.get('node_ip')} {result.get('pid')}"
+        if record.place != place:
+            record.place = place
+            job = str(ray.get_runtime_context().get_job_id())
+            tags: dict[str, object] = {"ray.trial_id": trial.trial_id, "ray.node": place, "ray.job": job}
+            tags |= {"restarts": record.restarts} if record.restarts else {}
+            self.runs.submit(self.runs.log, record.run_id, {}, tags)
 
-        def stop(number: int, frame: object) -> None:
-            if self.signal is not None:  # the user has no patience
-                signal.signal(number, before[number])
-                signal.raise_signal(number)
-            self.signal = number
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """End a trial that finished or failed by itself, or that the scheduler stopped."""
+        if trial.trial_id in self.live:
+            self._end(trial.trial_id, _outcome(trial.last_result or {}))
 
-        before: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        for number in before:
-            signal.signal(number, stop)
-        try:
-            yield
-        except Exception:
-            if self.signal is None:
-                raise
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-        if self.signal is not None:
-            signal.raise_signal(self.signal)
+    def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Count a restart: the process or node of a trial died, and Ray starts it again."""
+        record = self.live.get(trial.trial_id)
+        if record is not None and not record.restarting:
+            record.restarting = True
+            record.restarts += 1
 
-    def stepped(self) -> None:
-        """Hear that Tune has been once round.
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """Retry a trial that Ray gave up because its process died between two trials; otherwise end it as failed."""
+        if (record := self.live.get(trial.trial_id)) is None:
+            return
+        if trial.should_recover():
+            self.on_trial_recover(iteration, trials, trial)
+            if record.restarts <= self.resources.max_failures:
+                del self.live[trial.trial_id]
+                self.queue.requeue(record.trial)
+                return
+        self._end(trial.trial_id, Run(state="FAILED", reason=_failure(trial)))
+
+    def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
+        """Called after each step of Tune's event loop.
 
         Raises:
             Interrupted: after a signal.
         """
-        if self.signal is not None:
-            raise Interrupted(signal.Signals(self.signal).name)
-        self.watch("step", {})
+        if self._signal is not None:
+            raise Interrupted(signal.Signals(self._signal).name)
+        self.on_event("step", {})
 
-    def _tuner(self) -> tune.Tuner:
-        trainable = tune.with_resources(tune.with_parameters(self.trainable, shared=self.shared), self.resources)
+    def _end(self, trial_id: str, run: Run) -> None:
+        record = self.live.pop(trial_id)
+        run.run_id = record.run_id
+        tags = {"stop_reason": run.reason} if run.state in ("STOPPED", "KILLED") else {}
+        tags |= {"failure": run.reason, "mlflow.note.content": f"Failed: {run.reason}"} if run.state == "FAILED" else {}
+        self.runs.submit(self.runs.end_run, record.run_id, run.state, tags)
+        self.queue.on_trial_end(record.trial, run)
+        self.on_event("trial_end", {"trial": record.trial, "run": run})
+
+    @contextmanager
+    def _deferred_signals(self) -> Iterator[None]:
+        """Raise SIGINT and SIGTERM only after Tune has ended its workers, which then can still deliver their records.
+
+        A second signal is raised at once.
+        """
+        if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+            yield
+            return
+
+        def defer(number: int, frame: object) -> None:
+            if self._signal is not None:
+                signal.signal(number, handlers[number])
+                signal.raise_signal(number)
+            self._signal = number
+
+        handlers: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in handlers:
+            signal.signal(number, defer)
+        try:
+            yield
+        except Exception:
+            if self._signal is None:
+                raise
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        if self._signal is not None:
+            signal.raise_signal(self._signal)
+
+    def _tuner(self, scheduler: TrialScheduler | None) -> tune.Tuner:
+        trainable = tune.with_parameters(self.worker, context=self.context)
         return tune.Tuner(
-            trainable,
+            tune.with_resources(trainable, {"cpu": self.resources.cpus, "gpu": self.resources.gpus}),
             tune_config=tune.TuneConfig(
-                search_alg=_Asker(self),
-                scheduler=self.scheduler,
+                search_alg=_QueueSearcher(self),
+                scheduler=scheduler,
                 num_samples=-1,
-                reuse_actors=True,
-                time_budget_s=self.time_budget,
+                reuse_actors=True,  # a new process imports torch and mlflow again, which takes seconds
+                time_budget_s=self.resources.time_budget,
                 trial_name_creator=lambda trial: trial.config["task"]["name"],
                 trial_dirname_creator=lambda trial: f"{trial.config['task']['name']}-{trial.trial_id}",
             ),
             run_config=tune.RunConfig(
                 name="ray",
-                storage_path=self.shared.storage,
-                failure_config=tune.FailureConfig(max_failures=self.max_failures),
-                callbacks=[_Ears(self)],
-                # only population based training saves, when it copies a run
+                storage_path=self.context.storage,
+                failure_config=tune.FailureConfig(max_failures=self.resources.max_failures),
+                callbacks=[self],
+                # only population based training saves checkpoints through Ray, to copy them between trials
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=4, checkpoint_at_end=False),
                 verbose=0,
             ),
         )
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """Return the next trial's configuration; `Searcher.FINISHED` after the last, None if there is none now."""
-        if self._opening is None:
-            if len(self.live) >= self.concurrency:
-                return None
-            job = self.jobs.next()
-            if job is None:
-                return Searcher.FINISHED if self.jobs.finished else None
-            self._opening = job, self.store.later(self.jobs.open, job)
-        job, opening = self._opening
-        if wait([opening], timeout=1.0).not_done:  # the store is away: running trials must not wait for it
-            return None
-        self._opening = None
-        run_id = opening.result()
-        self.jobs.opened(job, run_id)
-        self.live[trial_id] = job, run_id
-        self.watch("start", {"job": job})
-        task = {"folder": job.name} | self.jobs.task(job) | {"name": job.name, "run_id": run_id}
-        return {"task": task, **self.jobs.changeable(job)}
 
-    def end(self, trial_id: str, run: Run) -> None:
-        """Record what became of a trial's job, in MLflow and in the plan."""
-        job, run_id = self.live.pop(trial_id)
-        run.run_id = run_id
-        tags = {"stop_reason": run.reason} if run.state in ("STOPPED", "KILLED") else {}
-        tags |= {"failure": run.reason, "mlflow.note.content": f"Failed: {run.reason}"} if run.state == "FAILED" else {}
-        self.store.later(self.store.end, run_id, run.state, tags)
-        self.jobs.tell(job, run)
-        self.watch("end", {"job": job, "run": run})
-
-    def completed(self, trial_id: str, result: Mapping[str, Any] | None, error: str = "") -> None:
-        """Hear from Ray that a trial ended: by itself, by the scheduler, or because it could not go on."""
-        if trial_id not in self.live:
-            return
-        state = (result or {}).get("state")
-        if error:
-            run = Run(state="FAILED", reason=error)
-        elif state == "FINISHED":
-            assert result is not None
-            plain = result["result"]
-            best = min(scores[plain["headline"]] for scores in plain["val_scores"].values())
-            run = Run(state="FINISHED", score=best, result=plain, changed=result["changed"])
-        elif state == "FAILED":
-            run = Run(state="FAILED", reason=(result or {})["reason"])
-        else:
-            run = Run(state="STOPPED", reason=f"scheduler, at epoch {(result or {}).get('epoch', 0)}")
-        self.end(trial_id, run)
-
-    def died(self, trial_id: str) -> None:
-        """Hear that a trial lost its process or node, and starts again; Ray may say it twice of one death."""
-        if trial_id in self.live and trial_id not in self._mourned:
-            self._mourned.add(trial_id)
-            self.restarts[self.live[trial_id][0].name] += 1
-
-    def again(self, trial_id: str) -> bool:
-        """Give a trial's job back, to be started as another trial; return whether it has not died too often."""
-        job, _ = self.live[trial_id]
-        self.died(trial_id)
-        if self.restarts[job.name] > self.max_failures:
-            return False
-        del self.live[trial_id]
-        self.jobs.again(job)
-        return True
-
-    def reported(self, trial_id: str, result: Mapping[str, Any]) -> None:
-        """Hear of an epoch, or the end, of a trial; record where it runs when that is new."""
-        if trial_id not in self.live:
-            return
-        self._mourned.discard(trial_id)
-        job, run_id = self.live[trial_id]
-        self.watch("epoch", {"job": job, "result": result})
-        place = f"{result.get('hostname')} {result.get('node_ip')} {result.get('pid')}"
-        if self._places.get(trial_id) != place:
-            self._places[trial_id] = place
-            tags: dict[str, object] = {"ray.trial_id": trial_id, "ray.node": place, "ray.job": _job_id()}
-            tags |= {"restarts": count} if (count := self.restarts[job.name]) else {}
-            self.store.later(self.store.describe, run_id, {}, tags)
-
-
-class _Asker(Searcher):
-    """Ray's way of asking for the next trial."""
+class _QueueSearcher(Searcher):
+    """Tune's search algorithm as a queue: Tune asks for trials one at a time, and the engine decides which."""
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(metric=None, mode=None)
         self._engine = engine
 
     def __reduce__(self) -> Any:
-        return (Searcher, ())  # Ray pickles it; nothing is ever read back
+        return (Searcher, ())  # see `Engine.__reduce__`
 
     def suggest(self, trial_id: str) -> Any:
         return self._engine.suggest(trial_id)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """The callback below hears it with all it needs."""
+        """Does nothing: `Engine.on_trial_complete` gets the same event."""
 
     def save(self, checkpoint_path: str) -> None:
-        """MLflow keeps it all."""
+        """Does nothing: the state is in MLflow."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing was saved."""
+        """Does nothing: nothing was saved."""
 
 
-class _Ears(tune.Callback):
-    """What Ray tells of its trials."""
+def engine_for(
+    tracker: MlflowTracker,
+    storage: str,
+    resources: Resources,
+    *,
+    group: str = "sweep",
+    watched: str = "val/loss",
+) -> Engine:
+    """Return an engine whose MLflow runs lie below that of `tracker`, for the cluster that Ray is connected to.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    Args:
+        tracker: of the parent run.
+        storage: absolute folder that all nodes see, or a URI.
+        resources: for each trial; at most as many trials run at once as fit on the cluster.
+        group: the tag that holds the parent's id, by which the runs are found.
+        watched: the metric of an epoch that a scheduler compares.
 
-    def __reduce__(self) -> Any:
-        return (tune.Callback, ())
-
-    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
-        self._engine.reported(trial.trial_id, result)
-
-    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        self._engine.completed(trial.trial_id, trial.last_result)
-
-    def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        self._engine.died(trial.trial_id)
-
-    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        if trial.should_recover() and self._engine.again(trial.trial_id):
-            return  # Ray gives up a trial whose process dies between two trials
-        self._engine.completed(trial.trial_id, None, error=_why(trial))
-
-    def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
-        self._engine.stepped()
+    Raises:
+        ClusterError: if no node has the resources.
+        ValueError: if the tracker's run does not exist yet.
+    """
+    if tracker.run_id is None or tracker.experiment_id is None:
+        raise ValueError("the parent run does not exist yet: give `tracker` a `run_id`, or start the tracking server")
+    runs = RunStore(tracker.uri, tracker.experiment_id, tracker.run_id, group)
+    commit = git_tags().get("mlflow.source.git.commit", "")
+    context = WorkerContext(runs.uri, runs.experiment_id, storage, watched=watched, commit=commit, cwd=str(Path.cwd()))
+    return Engine(runs, context, check_resources(resources))
 
 
-def _why(trial: Any) -> str:
-    """Return why Ray gave a trial up, in one line."""
+def _outcome(result: Mapping[str, Any]) -> Run:
+    """Return the outcome of a trial from its last report."""
+    if result.get("state") == "FINISHED":
+        plain = result["result"]
+        best = min(scores[plain["headline"]] for scores in plain["val_scores"].values())
+        return Run(state="FINISHED", score=best, result=plain, changed=result["changed"])
+    if result.get("state") == "FAILED":
+        return Run(state="FAILED", reason=result["reason"])
+    return Run(state="STOPPED", reason=f"scheduler, at epoch {result.get('epoch', 0)}")
+
+
+def _failure(trial: Any) -> str:
+    """Return in one line why Ray gave a trial up."""
     text = str(trial.get_error() or trial.get_pickled_error() or "its process died")
     if "OutOfMemory" in text or "memory pressure" in text:
-        return "out of memory: Ray's memory monitor ended the process; give trials more memory or run fewer at once"
-    last = [line.strip() for line in text.splitlines() if line.strip()]
-    return f"the process or its node died, again and again: {' '.join(last)[-500:]}"
+        return "out of memory: Ray's memory monitor killed the process; give trials more memory or run fewer at once"
+    last = " ".join(line.strip() for line in text.splitlines() if line.strip())
+    return f"the process or its node died on every attempt: {last[-500:]}"
 
 
-def _job_id() -> str:
-    return str(ray.get_runtime_context().get_job_id())
-
-
-def finish(store: Store, shared: Shared, folders: list[str], patience: float = 300.0) -> bool:
-    """Deliver what runs could not deliver themselves, wait until the store has everything; return whether it has.
-
-    A store that stays away for `patience` seconds ends nothing: a warning says what to do once it is back.
-    """
-    deadline = time.monotonic() + patience
-    arrived = store.drain(patience)
-    outboxes = [] if Place(shared.storage).remote else [Path(shared.storage) / folder / "outbox" for folder in folders]
-    arrived = all(_deliver(outbox, shared.uri, deadline) for outbox in outboxes) and arrived
-    if not arrived:
-        warnings.warn(
-            f"the tracking store did not answer for {patience:.0f} s: what runs had to tell is kept. Once it does: "
-            f"python -m mlflow_projects.sync {shared.storage}, and reap for runs that still say RUNNING"
-        )
-    return arrived
-
-
-def _deliver(outbox: Path, uri: str, deadline: float) -> bool:
+def _sync(outbox: Path, uri: str, deadline: float) -> bool:
+    """Deliver what a dead worker left in its outbox; return whether the store took it before the deadline."""
     while (outbox / "records.jsonl").exists():
         try:
             sync(outbox, uri)
-        except FileNotFoundError:  # the run itself was faster
+        except FileNotFoundError:  # the run delivered it meanwhile
             break
         except Exception:
             if time.monotonic() > deadline:

@@ -4,7 +4,7 @@
         outcomes = execute({"vae": Task(config), "ae": Task(other)}, tracker, storage="/abs/folder")
 
 `outcomes[name]` is an `experiments.judge.Result`, or a `Failure` with the reason. The same call after a crash, with a
-tracker of the same parent run and the same storage, goes on in the same MLflow runs, each from its last checkpoint.
+tracker of the same parent run and the same storage, resumes the same MLflow runs, each from its last checkpoint.
 """
 
 from collections.abc import Mapping
@@ -13,22 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import Config
-from experiments.describe import git_tags
 from experiments.judge import Result
 from geovae.tracking import MlflowTracker
-from tuning.engine import Engine, Watch, finish
-from tuning.nodes import check_resources
+from tuning.engine import OnEvent, engine_for
+from tuning.nodes import Resources
 from tuning.plan import Run
-from tuning.store import Store
-from tuning.trial import Shared, as_result
+from tuning.runs import RunStore
+from tuning.worker import from_json
 
 
 @dataclass(frozen=True)
 class Task:
-    """One run: a resolved configuration, and what belongs to the run beside it.
+    """One run: a resolved configuration with its place and tags.
 
-    `model_file` is a trained model to draw from and judge instead of training. `folder` is where below the storage the
-    run keeps its files (by default its name): whoever finds a checkpoint there goes on from it. `tags` join the run's.
+    `model_file` is a trained model to draw from and to judge; without it one is trained. `folder` is the run's folder
+    below the storage, by default its name; a run resumes from a checkpoint that it finds there. `tags` are added to the
+    run's.
     """
 
     config: Config
@@ -50,11 +50,8 @@ def execute(
     tracker: MlflowTracker,
     *,
     storage: str | Path,
-    cpus: float = 1,
-    gpus: float = 0,
-    concurrency: int | None = None,
-    max_failures: int = 3,
-    watch: Watch | None = None,
+    resources: Resources,
+    on_event: OnEvent | None = None,
 ) -> dict[str, Result | Failure]:
     """Run every task as a child of `tracker`, on the cluster that `connected` has reached.
 
@@ -62,88 +59,71 @@ def execute(
         tasks: by run name.
         tracker: of the parent run.
         storage: absolute folder that all nodes see, or a URI.
-        cpus: for each run.
-        gpus: for each run; a fraction shares one.
-        concurrency: how many runs at once; by default as many as the cluster's resources allow.
-        max_failures: how often a run starts again, from its checkpoint, after its process or node died.
-        watch: hears events for a progress table.
+        resources: for each run.
+        on_event: callback for a progress display.
 
     Raises:
         ClusterError: if no node has the resources.
     """
-    assert tracker.run_id is not None
-    assert tracker.experiment_id is not None
-    fit = check_resources(cpus, gpus)
-    store = Store(tracker.uri, tracker.experiment_id, tracker.run_id, group="mlflow.parentRunId")
-    store.known = store.names()
-    commit = git_tags().get("mlflow.source.git.commit", "")
-    shared = Shared(store.uri, store.experiment_id, str(storage), commit=commit, cwd=str(Path.cwd()))
-    jobs = _List(tasks, store)
-    engine = Engine(
-        jobs,
-        store,
-        shared,
-        concurrency=min(concurrency or fit, fit),
-        cpus=cpus,
-        gpus=gpus,
-        max_failures=max_failures,
-        watch=watch,
-    )
+    engine = engine_for(tracker, str(storage), resources, group="mlflow.parentRunId")
+    queue = _TaskQueue(tasks, engine.runs)
     try:
-        engine.run()
+        engine.run(queue, on_event=on_event)
     finally:
-        finish(store, shared, [task.folder or name for name, task in tasks.items()])
+        engine.flush([task.folder or name for name, task in tasks.items()])
+    ends = {name: queue.ends[name] for name in tasks}
     return {
-        name: as_result(run.result) if run.state == "FINISHED" else Failure(run.state, run.reason)
-        for name, run in ((name, jobs.ends[name]) for name in tasks)
+        name: from_json(run.result) if run.state == "FINISHED" else Failure(run.state, run.reason)
+        for name, run in ends.items()
     }
 
 
 @dataclass(frozen=True)
-class _Named:
+class _NamedTask:
     name: str
     task: Task
 
 
-class _List:
-    """The engine's jobs: one task after the other."""
+class _TaskQueue:
+    """The engine's queue: the tasks in their order."""
 
-    def __init__(self, tasks: Mapping[str, Task], store: Store) -> None:
-        self.waiting = [_Named(name, task) for name, task in tasks.items()]
-        self.store = store
+    def __init__(self, tasks: Mapping[str, Task], runs: RunStore) -> None:
+        self.waiting = [_NamedTask(name, task) for name, task in tasks.items()]
+        self.runs, self.run_ids = runs, runs.run_ids()
         self.ends: dict[str, Run] = {}
-        self.open_count = 0
+        self.n_live = 0
 
     @property
     def finished(self) -> bool:
-        return not self.waiting and not self.open_count
+        return not self.waiting and not self.n_live
 
-    def next(self) -> _Named | None:
+    def next(self) -> _NamedTask | None:
         if not self.waiting:
             return None
-        self.open_count += 1
+        self.n_live += 1
         return self.waiting.pop(0)
 
-    def task(self, job: _Named) -> dict[str, Any]:
-        one = job.task
-        # what a model is only drawn from for is not trained: its file has a run already
-        judged = {"model_file": one.model_file, "keep": False} if one.model_file else {}
-        return {"config": one.config, "folder": one.folder or job.name, **judged}
+    def requeue(self, trial: _NamedTask) -> None:
+        self.n_live -= 1
+        self.waiting.insert(0, trial)
 
-    def changeable(self, job: _Named) -> dict[str, Any]:
+    def task(self, trial: _NamedTask) -> dict[str, Any]:
+        task = trial.task
+        # the model file belongs to the run that trained it; a run that only draws from it keeps none
+        judged = {"model_file": task.model_file, "keep": False} if task.model_file else {}
+        return {"config": task.config, "folder": task.folder or trial.name, **judged}
+
+    def mutable_options(self, trial: _NamedTask) -> dict[str, Any]:
         return {}
 
-    def open(self, job: _Named) -> str:
-        known = self.store.known.get(job.name)
-        return self.store.open(job.name, None, {"role": "run", **job.task.tags}, known=known)
+    def start_run(self, trial: _NamedTask) -> str:
+        if run_id := self.run_ids.get(trial.name):
+            return self.runs.reopen_run(run_id)
+        return self.runs.start_run(trial.name, None, {"role": "run", **trial.task.tags})
 
-    def opened(self, job: _Named, run_id: str) -> None:
-        self.store.known[job.name] = run_id
+    def on_trial_start(self, trial: _NamedTask, run_id: str) -> None:
+        self.run_ids[trial.name] = run_id
 
-    def tell(self, job: _Named, run: Run) -> None:
-        self.open_count -= 1
-        self.ends[job.name] = run
-
-    def again(self, job: _Named) -> None:
-        self.open_count -= 1
-        self.waiting.insert(0, job)
+    def on_trial_end(self, trial: _NamedTask, run: Run) -> None:
+        self.n_live -= 1
+        self.ends[trial.name] = run

@@ -1,4 +1,4 @@
-"""Reaching a Ray cluster, and checking before anything starts that its nodes can do the work."""
+"""Connecting to a Ray cluster, and checking before a sweep starts that its nodes can run it."""
 
 import logging
 import os
@@ -11,34 +11,54 @@ import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from tuning.place import Place
+from tuning.storage import Storage
 
 ROOT = Path(__file__).parents[1]
 NOT_SHIPPED = ["runs", "mlruns", "mlartifacts", "data_folders", "mlflow.db*", ".venv", ".git", "**/__pycache__"]
-SECONDS = 10  # to reach a cluster or a tracking server
+SECONDS = 10  # timeout for a connection to a cluster or a tracking server
 
 
 class ClusterError(ValueError):
     """A cluster that cannot be used for this sweep; the message is one sentence for the user."""
 
 
+@dataclass(frozen=True)
+class Resources:
+    """What trials may use.
+
+    Args:
+        cpus: for each trial.
+        gpus: for each trial; trials share a GPU by fractions.
+        concurrency: trials at once, by default as many as fit on the cluster.
+        time_budget: seconds after which all trials are stopped.
+        max_failures: how often a trial restarts from its checkpoint after its process or node died.
+    """
+
+    cpus: float = 1
+    gpus: float = 0
+    concurrency: int | None = None
+    time_budget: float | None = None
+    max_failures: int = 3
+
+
 @contextmanager
 def connected(address: str) -> Iterator[None]:
-    """Start Ray on this machine (`local` or nothing) or connect to a cluster (`auto` or host:port), and leave it after.
+    """Start Ray on this machine (`local` or empty) or connect to a cluster (`auto` or host:port), until the end.
 
-    Code reaches the nodes as Ray's working directory, unless the job that this is part of has brought it already;
-    the packages of requirements.txt must be installed there.
+    The code is shipped to the nodes as Ray's working directory, unless `ray job submit` has shipped it already. The
+    packages of requirements.txt must be installed there.
 
     Raises:
         ClusterError: if there is no cluster within 10 s.
     """
     import ray
 
-    quiet()
+    configure_environment()
     options: dict[str, Any] = {"include_dashboard": False} if address in ("", "local") else _remote(address)
     if ray.is_initialized():  # tests and notebooks
         yield
@@ -47,33 +67,33 @@ def connected(address: str) -> Iterator[None]:
     try:
         ray.init(address or "local", log_to_driver=False, configure_logging=False, **options)
     except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
-        raise ClusterError(f"no Ray cluster at address={address}: {_first(error)}") from error
+        raise ClusterError(f"no Ray cluster at address={address}: {_one_line(error)}") from error
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)  # Ray's own handler prints where every thread was
+        signal.signal(signal.SIGTERM, before)  # Ray's own handler dumps the stacks of all threads
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def quiet() -> None:
-    """Set what Ray reads from the environment: no usage statistics, no log files of its own, no table of its own."""
+def configure_environment() -> None:
+    """Set the variables that Ray reads: no usage statistics, no log files and no progress table of its own."""
     for name, value in {
         "RAY_AUTH_MODE": "disabled",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
         "RAY_AIR_NEW_OUTPUT": "0",
         "RAY_DEDUP_LOGS": "1",
-        "RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES": "",  # NOT_SHIPPED has them; by default Ray warns of each
+        "RAY_OVERRIDE_RUNTIME_ENV_DEFAULT_EXCLUDES": "",  # they are in NOT_SHIPPED; Ray warns of each
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
-        "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # MLflow is the sweep's memory; nothing is unpickled from disk
+        "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # never read: a sweep resumes from MLflow
     }.items():
         os.environ.setdefault(name, value)
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it misses the log files that it was told not to write
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)  # warns of log files that are turned off
 
 
 def _remote(address: str) -> dict[str, Any]:
@@ -85,33 +105,32 @@ def _remote(address: str) -> dict[str, Any]:
             socket.create_connection((host, int(port)), SECONDS).close()
         except OSError as error:
             raise ClusterError(f"no Ray cluster answers at address={address}: {error}") from error
-    if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):  # `ray job submit` has shipped the code
+    if os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR"):  # set by `ray job submit`, which has shipped the code
         return {}
     return {"runtime_env": {"working_dir": str(ROOT), "excludes": NOT_SHIPPED}}
 
 
-def gpus_of() -> float:
-    """Return how many GPUs a run takes where nobody has said it: one, on a cluster that has any."""
-    import ray
-
-    return 1.0 if any(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"]) else 0.0
+def default_gpus() -> float:
+    """Return the GPUs of a run if the user gives no number: one on a cluster that has any."""
+    return 1.0 if any(node["Resources"].get("GPU", 0) for node in _alive_nodes()) else 0.0
 
 
-def check_resources(cpus: float, gpus: float) -> int:
-    """Return how many trials of these resources run at once on the cluster.
+def check_resources(resources: Resources) -> Resources:
+    """Return the resources with `concurrency`: how many trials run at once on the cluster.
 
     Raises:
-        ClusterError: if no node has them.
+        ClusterError: if no node has the resources of a trial.
     """
-    import ray
-
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    asked = {name: amount for name, amount in {"CPU": cpus, "GPU": gpus}.items() if amount > 0}
-    fit = sum(min(int(node.get(name, 0) / amount + 1e-9) for name, amount in asked.items()) for node in nodes)
+    nodes = [node["Resources"] for node in _alive_nodes()]
+    needed = {name: n for name, n in {"CPU": resources.cpus, "GPU": resources.gpus}.items() if n > 0}
+    # 1e-9: ten trials of 0.1 GPU fit on one GPU, whatever the rounding of the division
+    fit = sum(min(int(node.get(name, 0) / n + 1e-9) for name, n in needed.items()) for node in nodes)
     if fit < 1:
         most = ", ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes)
-        raise ClusterError(f"no node has the {cpus:g} CPUs and {gpus:g} GPUs that a trial asks for; nodes have: {most}")
-    return fit
+        raise ClusterError(
+            f"no node has the {resources.cpus:g} CPUs and {resources.gpus:g} GPUs of a trial; nodes have: {most}"
+        )
+    return replace(resources, concurrency=min(resources.concurrency or fit, fit))
 
 
 def check_store(uri: str) -> None:
@@ -123,7 +142,7 @@ def check_store(uri: str) -> None:
     try:
         urllib.request.urlopen(f"{shown}{url.path.rstrip('/')}/health", timeout=SECONDS).close()
     except urllib.error.HTTPError:
-        return  # it answered
+        return  # it answered, if only that it wants a password
     except OSError as error:
         raise ClusterError(
             f"no tracking server answers at {shown}: {error}; start it or set MLFLOW_TRACKING_URI"
@@ -131,57 +150,71 @@ def check_store(uri: str) -> None:
 
 
 def check_nodes(storage: str, uri: str) -> None:
-    """Ask every node whether it has the code, sees the storage and reaches the tracking store.
+    """Check that every node can import the code, see the storage and reach the tracking store.
 
     Raises:
         ClusterError: naming the node and what it lacks.
     """
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    nodes = [node for node in ray.nodes() if node["Alive"]]
+    nodes = _alive_nodes()
     if len(nodes) < 2:
         return
-    url = urlsplit(uri)
-    if url.scheme not in ("http", "https"):
-        raise ClusterError(
-            f"the tracking store {url.scheme}: is a file of this machine, and the cluster has {len(nodes)} nodes; "
-            "start `mlflow server` and set MLFLOW_TRACKING_URI=http://HOST:PORT"
-        )
-    if url.username:
-        raise ClusterError(
-            "the tracking URI holds a user and a password, which would travel through the cluster; leave them out "
-            "and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment of every node"
-        )
+    _check_shared(uri, len(nodes))
     marker = f".seen-{uuid.uuid4().hex}"
-    place = Place(storage)
+    place = Storage(storage)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / marker
         file.write_text("geovae")
-        place.keep("", file)
-    ask = ray.remote(num_cpus=0)(_look_around)
-    asked = {
-        node["NodeManagerAddress"]: ask.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote(storage, marker, uri)
-        for node in nodes
-    }
+        place.upload("", file)
     try:
-        for name, answer in asked.items():
-            if lack := ray.get(answer, timeout=120):
-                raise ClusterError(f"node {name} {lack}")
-    except ray.exceptions.RayError as error:
-        raise ClusterError(f"a node cannot run the project's code: {_first(error)}") from error
+        _check_each(nodes, storage, marker, uri)
     finally:
         if not place.remote:
             (Path(storage) / marker).unlink()
 
 
-def _look_around(storage: str, marker: str, uri: str) -> str:
-    """Return what this node lacks, in words, or nothing."""
-    place = Place(storage)
+def _check_shared(uri: str, n_nodes: int) -> None:
+    """Check that all nodes may use the tracking URI."""
+    url = urlsplit(uri)
+    if url.scheme not in ("http", "https"):
+        raise ClusterError(
+            f"the tracking store {url.scheme}: is a file of this machine, and the cluster has {n_nodes} nodes; "
+            "start `mlflow server` and set MLFLOW_TRACKING_URI=http://HOST:PORT"
+        )
+    if url.username:
+        raise ClusterError(
+            "the tracking URI holds a user and a password, which would be sent through the cluster; remove them "
+            "and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment of every node"
+        )
+
+
+def _check_each(nodes: list[dict[str, Any]], storage: str, marker: str, uri: str) -> None:
+    """Run `missing_on_node` on all nodes at once."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    remote = ray.remote(num_cpus=0)(missing_on_node)
+    answers = {}
+    for node in nodes:
+        here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        answers[node["NodeManagerAddress"]] = remote.options(scheduling_strategy=here).remote(storage, marker, uri)
+    try:
+        for name, answer in answers.items():
+            if missing := ray.get(answer, timeout=120):
+                raise ClusterError(f"node {name} {missing}")
+    except ray.exceptions.RayError as error:
+        raise ClusterError(f"a node cannot run the project's code: {_one_line(error)}") from error
+
+
+def missing_on_node(storage: str, marker: str, uri: str) -> str:
+    """Return in words what the node that this runs on lacks; empty if nothing.
+
+    Args:
+        storage: that must be seen.
+        marker: a file in it.
+        uri: of the tracking server.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        if not place.fetch(marker, Path(folder) / "marker"):
+        if not Storage(storage).download(marker, Path(folder) / "marker"):
             return f"does not see the storage {storage}: give a folder that all nodes share, or s3://..., with storage="
     try:
         check_store(uri)
@@ -190,5 +223,12 @@ def _look_around(storage: str, marker: str, uri: str) -> str:
     return ""
 
 
-def _first(error: BaseException) -> str:
+def _alive_nodes() -> list[dict[str, Any]]:
+    import ray
+
+    nodes = ray.nodes()  # type: ignore[no-untyped-call, unused-ignore]  # Ray does not annotate it
+    return [node for node in nodes if node["Alive"]]
+
+
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]

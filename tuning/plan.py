@@ -1,7 +1,7 @@
-"""Which run comes next: configurations and their seeds, successive halving over seeds. No Ray, no MLflow.
+"""Which trial comes next: configurations and their seeds, successive halving over seeds. No Ray, no MLflow.
 
-A configuration is judged on `seeds[0]` runs; once all have been, the best 1/`reduction` of them get `seeds[1]` runs,
-and so on. A configuration whose first run the scheduler stops gets no further seed.
+Every configuration gets `seeds[0]` runs. Once all have ended, the best 1/`reduction` get `seeds[1]` runs, and so on.
+A configuration whose first run the scheduler stops gets no further seed.
 """
 
 import math
@@ -17,8 +17,8 @@ State = Literal["WAITING", "RUNNING", "FINISHED", "STOPPED", "FAILED", "KILLED"]
 
 
 @dataclass(frozen=True)
-class Job:
-    """One run: a configuration, one of its seeds, and the searched options."""
+class Trial:
+    """One run to do: a configuration, one of its seeds, and the searched options."""
 
     configuration: int
     seed: int
@@ -26,13 +26,16 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Its name in MLflow and of its folder."""
+        """The name of its MLflow run and of its folder."""
         return f"c{self.configuration:04d}-s{self.seed}"
 
 
 @dataclass
 class Run:
-    """What became of a job: its MLflow run, its score (lower is better) or why there is none, its result."""
+    """The outcome of a trial: its MLflow run, its score (lower is better) or the reason for none, its result.
+
+    `changed` are the options that population based training has changed.
+    """
 
     run_id: str | None = None
     state: State = "WAITING"
@@ -50,11 +53,11 @@ class Configuration:
     options: Options
     runs: dict[int, Run] = field(default_factory=dict)
     run_id: str | None = None
-    changed: Options = field(default_factory=dict)  # by population based training, while it ran
+    changed: Options = field(default_factory=dict)  # by population based training
 
     @property
     def name(self) -> str:
-        """Its name in MLflow."""
+        """The name of its MLflow run."""
         return f"c{self.number:04d}"
 
     @property
@@ -64,7 +67,7 @@ class Configuration:
 
     @property
     def mean(self) -> float:
-        """Mean score over the seeds; infinite without any."""
+        """Mean score over the seeds; infinite without a score."""
         return statistics.fmean(self.scores) if self.scores else math.inf
 
     def mean_of(self, count: int) -> float:
@@ -78,12 +81,12 @@ class Configuration:
 
     @property
     def stderr(self) -> float:
-        """Standard error of the mean; not a number below two seeds."""
+        """Standard error of the mean; NaN below two seeds."""
         return statistics.stdev(self.scores) / math.sqrt(len(self.scores)) if len(self.scores) > 1 else math.nan
 
     @property
     def state(self) -> State:
-        """FINISHED if any seed did; otherwise what its runs came to."""
+        """The first of RUNNING, WAITING, FINISHED, STOPPED, KILLED, FAILED that any of its runs has."""
         states = [run.state for run in self.runs.values()]
         order: tuple[State, ...] = ("RUNNING", "WAITING", "FINISHED", "STOPPED", "KILLED", "FAILED")
         return next((state for state in order if state in states), "WAITING")
@@ -92,8 +95,8 @@ class Configuration:
 def ranked(configurations: Sequence[Configuration]) -> list[Configuration]:
     """Return the judged configurations, best first.
 
-    Those with a run that failed come last. Those that went on to more seeds come before those that did not: the mean of
-    the few seeds that chose them is no longer their own. Then the mean score decides.
+    Configurations with a failed run come last. Those with more seeds come before those with fewer, since halving chose
+    them: their means over more seeds are no longer the lucky ones. Then the mean score decides.
     """
 
     def key(c: Configuration) -> tuple[bool, int, float, int]:
@@ -102,83 +105,89 @@ def ranked(configurations: Sequence[Configuration]) -> list[Configuration]:
     return sorted((c for c in configurations if c.scores), key=key)
 
 
+def check_rounds(seeds: Sequence[int], reduction: int) -> None:
+    """Raise a ValueError for rounds that do not grow, or a reduction below 2."""
+    if not seeds or any(b <= a for a, b in zip((0, *seeds), seeds, strict=False)):
+        raise ValueError(f"`seeds` must be whole numbers that grow from at least 1, got {list(seeds)}")
+    if reduction < 2:
+        raise ValueError(f"`reduction` must be at least 2, got {reduction}")
+
+
 class Plan:
-    """Proposes jobs, and hears what became of them.
+    """The queue of a sweep's trials: proposes configurations, repeats them over seeds, and promotes the best.
 
     Args:
         search: proposes the configurations.
-        seeds: how many runs a configuration gets in each round, growing.
-        reduction: the best 1/`reduction` of a round go on to the next.
-        first_alone: run a configuration's first seed before the others, since a scheduler may stop it.
+        seeds: runs of a configuration in each round, growing.
+        reduction: the best 1/`reduction` of a round enter the next.
+        first_alone: run the first seed of a configuration before the others, since a scheduler may stop it.
     """
 
     def __init__(
         self, search: Search, *, seeds: Sequence[int] = (3,), reduction: int = 3, first_alone: bool = False
     ) -> None:
-        if not seeds or any(b <= a for a, b in zip((0, *seeds), seeds, strict=False)):
-            raise ValueError(f"`seeds` must be whole numbers that grow from at least 1, got {list(seeds)}")
-        if reduction < 2:
-            raise ValueError(f"`reduction` must be at least 2, got {reduction}")
+        check_rounds(seeds, reduction)
         self.search, self.seeds, self.reduction, self.first_alone = search, list(seeds), reduction, first_alone
         self.configurations: list[Configuration] = []
         self._exhausted = self._stopped = False
-        self._told: set[int] = set()
-        self._open: dict[int, Configuration] = {}  # those with a run that did not end: a sweep may have thousands
+        self._scored: set[int] = set()  # configurations whose score the search has
+        # only configurations with a run that has not ended: a sweep may have thousands, and `next` is called often
+        self._open: dict[int, Configuration] = {}
         self._round = 0
 
-    def add(self, configuration: Configuration) -> None:
-        """Take up a configuration of a sweep that goes on; its runs that did not end wait for their turn again."""
+    def restore(self, configuration: Configuration) -> None:
+        """Add a configuration of a sweep that is resumed; its runs without an end wait again."""
         self.search.ask(configuration.options)
         self._append(configuration)
         for run in configuration.runs.values():
             if run.state in ("RUNNING", "KILLED"):
                 run.state = "WAITING"
-        self._settle(configuration)
+        self._score(configuration)
 
-    def next(self) -> Job | None:
-        """Return the next job, None if there is none now (see `finished`)."""
+    def next(self) -> Trial | None:
+        """Return the next trial, None if there is none at the moment (see `finished`)."""
         if self._stopped:
             return None
-        job = self._waiting() or self._new()
-        if job is None and self._exhausted and not self._busy():
-            job = self._promote()
-        if job is not None:
-            self.run_of(job).state = "RUNNING"
-        return job
+        trial = self._waiting() or self._propose()
+        if trial is None and self._exhausted and not self._busy():
+            trial = self._promote()
+        if trial is not None:
+            self.run_of(trial).state = "RUNNING"
+        return trial
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing to do any more."""
+        """Whether no trial runs or waits, and none will be proposed."""
         return (self._stopped or (self._exhausted and self._round >= len(self.seeds) - 1)) and not self._busy()
 
     def stop(self) -> None:
-        """Propose nothing more."""
+        """Propose no further trial."""
         self._stopped = True
 
-    def run_of(self, job: Job) -> Run:
-        """Return the record of a job."""
-        return self.configurations[job.configuration].runs[job.seed]
+    def run_of(self, trial: Trial) -> Run:
+        """Return the record of a trial."""
+        return self.configurations[trial.configuration].runs[trial.seed]
 
-    def tell(self, job: Job, run: Run) -> None:
-        """Hear what became of a job."""
-        configuration = self.configurations[job.configuration]
-        configuration.runs[job.seed] = run
+    def on_trial_end(self, trial: Trial, run: Run) -> None:
+        """Record the outcome of a trial."""
+        configuration = self.configurations[trial.configuration]
+        configuration.runs[trial.seed] = run
         configuration.changed |= run.changed
-        self._settle(configuration)
+        self._score(configuration)
 
-    def again(self, job: Job) -> None:
-        """Take back a job that has not begun."""
-        self.run_of(job).state = "WAITING"
-        self._open[job.configuration] = self.configurations[job.configuration]
+    def requeue(self, trial: Trial) -> None:
+        """Put a trial back that could not start."""
+        self.run_of(trial).state = "WAITING"
+        self._open[trial.configuration] = self.configurations[trial.configuration]
 
-    def _settle(self, configuration: Configuration) -> None:
-        """Once a configuration's first round is over, tell the search."""
-        first = [configuration.runs.get(seed) for seed in range(self.seeds[0])]
+    def _score(self, configuration: Configuration) -> None:
+        """Give the search the score of a configuration, once its first round has ended."""
+        first_round = [configuration.runs.get(seed) for seed in range(self.seeds[0])]
         dropped = self._dropped(configuration)
-        open_ones = [run for run in first if run is None or run.state in ("WAITING", "RUNNING")]
-        if configuration.number in self._told or (open_ones and not dropped):
+        unfinished = [run for run in first_round if run is None or run.state in ("WAITING", "RUNNING")]
+        if configuration.number in self._scored or (unfinished and not dropped):
             return
-        self._told.add(configuration.number)
+        self._scored.add(configuration.number)
         self.search.tell(configuration.number, configuration.mean if configuration.scores and not dropped else None)
 
     def _dropped(self, configuration: Configuration) -> bool:
@@ -188,7 +197,7 @@ class Plan:
     def _busy(self) -> bool:
         return any(run.state in ("WAITING", "RUNNING") for c in self._open.values() for run in c.runs.values())
 
-    def _waiting(self) -> Job | None:
+    def _waiting(self) -> Trial | None:
         for configuration in list(self._open.values()):
             first = configuration.runs.get(0)
             alone = self.first_alone and (first is None or first.state in ("WAITING", "RUNNING"))
@@ -197,12 +206,12 @@ class Plan:
                     configuration.runs.setdefault(seed, Run())
             for seed, run in configuration.runs.items():
                 if run.state == "WAITING":
-                    return Job(configuration.number, seed, configuration.options)
+                    return Trial(configuration.number, seed, configuration.options)
             if all(run.state != "RUNNING" for run in configuration.runs.values()):
                 del self._open[configuration.number]
         return None
 
-    def _new(self) -> Job | None:
+    def _propose(self) -> Trial | None:
         if self._exhausted:
             return None
         options = self.search.ask()
@@ -216,17 +225,18 @@ class Plan:
         self.configurations.append(configuration)
         self._open[configuration.number] = configuration
 
-    def _promote(self) -> Job | None:
+    def _promote(self) -> Trial | None:
         """Give the best configurations of a round the seeds of the next."""
         while self._round < len(self.seeds) - 1:
             before, after = self.seeds[self._round], self.seeds[self._round + 1]
             judged = [c for c in self.configurations if len(c.scores) >= before and not self._dropped(c)]
-            judged.sort(key=lambda c: (c.mean_of(before), c.number))  # later seeds do not count: going on decides alike
+            # only the seeds of this round count: a resumed sweep has later ones, and must choose the same
+            judged.sort(key=lambda c: (c.mean_of(before), c.number))
             self._round += 1
             for configuration in judged[: math.ceil(len(judged) / self.reduction)]:
                 self._open[configuration.number] = configuration
                 for seed in range(after):
                     configuration.runs.setdefault(seed, Run())
-            if job := self._waiting():
-                return job
+            if trial := self._waiting():
+                return trial
         return None

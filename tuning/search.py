@@ -1,4 +1,8 @@
-"""Which configuration is tried next: Optuna (TPE), random draws, every point of a grid, or a list given before."""
+"""Which configuration is tried next: Optuna (TPE), random draws, every point of a grid, or a given list.
+
+Why Optuna itself and not Ray's `OptunaSearch`: that one gives every trial to the search as a configuration of its own,
+so scores could not be means over seeds, and its state resumes from a pickle. Here Ray only asks for the next trial.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
@@ -9,13 +13,13 @@ Method = Literal["optuna", "random", "grid"]
 
 
 class Search(Protocol):
-    """Proposes the searched options of one configuration after the other, and hears what they were worth."""
+    """Proposes the searched options of one configuration at a time, with Optuna's ask-and-tell interface."""
 
     def ask(self, known: Options | None = None) -> Options | None:
-        """Return the next configuration's options, None after the last; `known` takes the place of a choice."""
+        """Return the next configuration's options, None after the last; `known` are options to use instead."""
 
     def tell(self, number: int, score: float | None) -> None:
-        """Hear the score of configuration `number`, lower is better; None if it failed or was stopped."""
+        """Record the score of configuration `number`, lower is better; None if it failed or was stopped."""
 
 
 class Listed:
@@ -31,18 +35,18 @@ class Listed:
         return self.points[self.asked - 1] if self.asked <= len(self.points) else None
 
     def tell(self, number: int, score: float | None) -> None:
-        """Nothing depends on it."""
+        """Does nothing: the list is fixed."""
 
 
 class Sampled:
-    """Proposes `trials` configurations that Optuna chooses; dimensions of kind `grid` take every value in turn.
+    """Proposes `trials` configurations chosen by Optuna; dimensions of kind `grid` cycle through their values.
 
     Args:
         space: where to search.
         method: `optuna` for the tree-structured Parzen estimator, which learns from the scores, or `random`.
         trials: how many configurations.
-        seed: of the choices; a search that goes on gets another than the one it started with.
-        earlier: options and scores of another sweep's configurations, to start from.
+        seed: of the choices; a resumed search needs another one, or it would propose its first configurations again.
+        earlier: options and scores of another sweep's configurations, for a warm start.
     """
 
     def __init__(
@@ -73,15 +77,15 @@ class Sampled:
         """Return the next configuration's options."""
         if len(self._asked) >= self.trials and known is None:
             return None
-        set_before = known if known is not None else self._grid[len(self._asked) % len(self._grid)]
-        if set_before:
-            self.study.enqueue_trial(set_before)
+        given = known if known is not None else self._grid[len(self._asked) % len(self._grid)]
+        if given:
+            self.study.enqueue_trial(given)  # Optuna chooses the options that are not given
         trial = self.study.ask()
         self._asked.append(trial)
         return self.space.suggest(trial)
 
     def tell(self, number: int, score: float | None) -> None:
-        """Hear a score, or that there is none."""
+        """Record a score, or a failure."""
         from optuna.trial import TrialState
 
         if score is None:
@@ -90,7 +94,7 @@ class Sampled:
             self.study.tell(self._asked[number], score)
 
     def _add(self, options: Options, score: float) -> bool:
-        """Add a configuration of another sweep if it lies in this space; return whether it does."""
+        """Add a configuration of another sweep if it lies in this space; return whether it was added."""
         from optuna.trial import create_trial
 
         active = [d for d in self.space.dimensions if d.active(self.space.fixed | options)]
@@ -104,7 +108,7 @@ class Sampled:
 def build_search(
     space: Space, method: Method, *, trials: int, seed: int, earlier: Sequence[tuple[Options, float]] = ()
 ) -> Search:
-    """Return the search; a grid has as many configurations as it has points, and takes no more than `trials` of them.
+    """Return the search; a grid search proposes at most the first `trials` of its points.
 
     Raises:
         SpaceError: for a grid search over a range.
@@ -117,20 +121,22 @@ def build_search(
 
 
 def importances(rows: Sequence[tuple[Mapping[str, Any], float]], space: Space) -> dict[str, float]:
-    """Return how much of the scores' variation each option explains (fANOVA), as parts of 1; {} where none can be told.
+    """Return the fraction of the scores' variance that each option explains (fANOVA, Hutter et al. 2014).
+
+    {} if there are fewer than four configurations, or none of the options varies.
 
     Args:
-        rows: options and score of the configurations that were judged.
+        rows: options and score of the judged configurations.
         space: the space they come from.
     """
     import optuna
 
-    whole = Sampled(space, method="random", trials=0, seed=0, earlier=[(dict(o), s) for o, s in rows])
-    if whole.warm_started < 4 or len({score for _, score in rows}) < 2:
+    search = Sampled(space, method="random", trials=0, seed=0, earlier=[(dict(o), s) for o, s in rows])
+    if search.warm_started < 4 or len({score for _, score in rows}) < 2:
         return {}
     try:
         found = optuna.importance.get_param_importances(
-            whole.study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0)
+            search.study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0)
         )
     except (RuntimeError, ValueError):  # no option that all configurations share, or none that varies
         return {}

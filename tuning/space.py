@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from optuna import Trial
     from optuna.distributions import BaseDistribution
 
-SPACES = Path(__file__).parent / "spaces"
+SPACES = Path(__file__).parent / "spaces.yaml"
 KINDS = ("choice", "grid", "uniform", "log_uniform")
 Options = dict[str, Any]
 
@@ -134,16 +134,23 @@ class Space:
 
 
 def read_space(name: str) -> Space:
-    """Read a space: the name of a shipped one, or a file.
+    """Read a space: the name of a shipped one (an entry of spaces.yaml), or a file.
 
     Raises:
         SpaceError: in one sentence, for a space that is missing, empty or not valid.
     """
-    path = SPACES / f"{name}.yaml" if (SPACES / f"{name}.yaml").is_file() else Path(name)
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in SPACES.glob("*.yaml")))
-        raise SpaceError(f"no search space {name!r}: give a YAML file, or one of the shipped {known}")
-    return parse_space(read_yaml(path), str(path))
+    shipped = shipped_spaces()
+    if name in shipped:
+        return parse_space(shipped[name], name)
+    if not Path(name).is_file():
+        raise SpaceError(f"no search space {name!r}: give a YAML file, or one of the shipped {', '.join(shipped)}")
+    return parse_space(read_yaml(Path(name)), name)
+
+
+def shipped_spaces() -> dict[str, Any]:
+    """Return the content of the shipped spaces by name, sorted."""
+    entries = read_yaml(SPACES)
+    return {name: entries[name] for name in sorted(entries) if "search" in entries[name]}  # the rest is included
 
 
 def parse_space(content: Mapping[str, Any], where: str) -> Space:

@@ -1,38 +1,40 @@
 """A sweep: search a space with every configuration judged over several seeds, all of it below one MLflow run."""
 
+import json
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
-
-import torch
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from experiments.config import Config, fingerprint, to_yaml
-from experiments.describe import git_tags
 from experiments.judge import choose_extractor, headline
-from geovae.data import IMAGE_SHAPES
-from geovae.models import build_model
 from geovae.tracking import MlflowTracker
 from tuning.board import describe_board
-from tuning.engine import Engine, Watch, finish
+from tuning.engine import OnEvent, engine_for
 from tuning.execute import Failure, Task, execute
-from tuning.nodes import check_resources
-from tuning.plan import Configuration, Job, Plan, Run, ranked
+from tuning.nodes import Resources
+from tuning.plan import Configuration, Plan, Run, Trial, check_rounds, ranked
+from tuning.runs import RunStore
+from tuning.schedulers import Schedule, build_asha, build_population, replay
 from tuning.search import Method, build_search
 from tuning.space import Options, Space, SpaceError, config_in
-from tuning.store import Store
-from tuning.trial import SCHEDULED, Shared
-
-Schedule = Literal["none", "asha", "pbt"]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a sweep is, beside its space and the options of its runs; a sweep that goes on must have the same.
+    """How a sweep searches and judges; a sweep cannot be resumed with others.
 
-    `seeds`: runs of a configuration in each round, with the best 1/`reduction` going on to the next. `trials`:
-    configurations. `grace` and `halving`: ASHA's first epoch to stop at and its factor. `every`: epochs between two
-    exchanges of population based training. `watched`: the metric of an epoch that the scheduler compares.
+    Args:
+        search: who proposes configurations.
+        trials: configurations, at most.
+        seeds: runs of a configuration in each round.
+        reduction: the best 1/`reduction` of a round enter the next.
+        scheduler: none, `asha` (stops trials early) or `pbt` (population based training).
+        grace: ASHA's first epoch at which a trial may be stopped.
+        halving: ASHA's reduction factor.
+        every: epochs between two exchanges of the population.
+        watched: the metric of an epoch that the scheduler compares.
+        seed: of the search.
     """
 
     search: Method = "optuna"
@@ -48,34 +50,19 @@ class Settings:
 
     def check(self) -> None:
         """Raise a ValueError for a value out of its range."""
-        for name in ("trials", "grace", "every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
-        for name in ("halving", "reduction"):
-            if getattr(self, name) < 2:
-                raise ValueError(f"`{name}` must be at least 2, got {getattr(self, name)}")
+        for name, low in (("trials", 1), ("grace", 1), ("every", 1), ("halving", 2)):
+            if getattr(self, name) < low:
+                raise ValueError(f"`{name}` must be at least {low}, got {getattr(self, name)}")
+        check_rounds(self.seeds, self.reduction)
         if self.scheduler == "pbt" and self.seeds != (1,):
             raise ValueError(
                 f"`scheduler` pbt changes runs while they train, so that no other seed can repeat them: set `seeds` to "
                 f"1, got {list(self.seeds)}"
             )
-        if not self.seeds or any(b <= a for a, b in zip((0, *self.seeds), self.seeds, strict=False)):
-            raise ValueError(f"`seeds` must be whole numbers that grow from at least 1, got {list(self.seeds)}")
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What the trials may use: `concurrency` runs at once, each with `cpus` and `gpus`, for `time_budget` seconds."""
-
-    cpus: float = 1
-    gpus: float = 0
-    concurrency: int | None = None
-    time_budget: float | None = None
-    max_failures: int = 3
 
 
 @dataclass
-class Outcome:
+class SweepResult:
     """What a sweep found: all configurations, and the judged ones best first."""
 
     headline: str
@@ -93,167 +80,197 @@ def sweep(
     storage: str,
     model_file: str | None = None,
     earlier: Sequence[tuple[Options, float]] = (),
-    watch: Watch | None = None,
-) -> Outcome:
-    """Search `space` on the cluster that `connected` has reached, and keep everything below the run of `tracker`.
+    on_event: OnEvent | None = None,
+) -> SweepResult:
+    """Search `space` on the cluster that `connected` has reached; all runs lie below the run of `tracker`.
 
-    The same call with a tracker of a sweep's run goes on with it.
+    With the tracker of a sweep that was interrupted, the same call resumes it.
 
     Args:
         space: checked by `check_space`.
         flags: options of every run; they must not name searched ones (`Space.without`).
         tracker: of the sweep's own run.
         settings: how to search and to judge.
-        resources: what the trials may use.
+        resources: for each trial.
         storage: absolute folder that all nodes see, or a URI of an object store.
-        model_file: a trained model, for a space of sampler options alone; without it one is trained first.
-        earlier: options and scores to start from, of another sweep.
-        watch: hears events for a progress table.
+        model_file: a trained model, for a space of sampler options only; without it one is trained first.
+        earlier: options and scores of another sweep, for a warm start.
+        on_event: callback for a progress display.
+
+    Raises:
+        ClusterError: if no node has the resources.
+        SpaceError: if the search or the scheduler does not fit the space, or the model cannot be trained.
+        ValueError: for settings out of their range.
     """
-    assert tracker.run_id is not None
-    assert tracker.experiment_id is not None
     settings.check()
-    fit = check_resources(resources.cpus, resources.gpus)
-    concurrency = min(resources.concurrency or fit, fit)
-    store = Store(tracker.uri, tracker.experiment_id, tracker.run_id)
-    commit = git_tags().get("mlflow.source.git.commit", "")
-    shared = Shared(
-        store.uri, store.experiment_id, storage, watched=settings.watched, commit=commit, cwd=str(Path.cwd())
-    )
-    known = store.read()
+    engine = engine_for(tracker, storage, resources, watched=settings.watched)
+    restored = engine.runs.read_configurations()
     if not space.retrains and model_file is None:
-        model_file = _train_one(space, flags, tracker, storage, resources)
-    search = build_search(
-        space, settings.search, trials=settings.trials, seed=settings.seed + 1000 * len(known), earlier=earlier
-    )
-    alone = settings.scheduler == "asha" and space.retrains
-    plan = Plan(search, seeds=settings.seeds, reduction=settings.reduction, first_alone=alone)
-    for one in known:
-        plan.add(one)
-    population = settings.scheduler == "pbt"
-    jobs = _Sweep(plan, space, flags, store, tracker, model_file, alone, population)
-    engine = Engine(
-        jobs,
-        store,
-        shared,
-        concurrency=settings.trials if population else concurrency,  # Ray lets a population's members take turns
-        cpus=resources.cpus,
-        gpus=resources.gpus,
-        max_failures=resources.max_failures,
-        time_budget=resources.time_budget,
-        scheduler=build_scheduler(settings, space, jobs.base, store, known),
-        watch=watch,
-    )
+        model_file = _train_model(space, flags, tracker, storage, resources)
+    plan = _plan(space, settings, restored, earlier)
+    queue = SweepQueue(plan, space, flags, engine.runs, tracker, model_file, settings.scheduler)
+    scheduler = _build_scheduler(settings, space, queue, restored)
+    # all members of a population are live at once; Ray pauses those that do not fit on the cluster
+    concurrency = settings.trials if settings.scheduler == "pbt" else None
     try:
-        engine.run()
+        engine.run(queue, scheduler=scheduler, concurrency=concurrency, on_event=on_event)
     finally:
-        jobs.end_all()
-        if finish(store, shared, [Job(c.number, s, {}).name for c in plan.configurations for s in c.runs]):
-            store.sweep_up(plan.configurations)
-        outcome = Outcome(jobs.headline, plan.configurations, ranked(plan.configurations))
-        describe_board(outcome.board, outcome.configurations, space, jobs.headline, tracker)
-    if outcome.board:
-        best = outcome.board[0]
-        file = tracker.output / "best.yaml"
-        file.write_text(to_yaml(jobs.config(best.options | best.changed, 0)))
-        tracker.artifact(file)
-        model = min((run for run in best.runs.values() if run.score is not None), key=lambda run: run.score or 0.0)
-        tracker.tags({"best_configuration": best.name, "best_run": model.run_id or ""})
-    return outcome
+        queue.end_configurations()
+        if engine.flush([Trial(c.number, seed, {}).name for c in plan.configurations for seed in c.runs]):
+            engine.runs.end_orphans(plan.configurations)
+        result = SweepResult(queue.headline, plan.configurations, ranked(plan.configurations))
+        describe_board(result.board, result.configurations, space, queue.headline, tracker)
+    if result.board:
+        _record_best(result.board[0], queue, tracker)
+    return result
 
 
-def _train_one(space: Space, flags: Sequence[str], tracker: MlflowTracker, storage: str, resources: Resources) -> str:
-    """Train the model that all sampler options of the space are tried on."""
+def _plan(
+    space: Space,
+    settings: Settings,
+    restored: Sequence[Configuration],
+    earlier: Sequence[tuple[Options, float]],
+) -> Plan:
+    """Return the plan of a sweep with the configurations that it had before."""
+    seed = settings.seed + 1000 * len(restored)
+    search = build_search(space, settings.search, trials=settings.trials, seed=seed, earlier=earlier)
+    first_alone = settings.scheduler == "asha" and space.retrains
+    plan = Plan(search, seeds=settings.seeds, reduction=settings.reduction, first_alone=first_alone)
+    for configuration in restored:
+        plan.restore(configuration)
+    return plan
+
+
+def _build_scheduler(settings: Settings, space: Space, queue: "SweepQueue", restored: Sequence[Configuration]) -> Any:
+    """Return Ray's scheduler, None for `none`."""
+    if settings.scheduler == "none":
+        return None
+    if not space.retrains:
+        raise SpaceError(f"scheduler={settings.scheduler} stops training, but this space searches sampler options only")
+    if settings.scheduler == "pbt":
+        return build_population(space, settings.every)
+    scheduler = build_asha(queue.base["training"]["epochs"], settings.grace, settings.halving)
+    replay(scheduler, restored, queue.runs, settings.watched)
+    return scheduler
+
+
+def _train_model(space: Space, flags: Sequence[str], tracker: MlflowTracker, storage: str, resources: Resources) -> str:
+    """Train the model whose samplers are searched, and return its path or URI."""
     config = config_in(space, flags, {}) | {"samplers": ["prior"]}
-    outcome = execute(
-        {"model": Task(config, tags={"sweep": tracker.run_id})},
-        tracker,
-        storage=storage,
-        cpus=resources.cpus,
-        gpus=resources.gpus,
-    )["model"]
+    task = Task(config, tags={"sweep": tracker.run_id})
+    resources = replace(resources, time_budget=None)  # the budget is the search's
+    outcome = execute({"model": task}, tracker, storage=storage, resources=resources)["model"]
     if isinstance(outcome, Failure):
         raise SpaceError(f"the model whose samplers are to be searched could not be trained: {outcome.reason}")
     return f"{storage}/model/{outcome.model_file.name}"
 
 
-class _Sweep:
-    """The engine's jobs: what the plan proposes, as MLflow runs and workers' tasks."""
+def _record_best(best: Configuration, queue: "SweepQueue", tracker: MlflowTracker) -> None:
+    """Record the best configuration, and its best run, with the sweep."""
+    file = tracker.output / "best.yaml"
+    file.write_text(to_yaml(queue.config(best.options | best.changed, 0)))
+    tracker.artifact(file)
+    tracker.tags({"best_configuration": best.name, "best_run": best_run(best).run_id or ""})
+
+
+def best_run(configuration: Configuration) -> Run:
+    """Return the run with the lowest score of a judged configuration."""
+    scored = [run for run in configuration.runs.values() if run.score is not None]
+    return min(scored, key=lambda run: run.score or 0.0)
+
+
+class SweepQueue:
+    """The engine's queue: the trials of a plan, as MLflow runs and as tasks of workers.
+
+    The runs of a configuration's seeds lie below the configuration's own run, which its first trial creates.
+    """
 
     def __init__(
         self,
         plan: Plan,
         space: Space,
         flags: Sequence[str],
-        store: Store,
+        runs: RunStore,
         tracker: MlflowTracker,
-        model_file: str | None,
-        alone: bool,
-        population: bool,
+        model_file: str | None = None,
+        scheduler: Schedule = "none",
     ) -> None:
-        self.plan, self.space, self.flags, self.store, self.tracker = plan, space, list(flags), store, tracker
-        self.model_file, self.alone, self.population = model_file, alone, population
+        self.plan, self.space, self.flags, self.runs, self.tracker = plan, space, list(flags), runs, tracker
+        self.model_file, self.scheduler = model_file, scheduler
         self.base = config_in(space, flags, space.corners()[0])
         self.headline = headline(choose_extractor(self.base["extractor"]))
-        self._judged = sum(bool(c.scores) for c in plan.configurations)
-        self._ended: set[int] = set()
+        self._n_judged = sum(bool(c.scores) for c in plan.configurations)
+        self._ended: set[int] = set()  # numbers of configurations whose run has ended
 
     @property
     def finished(self) -> bool:
+        """Whether no trial runs or waits, and none will be proposed."""
         return self.plan.finished
 
-    def next(self) -> Job | None:
+    def next(self) -> Trial | None:
+        """Return the next trial, None if there is none at the moment."""
         return self.plan.next()
+
+    def requeue(self, trial: Trial) -> None:
+        """Put a trial back whose process died."""
+        self.plan.requeue(trial)
 
     def config(self, options: Options, seed: int) -> Config:
         """Return the configuration of a run."""
         config = config_in(self.space, self.flags, options)
         return config | {"seed": config["seed"] + seed}
 
-    def task(self, job: Job) -> dict[str, Any]:
-        task: dict[str, Any] = {"config": self.config(job.options, job.seed)}
+    def task(self, trial: Trial) -> dict[str, Any]:
+        """Return the worker's task."""
+        task: dict[str, Any] = {"config": self.config(trial.options, trial.seed)}
         if self.model_file:
             return task | {"model_file": self.model_file}
-        return task | {"compared": job.seed == 0 or not self.alone}
+        # ASHA compares first seeds only: the others run once their configuration has passed
+        return task | {"compared": trial.seed == 0 or self.scheduler != "asha"}
 
-    def changeable(self, job: Job) -> Options:
-        return job.options | self.plan.configurations[job.configuration].changed if self.population else {}
+    def mutable_options(self, trial: Trial) -> Options:
+        """Return the options that a population changes, with the changes so far."""
+        changed = self.plan.configurations[trial.configuration].changed
+        return trial.options | changed if self.scheduler == "pbt" else {}
 
-    def open(self, job: Job) -> str:
-        """Open the job's run below its configuration's, which the first of them makes."""
-        configuration = self.plan.configurations[job.configuration]
-        config = self.config(job.options, job.seed)
-        group = {"sweep": self.store.sweep_id, "configuration": configuration.name}
+    def start_run(self, trial: Trial) -> str:
+        """Create or reopen the trial's run, and before it that of its configuration."""
+        configuration = self.plan.configurations[trial.configuration]
+        tags = {"sweep": self.runs.parent_id, "configuration": configuration.name}
         if configuration.run_id is None:
-            about = {"role": "configuration", "options": _json(job.options), "model": config["model"]["name"]}
-            hashes = {"config_over_seeds": fingerprint(config, over_seeds=True), "dataset": config["data"]["name"]}
-            configuration.run_id = self.store.open(configuration.name, self.store.sweep_id, group | about | hashes)
-            self.store.describe(configuration.run_id, {f"cfg.{k}": v for k, v in job.options.items()}, {})
+            self._start_configuration(configuration, trial, tags)
         elif configuration.number in self._ended:
             self._ended.discard(configuration.number)
-            self.store.open(configuration.name, None, {}, known=configuration.run_id)
-        known = self.plan.run_of(job).run_id
-        about = {"role": "seed", "sweep.seed": job.seed}
-        return self.store.open(job.name, configuration.run_id, group | about, known=known)
+            self.runs.reopen_run(configuration.run_id)
+        if run_id := self.plan.run_of(trial).run_id:
+            return self.runs.reopen_run(run_id)
+        return self.runs.start_run(trial.name, configuration.run_id, tags | {"role": "seed", "sweep.seed": trial.seed})
 
-    def opened(self, job: Job, run_id: str) -> None:
-        self.plan.run_of(job).run_id = run_id
+    def _start_configuration(self, configuration: Configuration, trial: Trial, tags: dict[str, str]) -> None:
+        config = self.config(trial.options, trial.seed)
+        about = {"role": "configuration", "options": json.dumps(trial.options), "model": config["model"]["name"]}
+        hashes = {"config_over_seeds": fingerprint(config, over_seeds=True), "dataset": config["data"]["name"]}
+        configuration.run_id = self.runs.start_run(configuration.name, None, tags | about | hashes)
+        params = {f"cfg.{key}": value for key, value in trial.options.items()}
+        self.runs.submit(self.runs.log, configuration.run_id, params, {})  # a call of its own, with its own retries
 
-    def tell(self, job: Job, run: Run) -> None:
-        self.plan.tell(job, run)
-        configuration = self.plan.configurations[job.configuration]
+    def on_trial_start(self, trial: Trial, run_id: str) -> None:
+        """Record the id of the trial's run."""
+        self.plan.run_of(trial).run_id = run_id
+
+    def on_trial_end(self, trial: Trial, run: Run) -> None:
+        """Record the outcome; end the configuration's run with its last trial."""
+        self.plan.on_trial_end(trial, run)
+        configuration = self.plan.configurations[trial.configuration]
         if configuration.state not in ("WAITING", "RUNNING"):
             self._end(configuration)
             best = ranked(self.plan.configurations)
             if best and configuration.scores:
-                self._judged += 1
-                self.tracker.metrics({f"best/{self.headline}": best[0].mean}, step=self._judged)
+                self._n_judged += 1
+                self.tracker.metrics({f"best/{self.headline}": best[0].mean}, step=self._n_judged)
 
-    def again(self, job: Job) -> None:
-        self.plan.again(job)
-
-    def end_all(self) -> None:
-        """End the configurations that were cut off."""
+    def end_configurations(self) -> None:
+        """End the runs of configurations that were interrupted."""
         for configuration in self.plan.configurations:
             if configuration.number not in self._ended and configuration.run_id is not None:
                 self._end(configuration)
@@ -264,123 +281,7 @@ class _Sweep:
         tags = {"failure" if state == "FAILED" else "stop_reason": "; ".join(sorted(reasons))} if reasons else {}
         values = {"runs": float(len(configuration.scores)), f"best/{self.headline}": configuration.mean}
         values[f"best/{self.headline}_stderr"] = configuration.stderr
-        finite = {key: value for key, value in values.items() if value == value and abs(value) != float("inf")}
+        finite = {key: value for key, value in values.items() if math.isfinite(value)}
         assert configuration.run_id is not None
         self._ended.add(configuration.number)
-        self.store.later(self.store.end, configuration.run_id, state, tags, finite)
-
-
-def build_scheduler(
-    settings: Settings, space: Space, config: Config, store: Store, known: Sequence[Configuration]
-) -> Any:
-    """Return Ray's scheduler; one of a sweep that goes on hears first what it heard before.
-
-    Raises:
-        SpaceError: if it has nothing to do with this space.
-    """
-    from ray.tune.schedulers import ASHAScheduler
-
-    if settings.scheduler == "none":
-        return None
-    if not space.retrains:
-        raise SpaceError(f"scheduler={settings.scheduler} stops training, but this space searches sampler options only")
-    if settings.scheduler == "pbt":
-        return _population(settings.every, _mutations(space))
-    scheduler = ASHAScheduler(
-        time_attr="epoch",
-        metric=SCHEDULED,
-        mode="min",
-        max_t=config["training"]["epochs"] + 1,  # the last epoch is followed by the judging
-        grace_period=settings.grace,
-        reduction_factor=settings.halving,
-    )
-    for one in known:
-        first = one.runs.get(0)
-        if first is not None and first.run_id is not None:
-            _retell(scheduler, f"{one.name}-before", store.epochs(first.run_id, settings.watched))
-    return scheduler
-
-
-def _population(every: int, mutations: dict[str, Any]) -> Any:
-    """Return Ray's population based training that takes the engine's jobs.
-
-    Ray refuses it beside a search, which would be told scores of options that the population has changed since. The
-    engine's is none: it hands out jobs, and is told nothing by Ray.
-    """
-    from types import SimpleNamespace
-
-    from ray.tune.schedulers import PopulationBasedTraining
-
-    class Population(PopulationBasedTraining):
-        def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-            without_search: Any = SimpleNamespace(search_alg=None)  # all that is read of it
-            super().on_trial_add(without_search, trial)
-
-        def _get_new_config(self, trial: Any, trial_to_clone: Any) -> Any:
-            config, operations = super()._get_new_config(trial, trial_to_clone)
-            return config | {"task": trial.config["task"]}, operations  # the options are another's, the run is its own
-
-    return Population(
-        time_attr="epoch",
-        metric=SCHEDULED,
-        mode="min",
-        perturbation_interval=every,
-        hyperparam_mutations=mutations,
-        log_config=False,
-    )
-
-
-def _retell(scheduler: Any, name: str, epochs: Sequence[tuple[int, float]]) -> None:
-    from types import SimpleNamespace
-
-    trial = SimpleNamespace(trial_id=name)
-    scheduler.on_trial_add(None, trial)
-    for epoch, value in epochs:
-        scheduler.on_trial_result(None, trial, {"epoch": epoch, SCHEDULED: value})
-
-
-def check_population(space: Space, flags: Sequence[str]) -> None:
-    """Raise a SpaceError if members of a population would have models of different shapes: weights are copied."""
-    corners = space.corners()
-    first = _shapes(config_in(space, flags, corners[0]))
-    for dimension in space.dimensions:
-        for value in dimension.values:
-            if _shapes(config_in(space, flags, corners[0] | {dimension.name: value})) != first:
-                raise SpaceError(
-                    f"scheduler=pbt copies weights between runs, and {dimension.name} changes their shapes; set it, "
-                    f"{dimension.name}={corners[0][dimension.name]}"
-                )
-
-
-def _shapes(config: Config) -> dict[str, Any]:
-    shape = IMAGE_SHAPES[config["data"]["name"]] or (1, 32, 32)
-    options = {key: value for key, value in config["model"].items() if key != "name"}
-    with torch.device("meta"):
-        model = build_model(config["model"]["name"], shape, **options)
-    return {name: tuple(value.shape) for name, value in model.state_dict().items()}
-
-
-def _mutations(space: Space) -> dict[str, Any]:
-    """Return Ray's distribution of each searched option."""
-    from ray import tune
-
-    found: dict[str, Any] = {}
-    for d in space.dimensions:
-        if d.kind in ("choice", "grid"):
-            found[d.name] = list(d.values)
-            continue
-        whole, (low, high) = all(isinstance(end, int) for end in d.values), d.values
-        draw = {
-            ("uniform", True): tune.randint,
-            ("uniform", False): tune.uniform,
-            ("log_uniform", True): tune.lograndint,
-            ("log_uniform", False): tune.loguniform,
-        }[d.kind, whole]
-        found[d.name] = draw(low, high + 1 if whole else high)
-    return found
-
-
-def _json(options: Options) -> str:
-    import json
-
-    return json.dumps(options)
+        self.runs.submit(self.runs.end_run, configuration.run_id, state, tags, finite)

@@ -17,8 +17,8 @@ from experiments.judge import choose_device
 from experiments.studies.execute import Outcome
 from experiments.studies.plan import TRAINED, Study
 from geovae.mri import prepare, write_cohort
-from geovae.mri.jobs import cores
-from geovae.mri.pipeline import T88_SHAPE
+from geovae.mri.cohort.jobs import cores
+from geovae.mri.cohort.process import T88_SHAPE
 
 CHECKED = ("sizes", "methods", "folds", "generated", "classifier")
 

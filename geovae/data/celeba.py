@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from geovae.data import pictures
-from geovae.data.options import OnError, check_common, how_to_build, require_file
+from geovae.data.dataset import DataSet, OnError, check_common, how_to_build, require_file
 from geovae.data.splits import Split, Splits, limit_train
 from geovae.images import to_uint8
 
@@ -43,6 +43,9 @@ def load(
     train, val = (Split(read_tensor(path)) for path in paths)
     test = pictures.read_test_folder(folder / "test" / "test", SHAPE, on_error) if test_images else None
     return limit_train(Splits(train, val, test, str(paths[0])), train_size, seed)
+
+
+DATASET = DataSet(load, image_shape=SHAPE)
 
 
 def read_tensor(path: Path) -> Tensor:

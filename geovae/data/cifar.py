@@ -3,7 +3,16 @@
 from pathlib import Path
 
 from geovae.data import npz, pictures
-from geovae.data.options import OnError, SplitRule, check_choice, check_common, check_count, how_to_build, require_file
+from geovae.data.dataset import (
+    DataSet,
+    OnError,
+    SplitRule,
+    check_choice,
+    check_common,
+    check_count,
+    how_to_build,
+    require_file,
+)
 from geovae.data.splits import Split, Splits, hold_out_last, limit_train
 
 SHAPE = (3, 32, 32)
@@ -43,3 +52,6 @@ def load(
         val = data[val_size:]
     test = pictures.read_test_folder(folder / "test_folder", SHAPE, on_error) if test_images else None
     return limit_train(Splits(train, val, test, str(path)), train_size, seed)
+
+
+DATASET = DataSet(load, image_shape=SHAPE)

@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from geovae.data.affine import apply_affine, draw_affine
-from geovae.data.options import check_common, check_count, check_fractions
+from geovae.data.dataset import DataSet, check_common, check_count, check_fractions
 from geovae.data.splits import Split, Splits, limit_train, random_splits
 
 SHAPE = (1, 32, 32)
@@ -16,7 +16,6 @@ SOURCE = "sklearn.datasets.load_digits"
 
 def load(
     *,
-    root: str = "data_folders",
     seed: int = 0,
     train_size: int | None = None,
     augment: int = 0,
@@ -26,7 +25,6 @@ def load(
     """Return seeded splits of the digits, stratified by label: 1,257 / 252 / 288 images by default.
 
     Args:
-        root: not used: the digits come with scikit-learn.
         seed: of the splits, of the subset and of the augmentation.
         train_size: keep this many training images, before augmentation, and a fifth as many for validation.
         augment: distorted copies to add for each training image (small rotation, shift, scale and shear).
@@ -41,6 +39,9 @@ def load(
     )
     splits = limit_train(splits, train_size, seed)
     return Splits(_augmented(splits.train, augment, seed), splits.val, splits.test, SOURCE)
+
+
+DATASET = DataSet(load, image_shape=SHAPE)
 
 
 def _all_digits() -> Split:

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from geovae.data import npz, pictures
-from geovae.data.options import OnError, check_common, check_count, check_fractions
+from geovae.data.dataset import DataSet, OnError, check_common, check_count, check_fractions
 from geovae.data.splits import Split, Splits, limit_train, random_splits
 
 
@@ -62,6 +62,9 @@ def load(
         source=str(source),
     )
     return limit_train(Splits(splits.train, splits.val, test or splits.test, str(source)), train_size, seed)
+
+
+DATASET = DataSet(load, image_shape=None)
 
 
 def read_folder(

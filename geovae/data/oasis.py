@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from geovae.data import npz
-from geovae.data.options import SplitRule, check_choice, check_common, check_fractions, require_file
+from geovae.data.dataset import DataSet, SplitRule, check_choice, check_common, check_fractions, require_file
 from geovae.data.splits import Split, Splits, limit_train, random_splits
 
 SHAPE = (1, 208, 176)
@@ -61,6 +61,9 @@ def load(
         groups=_subjects(path, len(images)),
     )
     return limit_train(splits, train_size, seed)
+
+
+DATASET = DataSet(load, image_shape=SHAPE)
 
 
 def class_numbers(labels: np.ndarray, n: int, where: str) -> Tensor:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from geovae.data.options import check_common, check_fractions, require_file
+from geovae.data.dataset import DataSet, check_common, check_fractions, require_file
 from geovae.data.splits import Split, Splits, limit_train, random_splits
 
 SHAPE = (44, 52, 44)  # T88's field of view at 4 mm; other sizes are taken too
@@ -59,6 +59,9 @@ def load(
         groups=np.array([row["subject"] for row in rows]),
     )
     return limit_train(splits, train_size, seed)
+
+
+DATASET = DataSet(load, image_shape=SHAPE)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -7,7 +7,7 @@ a block, but no pixel is in two splits.
 import torch
 from torch import Tensor
 
-from geovae.data.options import check_common, check_count, check_fractions
+from geovae.data.dataset import DataSet, check_common, check_count, check_fractions
 from geovae.data.splits import Split, Splits, limit_train, random_splits
 
 SHAPE = (3, 32, 32)
@@ -17,7 +17,6 @@ BLOCK = 64
 
 def load(
     *,
-    root: str = "data_folders",
     seed: int = 0,
     train_size: int | None = None,
     stride: int = 8,
@@ -27,7 +26,6 @@ def load(
     """Return seeded splits of the patches; the label is the photograph (0 a temple, 1 a flower).
 
     Args:
-        root: not used: the photographs come with scikit-learn.
         seed: of the splits and of the subset.
         train_size: keep this many training images, and a fifth as many for validation.
         stride: pixels between neighbouring patches of a block, 1 to 32: 8 gives 25 patches for each of 120 blocks.
@@ -51,6 +49,9 @@ def load(
         groups=torch.arange(len(blocks)).repeat_interleave(each).numpy(),
     )
     return limit_train(splits, train_size, seed)
+
+
+DATASET = DataSet(load, image_shape=SHAPE)
 
 
 def _blocks() -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geovae.data.options import OnError
+from geovae.data.dataset import OnError
 from geovae.data.progress import track
 from geovae.data.splits import Split
 

@@ -7,7 +7,7 @@ hole, each min(1, max(0, radius - r + 1/2)): edges are smooth, so that close par
 import torch
 from torch import Tensor
 
-from geovae.data.options import check_common, check_count, check_fractions
+from geovae.data.dataset import DataSet, check_common, check_count, check_fractions
 from geovae.data.splits import Split, Splits, limit_train, random_splits
 from geovae.images import to_uint8
 
@@ -17,7 +17,6 @@ RADIUS, THICKNESS = (5.0, 14.0), (0.15, 0.5)  # pixels; share of the radius
 
 def load(
     *,
-    root: str = "data_folders",
     seed: int = 0,
     train_size: int | None = None,
     n: int = 600,
@@ -27,7 +26,6 @@ def load(
     """Return seeded splits of `n` shapes, one half discs (label 0), the other rings (label 1).
 
     Args:
-        root: not used: the images are drawn.
         seed: of the shapes, of the splits and of the subset.
         train_size: keep this many training images, and a fifth as many for validation.
         n: shapes in all splits together.
@@ -48,6 +46,9 @@ def load(
         data, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, source="geovae.data.rings_discs"
     )
     return limit_train(splits, train_size, seed)
+
+
+DATASET = DataSet(load, image_shape=SHAPE)
 
 
 def draw_shapes(radius: Tensor, thickness: Tensor) -> Tensor:

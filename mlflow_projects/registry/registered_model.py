@@ -21,10 +21,9 @@ from torch import Tensor
 
 from geovae.checkpoint import SavedModel, load_model
 from geovae.codes import Codes
-from geovae.figures.grids import image_grid
 from geovae.geometry import interpolate, straight, volume_paths
 from geovae.geometry.curves import resample
-from geovae.images import as_pictures, to_float, to_uint8
+from geovae.images import as_pictures, image_grid, to_float, to_uint8
 from geovae.samplers import SAMPLERS
 
 MODES = ("draw", "encode", "decode", "reconstruct", "interpolate")

@@ -70,7 +70,8 @@ def load_small(all_layouts: Path) -> Callable[..., Any]:
 
     def load(name: str, **options: Any) -> Any:
         sizes = {"val_size": 10} if name in ("mnist", "cifar", "svhn") else {}
-        return DATASETS[name](**({"root": str(all_layouts)} | sizes | options))
+        root = {"root": str(all_layouts)} if DATASETS[name].reads_files else {}
+        return DATASETS[name](**(root | sizes | options))
 
     return load
 

@@ -26,8 +26,8 @@ from experiments.augmentation import (
 from experiments.brains import Cohort
 from experiments.classifier import judge_classifier, probabilities, train_conv, train_linear
 from geovae.mri import Volume, cut_plane
-from geovae.mri.anatomy import draw_anatomy
-from geovae.mri.scanner import scan
+from geovae.mri.synthetic.anatomy import draw_anatomy
+from geovae.mri.synthetic.scanner import scan
 
 TINY = {"network": "mlp", "width": 24, "latent_dim": 2, "epochs": 4, "learning_rate": 1e-3, "steps": 40}
 

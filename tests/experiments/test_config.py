@@ -24,7 +24,7 @@ def test_every_option_of_the_signatures_is_there_with_its_default():
     config = resolve(["--config", str(CONFIGS / "mnist.yaml")])
     assert set(config["training"]) == options_of(Trainer)
     assert set(config["model"]) == options_of(MODELS["vae"]) | {"name"}
-    assert set(config["data"]) == options_of(DATASETS["mnist"]) | {"name", "seed"}
+    assert set(config["data"]) == options_of(DATASETS["mnist"].load) | {"name", "seed"}
     for name, sampler in SAMPLERS.items():
         assert set(config["sampler"].get(name, {})) == options_of(sampler)
     assert config["training"]["plateau_factor"] == inspect.signature(Trainer).parameters["plateau_factor"].default

@@ -11,8 +11,8 @@ import yaml
 from mlflow_projects import reap
 from mlflow_projects.sweep import DEFAULTS, DEFINITION, main
 from tuning import nodes
-from tuning.nodes import ClusterError, _look_around, check_store
-from tuning.place import Place
+from tuning.nodes import ClusterError, check_store, missing_on_node
+from tuning.storage import Storage
 
 ROOT = Path(__file__).parents[2]
 
@@ -182,22 +182,22 @@ def test_mlproject_passes_what_the_program_knows():
 
 
 def test_a_node_says_what_it_lacks(tmp_path):
-    assert "does not see the storage" in _look_around(str(tmp_path), "marker", "sqlite:///x")
+    assert "does not see the storage" in missing_on_node(str(tmp_path), "marker", "sqlite:///x")
     (tmp_path / "marker").write_text("here")
-    assert _look_around(str(tmp_path), "marker", "sqlite:///x") == ""
-    assert "cannot reach the tracking server" in _look_around(str(tmp_path), "marker", "http://127.0.0.1:1")
+    assert missing_on_node(str(tmp_path), "marker", "sqlite:///x") == ""
+    assert "cannot reach the tracking server" in missing_on_node(str(tmp_path), "marker", "http://127.0.0.1:1")
 
 
 def test_an_object_store_keeps_what_a_node_fetches(tmp_path):
-    place = Place(f"file://{tmp_path}/bucket")
-    place.check()
-    folder, begun = place.folder("run")
+    place = Storage(f"file://{tmp_path}/bucket")
+    place.check_writable()
+    folder, begun = place.run_folder("run")
     assert not begun
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("config.yaml", "checkpoint.safetensors"):
         (folder / name).write_text(name)
-        place.keep("run", folder / name)
-    again, begun = place.folder("run")
+        place.upload("run", folder / name)
+    again, begun = place.run_folder("run")
     assert begun
     assert (again / "checkpoint.safetensors").read_text() == "checkpoint.safetensors"
 
@@ -206,9 +206,9 @@ def test_a_storage_that_cannot_be_written_is_refused(tmp_path):
     file = tmp_path / "file"
     file.write_text("")
     with pytest.raises(PermissionError, match="cannot write to the storage"):
-        Place(str(file / "below")).check()
+        Storage(str(file / "below")).check_writable()
     with pytest.raises(PermissionError, match="cannot write to the storage nothing://here"):
-        Place("nothing://here").check()
+        Storage("nothing://here").check_writable()
 
 
 def test_reaping_ends_silent_runs_and_spares_parents_of_living_ones(store, monkeypatch, capsys):

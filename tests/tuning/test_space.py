@@ -8,10 +8,10 @@ import pytest
 from geovae.models import MODELS
 from geovae.samplers import SAMPLERS
 from tuning.search import Listed, Sampled, build_search, importances
-from tuning.space import SPACES, SpaceError, check_space, parse_space, read_space
+from tuning.space import SpaceError, check_space, parse_space, read_space, shipped_spaces
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-SHIPPED = sorted(file.stem for file in SPACES.glob("*.yaml"))
+SHIPPED = list(shipped_spaces())
 CONDITIONAL = {
     "search": {
         "model.name": {"choice": ["vae", "rae_gp"]},

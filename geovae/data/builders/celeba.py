@@ -16,7 +16,7 @@ from torch import Tensor
 
 from geovae.data.builders.job import Job, checksum
 from geovae.data.celeba import SHAPE
-from geovae.data.options import OnError, check_choice, check_common, require_file
+from geovae.data.dataset import OnError, check_choice, check_common, require_file
 from geovae.data.pictures import centre_square, decode_image, in_threads
 from geovae.data.progress import track
 

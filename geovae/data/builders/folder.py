@@ -6,8 +6,8 @@ from typing import Any, Literal
 import numpy as np
 
 from geovae.data.builders.job import Job
+from geovae.data.dataset import OnError, check_common, check_count, check_fractions
 from geovae.data.folder import read_folder
-from geovae.data.options import OnError, check_common, check_count, check_fractions
 from geovae.data.pictures import list_images
 from geovae.data.splits import stratified_rows
 

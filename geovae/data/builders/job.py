@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from geovae.data.options import OnError
+from geovae.data.dataset import OnError
 from geovae.data.pictures import in_threads, report_bad
 from geovae.data.progress import track
 

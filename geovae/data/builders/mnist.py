@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from geovae.data.builders.job import Job
+from geovae.data.dataset import require_file
 from geovae.data.npz import check_labels
-from geovae.data.options import require_file
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 PUBLISHED = {  # md5: other data sets come under the same names

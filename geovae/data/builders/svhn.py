@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from geovae.data.builders.job import Job
-from geovae.data.options import require_file
+from geovae.data.dataset import require_file
 from geovae.data.svhn import read_mat
 
 HOW = "`source` must be the folder with train_32x32.mat and test_32x32.mat (SVHN, format 2: cropped digits)"

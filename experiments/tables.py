@@ -1,0 +1,84 @@
+"""Tables as Markdown and CSV: the one place that formats numbers, escapes text and joins cells."""
+
+import csv
+import io
+import math
+import re
+import statistics
+from collections.abc import Iterable, Sequence
+
+MISSING = "–"
+
+
+class Markdown(str):
+    """Text that is Markdown already: a table writes it as it is, where it escapes all other text."""
+
+
+Cell = str | float | None
+
+
+def as_markdown(head: Sequence[Cell], rows: Iterable[Sequence[Cell]]) -> str:
+    """Return a Markdown table: text escaped, numbers with four significant digits, `–` for None and NaN."""
+    lines = [[format_cell(cell) for cell in row] for row in (head, *rows)]
+    lines.insert(1, ["---"] * len(head))
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def as_csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table for programs: numbers with all their digits, text quoted where it must be."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def format_cell(value: Cell) -> str:
+    """Return a cell of a Markdown table."""
+    if isinstance(value, Markdown):
+        return value
+    if isinstance(value, str):
+        return escape(value)
+    return MISSING if value is None else format_number(value)
+
+
+def format_number(value: float) -> str:
+    """Return a number with four significant digits, whole numbers in full; `–` for NaN."""
+    if isinstance(value, int):
+        return str(value)
+    if math.isnan(value):
+        return MISSING
+    return f"{value:.0f}" if 1e4 <= abs(value) < 1e7 else f"{value:.4g}"
+
+
+def mean_and_sd(values: Sequence[float], digits: int = 4) -> str:
+    """Return mean ± standard deviation, with two digits of the deviation; `–` without values.
+
+    A single value has no deviation and gets `digits` significant digits.
+    """
+    if not values:
+        return MISSING
+    if len(values) == 1:
+        return f"{values[0]:#.{digits}g}".rstrip(".")
+    mean, sd = statistics.fmean(values), statistics.stdev(values)
+    decimals = max(0, 1 - math.floor(math.log10(sd))) if sd > 0 else digits
+    return f"{mean:.{min(decimals, 4)}f} ± {sd:.{min(decimals, 4)}f}"
+
+
+def escape(text: str) -> str:
+    """Return text on one line in which nothing is Markdown, HTML, or the end of a table's cell."""
+    text = re.sub(r"([\\`*|\[\]])|(?<!\w)(_)|(_)(?!\w)", r"\\\1\2\3", " ".join(text.split()))
+    # entities in place of backslashes, which not every reader of Markdown knows before `<` and `&`
+    return re.sub(r"&(?=#?\w+;)", "&amp;", text).replace("<", "&lt;")
+
+
+def link(text: str, url: str) -> Markdown:
+    """Return a link, or the text alone where there is no `url`."""
+    target = re.sub(r"[\s<>()]", lambda found: f"%{ord(found[0]):02X}", url)
+    return Markdown(f"[{escape(text)}]({target})" if url else escape(text))
+
+
+def for_ui(markdown: str) -> str:
+    """Return Markdown for a description in MLflow's UI, which gives the cells of a table no padding."""
+    lines = markdown.split("\n")
+    return "\n".join(line.replace(" |", "&ensp; |") if line.startswith("| ") else line for line in lines)

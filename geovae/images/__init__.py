@@ -1,0 +1,15 @@
+"""Images in and out: tensors and their checks, folders of files, picture files, grids."""
+
+from geovae.images.folders import Found, walk_files
+from geovae.images.tensors import as_pictures, check_images, comparison_grid, image_grid, to_float, to_uint8
+
+__all__ = [
+    "Found",
+    "as_pictures",
+    "check_images",
+    "comparison_grid",
+    "image_grid",
+    "to_float",
+    "to_uint8",
+    "walk_files",
+]

@@ -1,0 +1,157 @@
+"""What a user must check of a folder before trusting it: found beside expected, as text, in under a minute."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from geovae.mri.cohort.discover import Layout, Session, discover
+from geovae.mri.cohort.table import find_table, join, read_table, without_table
+from geovae.mri.problems import Problem, count, some
+from geovae.mri.steps.affines import PRODUCTS
+from geovae.mri.steps.checks import check_affine, check_values
+from geovae.mri.steps.files import both_halves, read_header, unpack
+from geovae.mri.steps.mask import brain_mask, brain_numbers
+from geovae.mri.steps.orient import canonical
+from geovae.mri.steps.read import read_volume
+
+
+def inspect(
+    source: str | Path,
+    *,
+    layout: Layout = "auto",
+    product: str = "t88_masked",
+    table: str | Path | None = "auto",
+    sample: int = 3,
+) -> str:
+    """Return a text: sessions, file names, headers, table and `sample` volumes of a folder, with what OASIS-1 has.
+
+    Args:
+        source: folder with the volumes and the table.
+        layout: see `discover`.
+        product: of OASIS-1.
+        table: path, `auto` or None, see `prepare`.
+        sample: volumes that are read whole; of the others only the headers.
+    """
+    sessions, problems = discover(source, layout, product=product)
+    lines = [
+        f"`{source}`: {count(len(sessions), 'session')}, product or layout: {sessions[0].product if sessions else '-'}"
+    ]
+    lines += ["", "Sessions", *_sessions(sessions)]
+    lines += ["", "Headers", *_headers(sessions, problems)]
+    lines += ["", "Table", *_table(source, sessions, table, problems)]
+    lines += ["", f"Volumes ({min(sample, len(sessions))} read whole)", *_volumes(sessions, sample, problems)]
+    lines += ["", "Problems", *([f"  - {p}" for p in sorted(problems)] or ["  none in what was looked at"])]
+    return "\n".join(lines) + "\n"
+
+
+def _line(what: str, found: object, expected: str = "") -> str:
+    return f"  {what}: {found}" + (f"   [OASIS-1: {expected}]" if expected else "")
+
+
+def _sessions(sessions: Sequence[Session]) -> list[str]:
+    visits = Counter(f"MR{s.visit}" for s in sessions)
+    averaged = Counter(
+        part for s in sessions for part in s.path.name.split("_") if part[:1] == "n" and part[1:].isdigit()
+    )
+    lines = [
+        _line("subjects", len({s.subject for s in sessions})),
+        _line("visits", _tally(visits), "MR1 416, MR2 20"),
+        _line(
+            "first and last id",
+            some([sessions[0].id, sessions[-1].id]) if sessions else "-",
+            "0001 to 0457, with holes",
+        ),
+    ]
+    if averaged:
+        lines.append(_line("averaged repeats in names", _tally(averaged), "mostly n4; n3, n5 and n6 in about 14 %"))
+    return lines
+
+
+def _headers(sessions: Sequence[Session], problems: list[Problem]) -> list[str]:
+    """Tally the headers; a bad one becomes a problem."""
+    shapes: Counter[str] = Counter()
+    types: Counter[str] = Counter()
+    origins: Counter[str] = Counter()
+    for session in sessions:
+        try:
+            header_path, image = both_halves(session.path)
+            header = unpack(header_path) if header_path != image else _start(image)
+            facts = read_header(header, header_path.name)
+        except (ValueError, OSError) as error:
+            problems.append(Problem(session.id, str(error)))
+            continue
+        mm = ", ".join(f"{s:g}" for s in facts["spacing"])
+        shapes[f"{facts['shape']} of ({mm}) mm, stored {len(facts['dim'])}-D"] += 1
+        types[f"{facts['kind']} {facts['dtype'].newbyteorder('=')} {_endian(facts['dtype'])}"] += 1
+        if facts["kind"] == "analyze":
+            origins[repr(header[253:263])] += 1
+    known = PRODUCTS.get(sessions[0].product) if sessions else None
+    lines = [_line("grids", _tally(shapes), f"{known.shape} of {known.spacing} mm, 4-D" if known else "")]
+    lines.append(_line("types", _tally(types), "analyze int16 big-endian"))
+    if origins:
+        lines.append(_line("origin bytes", _tally(origins), "ten spaces: no origin, so the table's affine is used"))
+    return lines
+
+
+def _table(
+    source: str | Path, sessions: Sequence[Session], table: str | Path | None, problems: list[Problem]
+) -> list[str]:
+    if table is None:
+        problems += without_table(sessions, "keep")[1]
+        return ["  none: every label is -1, not assessed"]
+    try:
+        path = find_table(source) if table == "auto" else Path(table)
+        rows, wrong = read_table(path)
+    except (ValueError, OSError) as error:
+        problems.append(Problem("table", str(error)))
+        return ["  not found or not readable"]
+    pairs, missing = join(sessions, rows, "keep")
+    problems += wrong + missing
+    grades = Counter("blank" if np.isnan(row.cdr) else f"{row.cdr:g}" for row in rows)
+    ages = [row.age for row in rows if not np.isnan(row.age)]
+    span = f"{min(ages):g} to {max(ages):g} years" if ages else "-"
+    return [
+        _line("file", f"{path.name}, {count(len(rows), 'sound row')}, {len(pairs)} joined", "436 rows"),
+        _line("CDR", _tally(grades), "0 135, 0.5 70, 1 28, 2 2, blank 201: not assessed, never 0"),
+        _line("ages", span, "18 to 96"),
+    ]
+
+
+def _volumes(sessions: Sequence[Session], sample: int, problems: list[Problem]) -> list[str]:
+    lines = []
+    for session in sessions[:: max(1, len(sessions) // max(sample, 1))][:sample]:
+        try:
+            volume = read_volume(session.path, affine="auto", product=session.product)
+            faults = check_values(volume.data) + check_affine(volume.affine)
+            problems += [Problem(session.id, fault) for fault in faults]
+            if faults:
+                continue
+            volume = canonical(volume)
+            policy = volume.history[0]["affine"]
+            brain = brain_mask(volume, "nonzero" if (volume.data == 0).mean() > 0.3 else "otsu")
+            numbers = brain_numbers(volume, brain)
+        except (ValueError, OSError) as error:
+            problems.append(Problem(session.id, str(error)))
+            continue
+        found = f"values {volume.data.min():g} to {volume.data.max():g}, axes {volume.history[-1]['axes_before']} "
+        found += f"by {policy}, brain {numbers['brain_ml']} ml, centre {numbers['centre_mm']} mm"
+        lines.append(_line(session.id, found, "maximum about 2900 to 3900"))
+    return lines
+
+
+def _start(path: Path) -> bytes:
+    """Return the first 540 bytes of a `.nii` or `.nii.gz`."""
+    import gzip
+
+    with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
+        return file.read(540)
+
+
+def _endian(dtype: np.dtype) -> str:
+    return "big-endian" if dtype.byteorder == ">" else "little-endian"
+
+
+def _tally(counts: "Counter[str]") -> str:
+    return ", ".join(f"{name} {n}" for name, n in counts.most_common()) or "none"

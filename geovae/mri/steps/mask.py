@@ -1,0 +1,75 @@
+"""Which voxels are brain: those that are not zero, those of a mask file, those above Otsu's threshold, or all."""
+
+from typing import Literal
+
+import numpy as np
+
+from geovae.mri.steps.checks import check_same_grid, raise_if
+from geovae.mri.volume import Volume, in_memory_order, to_mm
+
+MaskRule = Literal["nonzero", "file", "otsu", "none"]
+
+
+def brain_mask(volume: Volume, rule: MaskRule = "nonzero", file: Volume | None = None) -> np.ndarray:
+    """Return a boolean mask (x, y, z) in the volume's memory order.
+
+    Args:
+        volume: skull-stripped for `nonzero`; `otsu` separates head from air, not brain from skull.
+        rule: how the voxels are chosen.
+        file: for the rule `file`, a mask in the same grid; voxels above 0 count.
+
+    Raises:
+        ValueError: for an unknown rule, no mask, or a mask of another grid.
+    """
+    if rule == "nonzero":
+        return volume.data != 0
+    if rule == "otsu":
+        return volume.data > otsu_threshold(volume.data)
+    if rule == "none":
+        return np.ones_like(volume.data, dtype=bool)
+    if rule != "file":
+        raise ValueError(f"`mask` must be one of nonzero, file, otsu, none, got {rule!r}")
+    if file is None:
+        raise ValueError("the mask rule `file` needs a mask volume")
+    raise_if(check_same_grid(volume, file))
+    return file.data > 0
+
+
+def strip(volume: Volume, mask: np.ndarray) -> Volume:
+    """Return the volume with everything outside of `mask` (x, y, z) set to 0."""
+    return volume.after("strip", np.where(mask, volume.data, np.float32(0)), voxels_kept=int(np.count_nonzero(mask)))
+
+
+def otsu_threshold(data: np.ndarray, bins: int = 256) -> float:
+    """Return the threshold that maximises the variance between the two classes (Otsu 1979)."""
+    counts, edges = np.histogram(in_memory_order(data)[0], bins=bins)
+    centres = (edges[1:] + edges[:-1]) / 2
+    below = np.cumsum(counts)[:-1].astype(float)
+    above = counts.sum() - below
+    sums = np.cumsum(counts * centres)
+    mean_below = sums[:-1] / np.maximum(below, 1)
+    mean_above = (sums[-1] - sums[:-1]) / np.maximum(above, 1)
+    between = below * above * (mean_below - mean_above) ** 2
+    best = np.flatnonzero(between == between.max())
+    return float(edges[1:][best].mean())  # between two peaks every threshold is as good: the middle
+
+
+def centre_of_mass(mask: np.ndarray) -> np.ndarray:
+    """Return the mean voxel index (3,) of a mask (x, y, z); the middle of the grid if it is empty."""
+    total = np.count_nonzero(mask)
+    if total == 0:
+        return (np.array(mask.shape) - 1) / 2
+    plane = mask.sum(axis=2, dtype=np.int64)  # (x, y): one pass over the volume serves two axes
+    sums = (
+        plane.sum(axis=1),
+        plane.sum(axis=0),
+        np.array([np.count_nonzero(mask[:, :, k]) for k in range(mask.shape[2])]),
+    )
+    return np.array([float(s @ np.arange(len(s))) / total for s in sums])
+
+
+def brain_numbers(volume: Volume, mask: np.ndarray) -> dict[str, object]:
+    """Return volume in ml and centre of mass in mm (x, y, z) of a mask (x, y, z)."""
+    millilitres = np.count_nonzero(mask) * abs(np.linalg.det(volume.affine[:3, :3])) / 1000
+    centre = to_mm(volume.affine, centre_of_mass(mask))
+    return {"brain_ml": round(float(millilitres), 3), "centre_mm": [round(float(c), 2) for c in centre]}

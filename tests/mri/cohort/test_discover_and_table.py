@@ -1,0 +1,255 @@
+"""Finding volumes, joining tables, splitting subjects."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from geovae.mri import Row, discover, join, read_table, split_subjects
+from geovae.mri.cohort.discover import with_masks
+from geovae.mri.cohort.split import check_split
+from geovae.mri.cohort.table import find_table, without_table
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # of a machine that is shared
+HEADER = "ID,M/F,Hand,Age,Educ,SES,MMSE,CDR,eTIV,nWBV,ASF,Delay\n"
+
+
+def touch(folder, *names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def oasis(id, n=4, end=".img"):
+    return f"disc1/{id}/PROCESSED/MPRAGE/T88_111/{id}_mpr_n{n}_anon_111_t88_masked_gfc{end}"
+
+
+def test_every_number_of_repeats_is_found_and_pairs_count_once(tmp_path):
+    names = [oasis(f"OAS1_000{i}_MR1", n, end) for i, n in ((1, 3), (2, 4), (3, 5), (4, 6)) for end in (".img", ".hdr")]
+    touch(tmp_path, *names, oasis("OAS1_0002_MR2"), "disc1/OAS1_0001_MR1/OAS1_0001_MR1.txt")
+    sessions, problems = discover(tmp_path)
+    assert [s.id for s in sessions] == [f"OAS1_000{i}_MR1" for i in (1, 2)] + ["OAS1_0002_MR2"] + [
+        f"OAS1_000{i}_MR1" for i in (3, 4)
+    ]
+    assert problems == []
+    assert {s.path.suffix for s in sessions} == {".img"}
+    assert sessions[2].subject == "OAS1_0002"
+    assert sessions[2].visit == 2
+
+
+def test_several_files_of_a_session_are_a_problem(tmp_path):
+    touch(tmp_path, oasis("OAS1_0001_MR1", 3), oasis("OAS1_0001_MR1", 4), oasis("OAS1_0002_MR1"))
+    sessions, problems = discover(tmp_path)
+    assert [s.id for s in sessions] == ["OAS1_0002_MR1"]
+    assert "2 files for one session (OAS1_0001_MR1_mpr_n3" in problems[0].sentence
+
+
+def test_bids_and_clinica_names(tmp_path):
+    touch(
+        tmp_path,
+        "sub-OASIS10001/ses-M000/anat/sub-OASIS10001_ses-M000_T1w.nii.gz",
+        "sub-OASIS10001/ses-M012/t1_linear/sub-OASIS10001_ses-M012_space-MNI152NLin2009cSym_desc-Crop_res-1x1x1_T1w.nii.gz",
+        "sub-02/anat/sub-02_T1w.nii",
+        "sub-02/anat/sub-02_T2w.nii",
+    )
+    sessions, _ = discover(tmp_path)
+    assert [s.id for s in sessions] == ["sub-02_MR1", "sub-OASIS10001_MR1", "sub-OASIS10001_MR2"]
+    assert {s.id.split("_MR")[0] for s in sessions} == {s.subject for s in sessions}
+
+
+def test_a_flat_folder(tmp_path):
+    touch(tmp_path, "anna.nii.gz", "bert.hdr", "bert.img", "carl_MR2.nii", "notes.txt")
+    sessions, _ = discover(tmp_path)
+    assert [(s.id, s.subject, s.visit) for s in sessions] == [
+        ("anna", "anna", 1),
+        ("bert", "bert", 1),
+        ("carl_MR2", "carl", 2),
+    ]
+
+
+def test_nothing_found_shows_pattern_and_what_was_seen(tmp_path):
+    touch(tmp_path, "readme.txt", "scan.mgz")
+    with pytest.raises(
+        FileNotFoundError, match=r"no volume below .*t88_masked_gfc.img.*2 files were seen: readme.txt, scan.mgz"
+    ):
+        discover(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"is not a folder"):
+        discover(tmp_path / "none")
+    with pytest.raises(ValueError, match=r"`layout` must be one of auto, oasis1, bids, flat, got 'xnat'"):
+        discover(tmp_path, "xnat")
+    with pytest.raises(ValueError, match=r"`product` must be one of t88_masked, .*got 't77'"):
+        discover(tmp_path, product="t77")
+
+
+def test_a_product_that_is_not_there_does_not_become_a_flat_folder(tmp_path):
+    touch(tmp_path, oasis("OAS1_0001_MR1"))
+    with pytest.raises(FileNotFoundError, match=r"product `subj`.*OAS1_0001_MR1_mpr_n4"):
+        discover(tmp_path, product="subj")
+
+
+def test_masks_are_found_or_named(tmp_path):
+    touch(tmp_path, "a.nii", "a_mask.nii.gz", "b.nii")
+    sessions = [s for s in discover(tmp_path)[0] if s.id in "ab"]
+    found, problems = with_masks(sessions, "{id}_mask.nii*")
+    assert [s.mask.name for s in found] == ["a_mask.nii.gz"]
+    assert "b: no mask like `b_mask.nii*`" in str(problems[0])
+
+
+def write(path, text):
+    path.write_text(HEADER + text)
+    return path
+
+
+def test_a_table_of_oasis_1(tmp_path):
+    path = write(
+        tmp_path / "t.csv",
+        "OAS1_0001_MR1,F,R,74,2,3,29,0,1344,0.743,1.306,N/A\nOAS1_0002_MR1,M,R,20,,,,,1500,.8,1.1,N/A\n",
+    )
+    rows, problems = read_table(path)
+    assert problems == []
+    assert rows[0] == Row("OAS1_0001_MR1", "F", 74.0, 0.0)
+    assert rows[0].label == 0
+    assert math.isnan(rows[1].cdr)
+    assert rows[1].label == -1
+    assert [Row("a", cdr=c).label for c in (0.5, 1, 2, 3)] == [1, 2, 3, 4]
+
+
+def test_the_same_table_as_xlsx_and_tsv(tmp_path):
+    from openpyxl import Workbook
+
+    lines = [HEADER.strip().split(","), ["OAS1_0001_MR1", "F", "R", 74, 2, 3, 29, 0.5, 1344, 0.743, 1.306, None]]
+    book = Workbook()
+    for line in lines:
+        book.active.append(line)
+    book.save(tmp_path / "t.xlsx")
+    with (tmp_path / "t.tsv").open("w", newline="") as file:
+        csv.writer(file, delimiter="\t").writerows(lines)
+    expected = [Row("OAS1_0001_MR1", "F", 74.0, 0.5)]
+    assert read_table(tmp_path / "t.xlsx") == (expected, [])
+    assert read_table(tmp_path / "t.tsv") == (expected, [])
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("OAS1_0001_MR1,F,R,74,2,3,29,0.7,1,1,1,N/A", "CDR must be one of 0, 0.5, 1, 2, 3 or blank, got 0.7"),
+        ("OAS1_0001_MR1,F,R,old,2,3,29,0,1,1,1,N/A", "Age must be a number or blank, got 'old'"),
+        (",F,R,70,2,3,29,0,1,1,1,N/A", "a row without an id"),
+    ],
+)
+def test_bad_rows_have_their_sentence(tmp_path, line, sentence):
+    rows, problems = read_table(write(tmp_path / "t.csv", line + "\nOAS1_0009_MR1,F,R,74,2,3,29,1,1,1,1,N/A\n"))
+    assert [row.id for row in rows] == ["OAS1_0009_MR1"]
+    assert [p.sentence for p in problems] == [sentence]
+
+
+def test_bad_tables_have_their_sentence(tmp_path):
+    line = "OAS1_0001_MR1,F,R,74,2,3,29,0,1,1,1,N/A\n"
+    assert "OAS1_0001_MR1: duplicate id in `t.csv`" in str(read_table(write(tmp_path / "t.csv", line * 2))[1][0])
+    (tmp_path / "u.csv").write_text("ID,Age\nOAS1_0001_MR1,70\n")
+    assert "missing column m/f, cdr; it has ID, Age" in str(read_table(tmp_path / "u.csv")[1][0])
+    assert read_table(tmp_path / "u.csv", required=["id"])[1] == []
+    (tmp_path / "v.csv").write_text("ID\n")
+    with pytest.raises(ValueError, match=r"`v.csv` holds no rows"):
+        read_table(tmp_path / "v.csv")
+    (tmp_path / "w.xlsx").write_bytes(b"no workbook")
+    with pytest.raises(ValueError, match=r"`w.xlsx` cannot be read as a table"):
+        read_table(tmp_path / "w.xlsx")
+    with pytest.raises(FileNotFoundError, match=r"no table `.*none.csv`"):
+        read_table(tmp_path / "none.csv")
+
+
+def test_the_table_is_found_or_the_patterns_are_shown(tmp_path):
+    touch(tmp_path, "a/demographics.csv")
+    with pytest.raises(FileNotFoundError, match=r"expected oasis_cross-sectional\*.csv, .*seen: demographics.csv"):
+        find_table(tmp_path)
+    touch(tmp_path, "b/oasis_cross-sectional-5708aa0a98d82080.xlsx")
+    assert find_table(tmp_path).name.endswith(".xlsx")
+    touch(tmp_path, "c/oasis_cross-sectional.xlsx")
+    with pytest.raises(ValueError, match=r"several tables below .*; pass `table`"):
+        find_table(tmp_path)
+
+
+def sessions_of(tmp_path, *ids):
+    touch(tmp_path, *(oasis(id) for id in ids))
+    return discover(tmp_path)[0]
+
+
+def test_both_anti_joins_are_reported(tmp_path):
+    sessions = sessions_of(tmp_path, "OAS1_0001_MR1", "OAS1_0002_MR1")
+    pairs, problems = join(sessions, [Row("OAS1_0002_MR1", cdr=1.0), Row("OAS1_0003_MR1"), Row("OAS1_0002_MR2")])
+    assert [(s.id, row.cdr) for s, row in pairs] == [("OAS1_0002_MR1", 1.0)]
+    assert [str(p) for p in problems] == [
+        "OAS1_0001_MR1: a volume without a row in the table: add the row, or remove the volume",
+        "table: 1 row without a volume (OAS1_0003_MR1): is a disc missing?",
+    ]
+
+
+@pytest.mark.parametrize(("repeats", "kept"), [("drop", 1), ("keep", 2), ("fail", 1)])
+def test_repeat_scans(tmp_path, repeats, kept):
+    sessions = sessions_of(tmp_path, "OAS1_0001_MR1", "OAS1_0001_MR2")
+    pairs, problems = join(sessions, [Row("OAS1_0001_MR1"), Row("OAS1_0001_MR2")], repeats)
+    assert len(pairs) == kept
+    expected = {
+        "drop": ["visits: 1 repeat scan dropped (OAS1_0001_MR2): pass repeats='keep' to use them"],
+        "keep": [],
+        "fail": ["OAS1_0001_MR2: unexpected MR2: pass repeats='drop' or 'keep'"],
+    }
+    assert [str(p) for p in problems] == expected[repeats]
+    assert [p.warning for p in problems] == [True] * (repeats == "drop") + [False] * (repeats == "fail")
+
+
+def test_an_mr2_alone_is_unexpected(tmp_path):
+    pairs, problems = without_table(sessions_of(tmp_path, "OAS1_0001_MR2", "OAS1_0002_MR1"))
+    assert [s.id for s, _ in pairs] == ["OAS1_0002_MR1"]
+    assert "unexpected MR2: `OAS1_0001` has no MR1" in str(problems[0])
+    with pytest.raises(ValueError, match=r"`repeats` must be drop, keep or fail, got 'all'"):
+        without_table([], "all")
+
+
+@patient
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.sampled_from([-1, 0, 1, 2])), min_size=8, max_size=120),
+    st.sampled_from([0.1, 1 / 6, 0.3]),
+    st.sampled_from([0.0, 0.2]),
+    st.integers(0, 5),
+)
+def test_splits_keep_subjects_together_and_classes_in_proportion(rows, val, test, seed):
+    subjects, labels = [f"s{s}" for s, _ in rows], [float(label) for _, label in rows]
+    n = len(set(subjects))
+    if n < 4:
+        return
+    split, _ = split_subjects(subjects, labels, val_fraction=val, test_fraction=test, seed=seed)
+    assert check_split(subjects, split) == []
+    again, _ = split_subjects(subjects, labels, val_fraction=val, test_fraction=test, seed=seed)
+    np.testing.assert_array_equal(split, again)
+    part = dict(zip(subjects, split, strict=True))
+    for name, share in (("val", val), ("test", test)):
+        assert abs(sum(p == name for p in part.values()) - share * n) <= 2
+    assert {"train", "val"} <= set(split)
+
+
+def test_large_classes_are_stratified_to_within_one_subject():
+    labels = [0.0] * 135 + [1.0] * 70 + [2.0] * 28 + [3.0] * 2 + [-1.0] * 181
+    subjects = [f"s{i:03d}" for i in range(416)]
+    split, warnings = split_subjects(subjects, labels, val_fraction=1 / 6, test_fraction=1 / 6)
+    for label, size in ((0.0, 135), (1.0, 70), (-1.0, 181)):
+        for part in ("val", "test"):
+            inside = sum(p == part and v == label for p, v in zip(split, labels, strict=True))
+            assert abs(inside - size / 6) <= 1
+    assert "class 3 has 2 subjects, too few to stratify over 3 parts: joined to class 2" in str(warnings[0])
+    assert warnings[0].warning
+
+
+def test_bad_splits_have_their_sentence():
+    with pytest.raises(ValueError, match=r"1 subject cannot be split into 2 parts"):
+        split_subjects(["a", "a"], [0, 0])
+    with pytest.raises(ValueError, match=r"must be at least 0, and below 1 together, got 0.7 and 0.3"):
+        split_subjects(["a", "b"], [0, 0], val_fraction=0.7, test_fraction=0.3)
+    with pytest.raises(ValueError, match=r"must be equally many, got 2 and 1"):
+        split_subjects(["a", "b"], [0])
+    assert "1 subject in more than one part: a" in str(check_split(["a", "a", "b"], ["train", "val", "val"])[0])

@@ -1,0 +1,219 @@
+"""The MLflow runs of a sweep's configurations and seeds: created, ended as what they came to, and read for a resume.
+
+MLflow is the sweep's only memory. A run is created before its training starts, so a new driver finds everything that a
+dead one had started. All writes go through a queue with one writer thread, in order, and are retried until the store
+answers.
+
+Why not `geovae.tracking.outbox`, the queue that runs report through: that one keeps records on disk for a receiver that
+returns nothing. Here callers wait for ids of new runs, and after a crash nothing needs replay: a resumed driver derives
+what is missing from the store itself.
+"""
+
+import json
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, TypeVar
+
+from geovae.tracking import without_password
+from tuning.plan import Configuration, Run, State
+from tuning.space import Options
+
+T = TypeVar("T")
+STATUS = {"FINISHED": "FINISHED", "STOPPED": "FINISHED", "FAILED": "FAILED", "KILLED": "KILLED", "RUNNING": "RUNNING"}
+
+
+class RunStore:
+    """The runs below one parent run, such as a sweep's.
+
+    Args:
+        uri: tracking URI.
+        experiment_id: where the runs are created.
+        parent_id: the parent run.
+        group: the tag that holds `parent_id`, by which the runs are found.
+    """
+
+    def __init__(self, uri: str, experiment_id: str, parent_id: str, group: str = "sweep") -> None:
+        import mlflow
+
+        self.client = mlflow.MlflowClient(uri)
+        self.uri, self.experiment_id, self.parent_id = uri, experiment_id, parent_id
+        self._group, self._query = group, f"tags.{group} = '{parent_id}'"
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="mlflow")
+        self._pending: set[Future[Any]] = set()
+        self._stop_retries = False
+        self._unconfirmed: set[str] = set()  # names of runs whose creation got no answer yet
+
+    def submit(self, function: Callable[..., T], *arguments: Any) -> "Future[T]":
+        """Queue a call for the writer thread, which retries it until the store answers; return its future."""
+        future = self._writer.submit(self._retry, function, *arguments)
+        self._pending.add(future)
+        future.add_done_callback(self._pending.discard)
+        return future
+
+    def flush(self, timeout: float) -> bool:
+        """Wait for all queued calls, for at most `timeout` seconds; return whether all were made. Ends the writer."""
+        late = wait(set(self._pending), timeout).not_done
+        self._stop_retries = bool(late)
+        self._writer.shutdown(wait=not late, cancel_futures=True)
+        return not late
+
+    def _retry(self, function: Callable[..., T], *arguments: Any) -> T:
+        from mlflow.exceptions import MlflowException
+
+        pause, warned = 0.5, False
+        while True:
+            try:
+                return function(*arguments)
+            except MlflowException as error:
+                status: int = error.get_http_status_code()  # type: ignore[no-untyped-call, unused-ignore]  # MLflow does not annotate
+                if status < 500 or self._stop_retries:  # below 500 the store has refused: a retry changes nothing
+                    raise
+                if not warned:
+                    warnings.warn("the tracking store does not answer; running trials go on, new ones start later")
+                warned = True
+            time.sleep(pause)
+            pause = min(5.0, 2 * pause)
+
+    def start_run(self, name: str, parent: str | None, tags: Mapping[str, object]) -> str:
+        """Create a run below `parent` (by default the parent run) and return its id; names are unique in the sweep.
+
+        A request without an answer may still have created the run, so a retry looks for it first.
+        """
+        if name in self._unconfirmed:
+            found = self._search(f"{self._query} and attributes.run_name = '{name}'")
+            if found:
+                return str(found[0].info.run_id)
+        self._unconfirmed.add(name)
+        keys = {self._group: self.parent_id, "mlflow.parentRunId": parent or self.parent_id}
+        texts = {key: str(value) for key, value in {**keys, **tags}.items()}
+        run = self.client.create_run(self.experiment_id, tags=texts, run_name=name)
+        self._unconfirmed.discard(name)
+        return str(run.info.run_id)
+
+    def reopen_run(self, run_id: str) -> str:
+        """Set a run to RUNNING again and return its id."""
+        self.client.update_run(run_id, status="RUNNING")
+        return run_id
+
+    def log(self, run_id: str, params: Mapping[str, object], tags: Mapping[str, object]) -> None:
+        """Log parameters and tags of a run."""
+        from mlflow.entities import Param, RunTag
+
+        self.client.log_batch(
+            run_id,
+            params=[Param(key, str(value)) for key, value in params.items()],
+            tags=[RunTag(key, str(value)) for key, value in tags.items()],
+        )
+
+    def end_run(
+        self, run_id: str, state: State, tags: Mapping[str, object], metrics: Mapping[str, float] | None = None
+    ) -> None:
+        """Log the last tags and metrics of a run and end it."""
+        from mlflow.entities import Metric, RunTag
+
+        now = int(time.time() * 1000)
+        points = [Metric(key, value, now, 0) for key, value in (metrics or {}).items()]
+        texts = [RunTag(key, str(value)[:5000]) for key, value in tags.items()]
+        if points or texts:
+            self.client.log_batch(run_id, metrics=points, tags=texts)
+        self.client.set_terminated(run_id, STATUS[state])
+
+    def read_configurations(self) -> list[Configuration]:
+        """Return the configurations of the sweep with their runs, up to the first number that is missing."""
+        found: dict[int, Configuration] = {}
+        runs = self._search(self._query)
+        for run in runs:
+            if run.data.tags.get("role") == "configuration":
+                number = _number(run)
+                found.setdefault(
+                    number, Configuration(number, json.loads(run.data.tags["options"]), {}, run.info.run_id)
+                )
+        for run in runs:
+            if run.data.tags.get("role") == "seed" and (number := _number(run)) in found:
+                one = _from_mlflow(run)
+                found[number].runs.setdefault(int(run.data.tags["sweep.seed"]), one)
+                found[number].changed |= one.changed
+        numbers = sorted(found)
+        return [found[n] for n in numbers if numbers[: n + 1] == list(range(n + 1))]
+
+    def run_ids(self) -> dict[str, str]:
+        """Return the ids of the runs by name."""
+        return {run.info.run_name: run.info.run_id for run in self._search(self._query)}
+
+    def metric_history(self, run_id: str, key: str) -> list[tuple[int, float]]:
+        """Return the points of a metric as (step, value)."""
+        return sorted({point.step: point.value for point in self.client.get_metric_history(run_id, key)}.items())
+
+    def end_orphans(self, configurations: Sequence[Configuration]) -> None:
+        """End runs that are still RUNNING, and delete duplicates that requests without an answer left behind."""
+        known = {c.run_id for c in configurations} | {r.run_id for c in configurations for r in c.runs.values()}
+        for run in self._search(f"{self._query} and attributes.status = 'RUNNING'"):
+            if run.data.tags.get("role") not in ("configuration", "seed"):
+                continue
+            if run.info.run_id in known:
+                self.client.set_terminated(run.info.run_id, "KILLED")
+            else:
+                self.client.delete_run(run.info.run_id)
+
+    def _search(self, query: str) -> list[Any]:
+        found: list[Any] = []
+        token, order = None, ["attributes.start_time ASC"]
+        while True:
+            page = self.client.search_runs(
+                [self.experiment_id], query, max_results=1000, page_token=token, order_by=order
+            )
+            found += page
+            if not (token := page.token):
+                return found
+
+
+def _number(run: Any) -> int:
+    return int(run.data.tags["configuration"].removeprefix("c"))
+
+
+def _from_mlflow(run: Any) -> Run:
+    """Return the outcome of a seed's run as MLflow has it."""
+    tags, metrics = run.data.tags, run.data.metrics
+    state: State = run.info.status if run.info.status in ("FINISHED", "FAILED", "KILLED") else "RUNNING"
+    if state == "FINISHED" and tags.get("stop_reason"):
+        state = "STOPPED"
+    score = metrics.get(f"best/{tags['headline']}") if "headline" in tags else None
+    if state == "FINISHED" and score is None:  # the run ended, but its last records did not arrive: repeat it
+        state = "KILLED"
+    changed = json.loads(tags.get("changed", "{}"))
+    return Run(run.info.run_id, state, score, tags.get("failure", ""), changed=changed)
+
+
+def find_sweep(client: Any, sweep_id: str) -> Any:
+    """Return the MLflow run of a sweep.
+
+    Raises:
+        FileNotFoundError: if there is no run of that id, or it is no sweep.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = client.get_run(sweep_id)
+    except MlflowException as error:
+        raise FileNotFoundError(
+            f"no sweep {sweep_id!r} in the tracking store {without_password(client.tracking_uri)}"
+        ) from error
+    if run.data.tags.get("role") != "sweep":
+        raise FileNotFoundError(f"run {sweep_id} is no sweep: give the id of a run with the tag role=sweep")
+    return run
+
+
+def find_configurations(client: Any, sweep_id: str) -> list[tuple[Options, float]]:
+    """Return options and mean score of the judged configurations of a sweep, for the warm start of another.
+
+    Raises:
+        FileNotFoundError: if there is no such sweep, or none of its configurations was judged.
+    """
+    run = find_sweep(client, sweep_id)
+    runs = RunStore(client.tracking_uri, run.info.experiment_id, sweep_id)
+    found = [(c.options, c.mean) for c in runs.read_configurations() if c.scores]
+    if not found:
+        raise FileNotFoundError(f"sweep {sweep_id} has no configuration with a score to start from")
+    return found
