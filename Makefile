@@ -65,7 +65,7 @@ requirements: ## regenerate requirements.txt and requirements-docs.txt from pypr
 screenshots: setup ## photograph the UI on the runs of this folder, into screenshots/ and docs/pictures (needs chromium)
 	PYTHONPATH=. python tools/screenshots.py
 
-names: setup ## remake docs/names.md from geovae/tracking/names.py
+names: setup ## write docs/names.md anew, from tools/names.py and what scores, samplers and models declare
 	PYTHONPATH=. python tools/names.py
 
 docs: setup ## build the documentation with search and the API reference into site/; a warning is an error

@@ -117,6 +117,8 @@ class Scorer:
 
     def __post_init__(self) -> None:
         """Check the names, and build the networks: now, not after the samples were drawn."""
+        if isinstance(self.scores, str):
+            raise ValueError(f"`scores` must be a list of names, got {self.scores!r}")
         for name in self.scores:
             check_choice("scores", name, SCORES)
         check_count(batch_size=self.batch_size)

@@ -37,7 +37,7 @@ class Statistics(NamedTuple):
 @score(
     {
         "frechet": Number(
-            "Frechet distance of the features", "squared feature units", "lower", best=0.0, names=("fid", "fd_{}")
+            "Frechet distance of the features", "squared feature units", "lower", equal=0.0, names=("fid", "fd_{}")
         )
     }
 )

@@ -101,8 +101,8 @@ def _count(real: Tensor, fake: Tensor, reach_p: Tensor, reach_r: Tensor, reach_d
 @score(
     {
         "neighbour_distance": Number("median distance of a sample to its nearest real image", "feature units"),
-        "neighbour_ratio": Number("the same over that between real images", best=0.0),
-        "neighbour_copies": Number("part of the samples that copy a real image", "part of 1", "lower"),
+        "neighbour_ratio": Number("the same over that between real images", equal=0.0),
+        "neighbour_copies": Number("part of the samples that copy a real image", "part of 1", "lower", 1.0, 0.0),
     }
 )
 def neighbours(*, real: Tensor, fake: Tensor) -> Numbers:

@@ -26,8 +26,8 @@ class Number:
         meaning: one line for the page of recorded names.
         unit: "-" for a plain ratio.
         better: which side is better; empty where neither is.
-        best: the value of two equal sets, where it is known.
-        worst: the value of two sets that are infinitely far apart, where it is known.
+        equal: the value of two equal sets, where it is known.
+        far: the value of two sets that lie infinitely far apart, where it is known.
         noise: how much the order of the rows may change it; infinite where the order decides it.
         names: of a number that is only comparable within one extractor: its names on Inception's features, and on
             those of another extractor, where `{}` stands for the extractor's name.
@@ -36,8 +36,8 @@ class Number:
     meaning: str
     unit: str = "-"
     better: Literal["lower", "higher", ""] = ""
-    best: float | None = None
-    worst: float | None = None
+    equal: float | None = None
+    far: float | None = None
     noise: float = 1e-9
     names: tuple[str, str] | None = None
 
@@ -55,7 +55,7 @@ class Score:
     Args:
         compute: the function, called with checked tensors of one type on the device of `real`.
         numbers: what each number means.
-        least_rows: of each matrix.
+        least_rows: of each matrix, for the default options.
     """
 
     compute: Callable[..., Numbers]
@@ -68,7 +68,8 @@ class Score:
         Raises:
             ValueError: for other shapes, too few rows, different widths, NaN or infinity.
         """
-        real, fake = check_pair(real, fake, at_least=self.least_rows)
+        # with options of its own, such as fewer clusters, a score may do with fewer rows: it checks them itself
+        real, fake = check_pair(real, fake, at_least=2 if options else self.least_rows)
         return self.compute(real=real, fake=fake, **options)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from experiments.studies.plan import names, read_study
-from geovae.tracking.names import unknown
+from tools.names import unknown
 from mlflow_projects import study as entry_point
 
 mlflow = pytest.importorskip("mlflow")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from geovae.tracking.names import unknown
+from tools.names import unknown
 from mlflow_projects.promote import main as promote_command
 from mlflow_projects.registry import promotion
 from mlflow_projects.registry.evidence import Evidence, Rules

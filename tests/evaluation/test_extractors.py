@@ -106,7 +106,7 @@ def test_progress_goes_to_stderr_only_when_asked(images, capsys):
 
 
 def test_bad_input(images):
-    with pytest.raises(ValueError, match=r"no extractor is called 'vgg'; there are inception, random-conv-v1"):
+    with pytest.raises(ValueError, match=r"`extractor` must be one of inception, random-conv-v1.*got 'vgg'"):
         extractor("vgg")
     with pytest.raises(ValueError, match=r"must lie in"):
         extract(images.float(), extractor("pixels"))
