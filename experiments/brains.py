@@ -15,7 +15,6 @@ import torch
 from torch import Generator, Tensor
 
 from experiments.judge import decode_images, load_data_of, magnification
-from geovae.checkpoint import SavedModel
 from geovae.codes import encode_images
 from geovae.data import Split
 from geovae.figures import mri as figures
@@ -26,6 +25,7 @@ from geovae.images import as_pictures, comparison_grid
 from geovae.mri import Volume, array_to_volume, edge_letters, picture_to_volume, write_nifti
 from geovae.mri.steps.restore import Space
 from geovae.samplers import SAMPLERS, RiemannianSampler
+from geovae.saved_model import SavedModel
 from geovae.tracking import Tracker
 
 BRAINS = ("oasis", "oasis_volumes")
