@@ -12,9 +12,7 @@ from torch import Generator, Tensor
 
 from geovae.codes import Codes
 from geovae.data import DATASETS, Split, Splits
-from geovae.evaluation import EXTRACTORS, SCORES, FeatureCache, checked_weights, inception_weights_path
-from geovae.evaluation.evaluate import evaluate
-from geovae.evaluation.scores import reported_name
+from geovae.evaluation import SCORES, FeatureCache, ImageSets, Scorer, choose_extractor, evaluate, headline
 from geovae.figures.latent import latent_map
 from geovae.images import as_pictures, image_grid, to_uint8
 from geovae.samplers import SAMPLERS
@@ -125,18 +123,13 @@ class Judge:
     ) -> dict[str, float]:
         """Score `images` against one held-out part; the other held-out part says what perfect looks like."""
         other = splits.test if real is splits.val else splits.val
-        report = evaluate(
+        sets = ImageSets(
             real=real.images,
             fake=images,
             train=splits.train.images,
             other_real=None if other is None else other.images,
-            extractor=self.extractor,
-            scores=scores,
-            seed=self.seed,
-            device=device,
-            cache=cache,
         )
-        return report.values
+        return evaluate(sets, Scorer(self.extractor, scores, seed=self.seed, device=device, cache=cache)).values
 
     def _keep(self, result: Result, saved: SavedModel, tracker: Tracker) -> None:
         """Write the model file with its scores."""
@@ -253,28 +246,6 @@ def load_data_of(saved: SavedModel) -> Splits:
             f"digest {splits.digest}, expected {saved.meta['digest']}"
         )
     return splits
-
-
-def choose_extractor(name: str) -> str:
-    """Return the extractor that `name` stands for: `auto` is inception where its weights are found.
-
-    Raises:
-        FileNotFoundError: for inception without its weights.
-        ValueError: for an unknown name, one that needs more than a name, or weights that are not the published ones.
-    """
-    if name == "auto":
-        name = "random-conv-v1" if inception_weights_path() is None else "inception"
-    check_known("extractor", [name], EXTRACTORS)
-    if name == "module":
-        raise ValueError("the extractor 'module' needs to know which: `-e evaluate` takes --module package:Class")
-    if name == "inception":
-        checked_weights()  # now, not after hours of training
-    return name
-
-
-def headline(extractor: str) -> str:
-    """Return the name of the score by which runs are ranked: the Frechet distance of this extractor's features."""
-    return reported_name("frechet", extractor)
 
 
 def check_known(kind: str, names: Sequence[str], registry: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from geovae.tracking.names import SCORES, better
+from geovae.evaluation import better, recorded_numbers
 
 TEMPLATES = Path(__file__).parent / "templates"
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22")
@@ -85,7 +85,7 @@ def render(title: str, records: Sequence[Record], *, note: str = "") -> str:
     return page.get_template("report.html").render(
         title=title,
         note=note,
-        heads=[{"name": key, "arrow": ARROWS[better(key)]} for key in columns],
+        heads=[{"name": key, "arrow": ARROWS[_side(key)]} for key in columns],
         rows=[{"group": group, "cells": _cells(group, columns, groups)} for group in groups],
         shown=shown,
         hidden=len(groups) - len(shown),
@@ -99,7 +99,7 @@ def _columns(records: Sequence[Record]) -> list[str]:
     present = {key for record in records for key in record.metrics}
     ranked = sorted(key for key in present if key.startswith(("best/fid", "best/fd_")) and not key.endswith("_sd"))
     headline = [key.replace("best/", "score/") for key in ranked]
-    wanted = [*ranked, *headline, *(f"score/{key}" for key in SCORES), "best/val_loss", "best/epoch"]
+    wanted = [*ranked, *headline, *(f"score/{key}" for key in recorded_numbers()), "best/val_loss", "best/epoch"]
     return [key for key in dict.fromkeys(wanted) if key in present]
 
 
@@ -127,7 +127,7 @@ def _groups(records: Sequence[Record], columns: Sequence[str]) -> list[Group]:
 def _cells(group: Group, columns: Sequence[str], groups: Sequence[Group]) -> list[dict[str, Any]]:
     cells = []
     for key in columns:
-        values, side = group.values(key), better(key)
+        values, side = group.values(key), _side(key)
         means = [other.mean(key) for other in groups if other.values(key)]
         top = {"lower": min, "higher": max}[side](means) if side and len(means) > 1 else None
         text = f"{statistics.fmean(values):.4g}" if values else "-"
@@ -181,3 +181,8 @@ def _gallery(key: str, groups: Sequence[Group]) -> dict[str, Any]:
             if run is not None
         ],
     }
+
+
+def _side(key: str) -> str:
+    """Return which side of a metric is better: `lower`, `higher`, or nothing where it does not judge."""
+    return "lower" if key == "best/val_loss" else better(key)

@@ -2,19 +2,23 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from torch import Generator, Tensor, nn
+from torch import Generator, nn
 
-from experiments.judge import choose_device, choose_extractor, decode_images, load_data_of
-from geovae.codes import encode_images
-from geovae.evaluation import FeatureCache
+from experiments.judge import choose_device, decode_images, load_data_of
+from geovae.evaluation import (
+    FeatureCache,
+    ImageSets,
+    Latents,
+    Report,
+    Scorer,
+    choose_extractor,
+    differences,
+    evaluate,
+    headline,
+)
 from geovae.evaluation import extractor as build_extractor
-from geovae.evaluation.evaluate import evaluate
 from geovae.evaluation.folders import read_images, read_labels
-from geovae.evaluation.image_sets import check_sets
-from geovae.evaluation.report import Report, differences
-from geovae.evaluation.scores import reported_name
 from geovae.figures.evaluation import neighbour_figure, prd_figure
 from geovae.samplers import SAMPLERS
 from geovae.saved_model import load_model
@@ -44,19 +48,6 @@ DEFAULTS = {
 }
 
 
-class Images(NamedTuple):
-    """What is scored: image sets (n, c, h, w), and for a model its codes and its training images' reconstructions."""
-
-    real: Tensor
-    fake: Tensor
-    train: Tensor | None = None
-    other_real: Tensor | None = None
-    reconstructions: Tensor | None = None
-    codes: dict[str, Tensor] | None = None
-    real_labels: Tensor | None = None
-    fake_labels: Tensor | None = None
-
-
 def main(flags: Sequence[str]) -> None:
     """Score `--n` samples of `--model` (drawn with `--sampler`), or the images `--fake` against `--real`.
 
@@ -72,27 +63,26 @@ def main(flags: Sequence[str]) -> None:
     seed, n = entry.whole("seed", values["seed"], 0), entry.whole("n", values["n"], 2)
     device, batch_size = choose_device(values["device"]), entry.whole("batch-size", values["batch-size"], 1)
     earlier = _read_report(Path(values["compare"])) if values["compare"] else None
-    extractor = _extractor(values)
+    scorer = Scorer(
+        _extractor(values),
+        seed=seed,
+        batch_size=batch_size,
+        device=device,
+        cache=FeatureCache(values["cache"]) if values["cache"] else None,
+        progress=True,
+    )
     if bool(values["model"]) == bool(values["real"] and values["fake"]):
         raise ValueError("give either --model, or both --real and --fake")
     if values["model"] and (values["real-labels"] or values["fake-labels"]):
         raise ValueError("--real-labels and --fake-labels go with --real and --fake: samples of a model have no labels")
     images = _from_model(values, n, seed) if values["model"] else _from_files(values)
     with entry.open_run("evaluate") as tracker:
-        report = evaluate(
-            **images._asdict(),
-            extractor=extractor,
-            seed=seed,
-            batch_size=batch_size,
-            device=device,
-            cache=FeatureCache(values["cache"]) if values["cache"] else None,
-            progress=True,
-        )
+        report = evaluate(images, scorer)
         _track(tracker, report, images)
         tracker.params({f"cfg.{key}": value for key, value in values.items()})
     if earlier is not None and (why := differences(earlier, report)):
         raise ValueError(f"these numbers do not compare with those of {values['compare']}: {'; '.join(why)}")
-    key = reported_name("frechet", report.settings["extractor"])
+    key = headline(scorer.name)
     for name, value in report.values.items():
         print(f"{name:40s} {value:.5g}")
     print(f"\n{key} {report.values[key]:.5g}; real against real {report.values[f'real_{key}']:.5g}")
@@ -106,16 +96,14 @@ def _extractor(values: dict[str, str]) -> str | nn.Module:
     return choose_extractor(values["extractor"])
 
 
-def _from_files(values: dict[str, str]) -> Images:
+def _from_files(values: dict[str, str]) -> ImageSets:
     train = read_images(values["train"]) if values["train"] else None
     labels = [read_labels(file) if (file := values[f"{name}-labels"]) else None for name in ("real", "fake")]
     real, fake = read_images(values["real"]), read_images(values["fake"])
-    images = Images(real, fake, train, real_labels=labels[0], fake_labels=labels[1])
-    check_sets(**{name: x for name, x in images._asdict().items() if name != "codes"})
-    return images
+    return ImageSets(real, fake, train, real_labels=labels[0], fake_labels=labels[1])
 
 
-def _from_model(values: dict[str, str], n: int, seed: int) -> Images:
+def _from_model(values: dict[str, str], n: int, seed: int) -> ImageSets:
     saved = load_model(fetch_model(values["model"]))
     name = values["sampler"] or saved.meta["best_sampler"]
     if name not in SAMPLERS:
@@ -123,17 +111,17 @@ def _from_model(values: dict[str, str], n: int, seed: int) -> Images:
     splits = load_data_of(saved)
     z = SAMPLERS[name](**saved.meta["sampler"].get(name, {})).fit(saved.codes).sample(n, Generator().manual_seed(seed))
     real, other = (splits.test, splits.val) if splits.test is not None else (splits.val, None)
-    return Images(
+    return ImageSets(
         real=real.images,
         fake=decode_images(saved.model, z),
         train=splits.train.images,
         other_real=None if other is None else other.images,
         reconstructions=decode_images(saved.model, saved.codes.mu),
-        codes={"train": saved.codes.mu, "fake": z, "real": encode_images(saved.model, real.images).mu},
+        latents=Latents(saved.codes.mu, z, saved.encode(real.images).mu),
     )
 
 
-def _track(tracker: MlflowTracker, report: Report, images: Images) -> None:
+def _track(tracker: MlflowTracker, report: Report, images: ImageSets) -> None:
     tracker.metrics({f"score/{key}": value for key, value in report.values.items()})
     tracker.text("report.json", report.to_json())
     if report.curve:

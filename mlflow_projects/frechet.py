@@ -13,13 +13,21 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from experiments.judge import choose_device, choose_extractor
-from geovae.evaluation import Statistics, extract, frechet_distance, read_statistics, statistics, write_statistics
+from experiments.judge import choose_device
+from geovae.evaluation import (
+    Statistics,
+    choose_extractor,
+    extract,
+    frechet_distance,
+    headline,
+    read_statistics,
+    statistics,
+    write_statistics,
+)
 from geovae.evaluation import extractor as build_extractor
 from geovae.evaluation.folders import image_files, read_images
+from geovae.evaluation.frechet import statistics_path
 from geovae.evaluation.inception import Inception
-from geovae.evaluation.scores import reported_name
-from geovae.evaluation.statistics import statistics_path
 from mlflow_projects import entry
 
 DEFAULTS = {"extractor": "auto", "inception-weights": "", "device": "auto", "batch-size": "50"}
@@ -87,9 +95,9 @@ def _statistics(path: Path, network: nn.Module, batch_size: int, device: torch.d
 def _name(network: nn.Module | None, found: list[Statistics]) -> str:
     """Return what the distance is called; files of statistics know their extractor themselves, or nobody does."""
     if network is not None:
-        return reported_name("frechet", str(network.name))
+        return headline(str(network.name))
     known = next((s.extractor for s in found if s.extractor), None)
-    return reported_name("frechet", "inception" if known == Inception.id else known) if known else "frechet"
+    return headline("inception" if known == Inception.id else known) if known else "frechet"
 
 
 if __name__ == "__main__":

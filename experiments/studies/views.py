@@ -19,8 +19,7 @@ from experiments.studies.pictures import RATIO, draw, option_panels, sample_rows
 from experiments.studies.plan import REPORTS, TRAINED, Study
 from experiments.studies.statistics import Line, Ranking, Way, distinct, rank, spread
 from geovae.data import Splits
-from geovae.evaluation.evaluate import evaluate
-from geovae.evaluation.report import Report
+from geovae.evaluation import ImageSets, Report, Scorer, evaluate
 from geovae.figures.evaluation import neighbour_figure
 from geovae.images import to_float
 from geovae.samplers import RiemannianSampler
@@ -279,15 +278,14 @@ def _rebuilt(saved: SavedModel, splits: Splits) -> torch.Tensor:
 def _against_reconstructions(outcome: Outcome, splits: Splits, fake: torch.Tensor, rebuilt: torch.Tensor) -> Report:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the run itself has said so
-        return evaluate(
+        sets = ImageSets(
             real=(splits.test or splits.val).images,
             fake=fake,
             train=splits.train.images,
             reconstructions=rebuilt,
             other_real=splits.val.images,
-            extractor=outcome.cell.configs[outcome.variant]["extractor"],
-            scores=["frechet"],
         )
+        return evaluate(sets, Scorer(outcome.cell.configs[outcome.variant]["extractor"], scores=["frechet"]))
 
 
 def _neighbour_picture(

@@ -139,7 +139,9 @@ def choose_extractor(name: str) -> str:
         name = "random-conv-v1" if inception_weights_path() is None else "inception"
     check_choice("extractor", name, EXTRACTORS)
     if name == "module":
-        raise ValueError("the extractor 'module' needs options: build it by `extractor('module', target=...)`")
+        raise ValueError(
+            "the extractor 'module' needs to know which: build it by `extractor('module', target='package:Class')`"
+        )
     if name == "inception":
         checked_weights()  # now, not after hours of training
     return name

@@ -102,7 +102,8 @@ def import_pytorch_fid() -> Any:
 
 
 def _declare_operators() -> None:
-    library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]  # torch does not type it
+    torch_library: Any = torch.library  # torch does not annotate it
+    library = torch_library.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _declared.append(library)

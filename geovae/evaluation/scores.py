@@ -38,7 +38,7 @@ def recorded_numbers() -> dict[str, Number]:
 
 
 def better(name: str) -> str:
-    """Return `lower`, `higher`, or an empty string where the recorded metric `name`, such as `score/fid`, does not judge."""
+    """Return `lower` or `higher`, or an empty string where a recorded metric such as `score/n` does not judge."""
     name = name.rpartition("/")[2]
     patterns = {re.sub(r"<\w+>", r"[\\w.-]+?", re.escape(key)): number for key, number in recorded_numbers().items()}
     # several match `kid_pixels_stderr`: the longest is the most specific

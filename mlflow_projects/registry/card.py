@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from geovae.tracking.names import SCORES
+from geovae.evaluation import recorded_numbers
 from mlflow_projects.registry.evidence import Evidence
 
 if TYPE_CHECKING:
@@ -31,16 +31,18 @@ def card(meta: Mapping[str, Any], run: "Run", evidence: Evidence) -> str:
 
 def _scores(metrics: Mapping[str, float], evidence: Evidence) -> str:
     """Return the test scores beside what real images give."""
-    names = [evidence.headline, *(key for key in SCORES if f"score/{key}" in metrics and not key.startswith("n"))]
+    names = [
+        evidence.headline,
+        *(key for key in recorded_numbers() if f"score/{key}" in metrics and not key.startswith("n")),
+    ]
     rows = []
     for key in dict.fromkeys(names):
         values = [
             metrics.get(f"score/{prefix}{key}{suffix}") for prefix, suffix in (("", ""), ("", "_sd"), ("real_", ""))
         ]
         cells = ["" if value is None else f"{value:.4g}" for value in values]
-        better = next((row.better for stem, row in SCORES.items() if stem.split("<")[0] == key or stem == key), "lower")
         if values[0] is not None:
-            rows.append(f"| {key} | {' | '.join(cells)} | {better} |")
+            rows.append(f"| {key} | {' | '.join(cells)} | {better(key)} |")
     if not rows:
         return ""
     n = metrics.get("score/n", float("nan"))

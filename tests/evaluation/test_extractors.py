@@ -110,7 +110,7 @@ def test_bad_input(images):
         extractor("vgg")
     with pytest.raises(ValueError, match=r"must lie in"):
         extract(images.float(), extractor("pixels"))
-    with pytest.raises(ValueError, match=r"`batch_size` must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"`batch_size` must be a whole number of at least 1, got 0"):
         extract(images, extractor("pixels"), batch_size=0)
     with pytest.raises(ValueError, match=r"wrong must return features of shape \(7, dims\), got \(7, 3, 8, 6\)"):
         extract(images, Wrong(lambda x: x))

@@ -145,7 +145,7 @@ def test_a_file_cannot_run_code(tmp_path):
         (["--n_samples", "1"], "`n_samples` must be at least 2, got 1"),
         (["--samplers", "gibbs"], "unknown sampler 'gibbs'; choose from prior, mixture, riemannian"),
         (["--scores", "beauty"], "unknown score 'beauty'; choose from frechet"),
-        (["--extractor", "vgg"], "unknown extractor 'vgg'; choose from inception, random-conv-v1"),
+        (["--extractor", "vgg"], "`extractor` must be one of inception, random-conv-v1"),
         (["--model.name", "ae", "--samplers", "riemannian"], "sampler 'riemannian' needs posterior variances"),
         (["--sampler.mixture.n_components", "0"], "`n_components` must be at least 1, got 0"),
     ],

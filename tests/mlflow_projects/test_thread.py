@@ -15,8 +15,8 @@ import torch
 import yaml
 
 from geovae import checkpoint
-from tools.names import NAMES, find, unknown
 from mlflow_projects import train
+from tools.names import NAMES, find, unknown
 
 mlflow = pytest.importorskip("mlflow")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
