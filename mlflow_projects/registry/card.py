@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from geovae.evaluation import recorded_numbers
+from geovae.evaluation import better, recorded_numbers
 from mlflow_projects.registry.evidence import Evidence
 
 if TYPE_CHECKING:
