@@ -1,4 +1,5 @@
-"""The cost of tracking: a training that records into an MLflow run in SQLite, beside the same training without a tracker.
+"""The cost of tracking: a training that records into an MLflow run in SQLite, beside the same training without a
+tracker.
 
 python benchmarks/tracking.py [--repeats 5] [--epochs 20]
 """
