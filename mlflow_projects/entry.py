@@ -11,6 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -140,7 +141,8 @@ def bind(
 ) -> dict[str, Any]:
     """Return the keyword arguments of `function` that the flags stand for; flags without a value are left out.
 
-    `skip` names arguments that are no options, `defaults` replaces those of the signature.
+    `skip` names arguments that are no options, `defaults` replaces those of the signature. An argument whose default is
+    a dataclass stands for the fields of the dataclass.
 
     Raises:
         ValueError: for an unknown option, or a value of the wrong type.
@@ -148,13 +150,20 @@ def bind(
     from jsonargparse import ArgumentError, ArgumentParser
 
     parser = ArgumentParser(prog=prog, exit_on_error=False, description=inspect.getdoc(function), allow_abbrev=False)
-    parser.add_function_arguments(function, as_positional=False, skip=set(skip))
+    signature = inspect.signature(function).parameters
+    groups = {name: type(p.default) for name, p in signature.items() if is_dataclass(p.default)}
+    parser.add_function_arguments(function, as_positional=False, skip={*skip, *groups})
+    for group in groups.values():
+        parser.add_class_arguments(group, as_group=False)
     parser.set_defaults(dict(defaults or {}))
     given, wants_help = split_flags(flags)
     try:
-        return parser.parse_args(["--help"] if wants_help else to_flags(given)).as_dict()
+        values = parser.parse_args(["--help"] if wants_help else to_flags(given)).as_dict()
     except ArgumentError as error:
         raise ValueError(" ".join(str(error).split()).replace("Parser key", "option")) from error
+    for name, group in groups.items():
+        values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+    return values
 
 
 def show_help(flags: Sequence[str], known: Iterable[str], help_text: str | None) -> None:

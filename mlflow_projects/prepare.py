@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import is_dataclass
+from typing import Any, get_args
 
 from experiments.config import flatten
 from experiments.quality import track_quality
 from geovae import mri
 from geovae.data.builders import BUILDERS
-from geovae.mri.cohort.prepare import check_request
-from geovae.mri.steps.slices import VIEWS
+from geovae.mri.steps.slices import View
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
 
@@ -32,18 +32,26 @@ def main(flags: Sequence[str]) -> None:
         _check_quality(shown)
     options = entry.bind(KNOWN[name], rest, f"prepare --dataset {name}")
     if name == "oasis":
-        check_request(options)
+        mri.discover(options["source"], options["selection"].layout, product=options["selection"].product)
     with entry.open_run("prepare") as tracker:
-        tracker.params({f"cfg.{key}": value for key, value in (values | options | shown).items()})
+        tracker.params({f"cfg.{key}": value for key, value in _flatten_groups(values | options | shown).items()})
         report = _prepare_oasis(tracker, options, shown) if name == "oasis" else BUILDERS[name](**options)
         if shown.get("masked_ids") != "true":
             tracker.text("build.json", json.dumps(report, indent=2, default=str))
     print(json.dumps(report, indent=2, default=str))
 
 
+def _flatten_groups(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options, with those of dataclasses beside the others."""
+    flat: dict[str, Any] = {}
+    for name, value in options.items():
+        flat |= vars(value) if is_dataclass(value) else {name: value}
+    return flat
+
+
 def _check_quality(shown: dict[str, str]) -> None:
     entry.whole("shown", shown["shown"], 1)
-    for name, allowed in {"masked_ids": ("true", "false"), "qc_view": VIEWS}.items():
+    for name, allowed in {"masked_ids": ("true", "false"), "qc_view": get_args(View)}.items():
         if shown[name] not in allowed:
             raise ValueError(f"`{name}` must be {' or '.join(allowed)}, got {shown[name]!r}")
 
