@@ -89,7 +89,8 @@ def read_cohort(data: dict[str, Any]) -> Cohort:
         arrays = read_archive(data["root"])
     except (FileNotFoundError, ValueError) as error:
         raise type(error)(f"{error}, such as by `{COMMAND}`") from error
-    ids, rows, affines = arrays["ids"].tolist(), slice(None), arrays["affines"]
+    ids, affines = arrays["ids"].tolist(), arrays["affines"]
+    rows = list(range(len(ids)))
     images = torch.from_numpy(arrays["x_train"]).permute(0, 3, 1, 2)
     if data["name"] == "oasis_volumes":  # one row a session, where the npz has one a slice
         first = {id: row for row, id in reversed(list(enumerate(ids)))}

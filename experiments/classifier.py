@@ -45,7 +45,7 @@ def train_conv(
         rows = [r[torch.randint(len(r), (batch_size // 2,), generator=generator)] for r in classes]
         loss = cross_entropy(network(to_float(images[torch.cat(rows)].to(device))), target)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]  # torch does not annotate it
         optimizer.step()
         schedule.step()
     return network.eval()
@@ -85,7 +85,7 @@ def _rows_of_classes(labels: Tensor) -> list[Tensor]:
 def predict(network: nn.Module, images: Tensor) -> Tensor:
     """Return the probability (n,) of class 1 for images (n, c, h, w), uint8."""
     device = next(network.parameters()).device
-    return torch.cat([network(to_float(x.to(device))).softmax(1)[:, 1].cpu() for x in images.split(200)])
+    return torch.cat([network(to_float(x.to(device))).softmax(1)[:, 1].cpu() for x in torch.split(images, 200)])
 
 
 def score_classifier(probability: Tensor, labels: Tensor) -> dict[str, float]:

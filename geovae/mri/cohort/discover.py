@@ -4,7 +4,6 @@ Every function returns sessions, one file each, sorted by id, and the problems f
 visits, an id is `<subject>_MR<visit>`.
 """
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from geovae.checks import check_choice
+from geovae.images import walk_files
 from geovae.mri.problems import Problem, shorten
 
 Layout = Literal["auto", "oasis1", "bids", "flat"]
@@ -65,7 +65,7 @@ def discover(
     """Return the sessions below `source`, sorted by id, and problems (several files of one session).
 
     Args:
-        source: folder; it is searched with all folders below it.
+        source: folder; it is searched with all folders below it, but for hidden ones, see `walk_files`.
         layout: `auto` is the first of oasis1, bids, flat for which there is a file.
         product: which volume of an OASIS-1 session: `t88_masked` (brain only), `t88`, `subj`, `raw` or `fseg`.
 
@@ -77,7 +77,7 @@ def discover(
     folder = Path(source)
     if not folder.is_dir():
         raise FileNotFoundError(f"`{folder}` is not a folder: `source` must be the folder that holds the volumes")
-    files = files_below(folder)
+    files = walk_files(folder, ("",)).files
     finders: dict[str, Callable[[], list[Session]]] = {
         "oasis1": lambda: _oasis1(files, product),
         "bids": lambda: _bids(files),
@@ -93,11 +93,6 @@ def discover(
         wanted += f" (product `{product}`: {OASIS_FILES[product]})"
     seen = shorten([str(p.relative_to(folder)) for p in files], 8) or "nothing"
     raise FileNotFoundError(f"no volume below `{folder}`: expected {wanted}; {len(files)} files were seen: {seen}")
-
-
-def files_below(folder: Path) -> list[Path]:
-    """Return all files of a folder and its sub-folders, sorted."""
-    return sorted(Path(where) / name for where, _, names in os.walk(folder) for name in names)
 
 
 def with_masks(sessions: Sequence[Session], pattern: str | None = None) -> tuple[list[Session], list[Problem]]:

@@ -95,11 +95,11 @@ def _arrays(finished: Sequence[Finished], settings: dict[str, Any]) -> dict[str,
     def per_picture(values: Sequence[Any], dtype: type) -> np.ndarray:
         return np.repeat(np.asarray(values, dtype), [f.outcome.shape[0] for f in finished])
 
-    sessions, rows, outcomes = ([f[i] for f in finished] for i in range(3))
+    rows, outcomes = [f.row for f in finished], [f.outcome for f in finished]
     return {
         "y_train": per_picture([row.label for row in rows], np.int64),
-        "ids": per_picture([s.id for s in sessions], str),
-        "subjects": per_picture([s.subject for s in sessions], str),
+        "ids": per_picture([o.id for o in outcomes], str),
+        "subjects": per_picture([f.session.subject for f in finished], str),
         "age": per_picture([row.age for row in rows], np.float32),
         "sex": per_picture([row.sex for row in rows], str),
         "cdr": per_picture([row.cdr for row in rows], np.float32),

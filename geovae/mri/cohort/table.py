@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from geovae.checks import check_choice
-from geovae.mri.cohort.discover import Session, files_below
+from geovae.images import walk_files
+from geovae.mri.cohort.discover import Session
 from geovae.mri.problems import Problem, plural, shorten
 
 Repeats = Literal["drop", "keep", "fail"]
@@ -55,7 +56,7 @@ def find_table(source: str | Path) -> Path:
         ValueError: if there are several.
     """
     folder = Path(source)
-    files = files_below(folder)
+    files = walk_files(folder, ("",)).files
     tables = next((hits for pattern in PATTERNS if (hits := [p for p in files if p.match(pattern)])), [])
     if len(tables) > 1:
         raise ValueError(f"several tables below `{folder}`: {shorten(map(str, tables))}; pass `table`")

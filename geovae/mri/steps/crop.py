@@ -43,7 +43,7 @@ def _window_start(volume: Volume, shape: Shape3, centre: Centre, brain: np.ndarr
         raise ValueError(f"`shape` must be three numbers above 0 (x, y, z), got {tuple(shape)}")
     check_choice("centre", centre, get_args(Centre))
     if centre == "grid":
-        return (np.array(volume.shape) - np.array(shape)) // 2
+        return np.asarray((np.array(volume.shape) - np.array(shape)) // 2)
     return np.asarray(np.round(centre_of_mass(brain) - (np.array(shape) - 1) / 2).astype(int))
 
 
@@ -52,7 +52,7 @@ def _window(data: np.ndarray, start: np.ndarray, shape: Shape3) -> np.ndarray:
     stop = np.array(start) + shape
     inside = data[tuple(slice(max(a, 0), max(b, 0)) for a, b in zip(start, stop, strict=True))]
     if inside.shape == tuple(shape):
-        return inside
+        return np.asarray(inside)
     result = np.zeros(shape, data.dtype)
     place = tuple(slice(max(-a, 0), max(-a, 0) + n) for a, n in zip(start, inside.shape, strict=True))
     if inside.size:  # a window beside the volume holds nothing of it

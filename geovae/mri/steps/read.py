@@ -131,7 +131,7 @@ def read_header(header: bytes, name: str) -> Header:
     import nibabel as nib
 
     kind, order = _identify(header, name)
-    parsers = {"nifti1": nib.Nifti1Header, "nifti2": nib.Nifti2Header, "analyze": nib.AnalyzeHeader}
+    parsers: dict[str, Any] = {"nifti1": nib.Nifti1Header, "nifti2": nib.Nifti2Header, "analyze": nib.AnalyzeHeader}
     length = 540 if kind == "nifti2" else 348
     # Without `check`, which would repair dimensions and voxel sizes in silence: they are checked below.
     fields: Any = parsers[kind](header[:length], endianness=order, check=False)

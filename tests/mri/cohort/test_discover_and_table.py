@@ -66,6 +66,20 @@ def test_a_flat_folder(tmp_path):
     ]
 
 
+def test_hidden_folders_and_companions_of_macos_are_no_volumes(tmp_path):
+    touch(tmp_path, "a.nii.gz", "._a.nii.gz", ".trash/b.nii.gz", "__MACOSX/._c.nii.gz", "__MACOSX/d.nii.gz")
+    touch(tmp_path, "participants.tsv", ".old/participants.tsv")
+    assert [s.id for s in discover(tmp_path)[0]] == ["a"]
+    assert find_table(tmp_path) == tmp_path / "participants.tsv"
+
+
+def test_linked_volumes_are_found(tmp_path):
+    touch(tmp_path / "elsewhere", "OAS/a.nii.gz")
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "disc1").symlink_to(tmp_path / "elsewhere")
+    assert [s.id for s in discover(tmp_path / "source")[0]] == ["a"]
+
+
 def test_nothing_found_shows_pattern_and_what_was_seen(tmp_path):
     touch(tmp_path, "readme.txt", "scan.mgz")
     with pytest.raises(
