@@ -59,7 +59,7 @@ format: setup ## put the code into its format
 	ruff check --fix .
 	ruff format .
 
-requirements: ## regenerate requirements.txt from pyproject.toml and the versions in .venv
+requirements: ## regenerate requirements.txt and requirements-docs.txt from pyproject.toml and the versions in .venv
 	python tools/requirements.py
 
 screenshots: setup ## photograph the UI on the runs of this folder, into screenshots/ and docs/pictures (needs chromium)
@@ -68,9 +68,11 @@ screenshots: setup ## photograph the UI on the runs of this folder, into screens
 names: setup ## remake docs/names.md from geovae/tracking/names.py
 	PYTHONPATH=. python tools/names.py
 
-docs: setup ## build the documentation and the API reference into site/
-	python -m pip install --quiet --disable-pip-version-check -r docs/requirements.txt
-	PYTHONPATH=. python tools/docs.py
+docs: setup ## build the documentation with search and the API reference into site/; a warning is an error
+	python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict --quiet
+	@! grep -rlE '<(link|script|img|iframe)[^>]+(href|src)="?(https?:)?//' site --include='*.html' # no page loads from another host
+	@echo "site/ is built: python -m http.server --bind 127.0.0.1 --directory site"
 
 pictures: setup ## remake the README's pictures from the latest demo
 	PYTHONPATH=. python tools/pictures.py

@@ -5,7 +5,6 @@ python benchmarks/sweep.py PART, with PART one of trials, calls, writers, many (
 
 import argparse
 import multiprocessing
-import os
 import signal
 import statistics
 import subprocess
@@ -19,6 +18,7 @@ import mlflow
 
 from experiments.config import resolve
 from experiments.describe import describe_run
+from experiments.judge import Result
 from experiments.run import run
 from geovae.tracking import MlflowTracker
 from tests.tuning.conftest import Server
@@ -36,7 +36,7 @@ SPACE = parse_space({"search": {"training.learning_rate": {"uniform": [0.1, 1.0]
 class Sleeping(Worker):
     """A trial that sleeps 4 times, with everything else of a real one: its MLflow run, its reports, its end."""
 
-    def work(self) -> dict[str, Any]:
+    def work(self) -> Result:
         """Sleep, and return a score."""
         task, seconds = self._task, self._task["seconds"]
         if seconds:
@@ -46,7 +46,7 @@ class Sleeping(Worker):
                     tracker.metrics({"train/loss": 1 / epoch, "val/loss": 1 / epoch}, step=epoch)
                     self.report(epoch, 1 / epoch, compared=False)
         score = {"prior": {"fd": task["rate"]}}
-        return {"run_id": task["run_id"], "headline": "fd", "val_scores": score, "pid": os.getpid()}
+        return Result(task["run_id"], self._folder / "none", "fd", score, {})
 
 
 class _Queue:
@@ -76,7 +76,7 @@ class _Queue:
         configuration: Configuration = self.plan.configurations[trial.configuration]
         if configuration.run_id is None:
             configuration.run_id = self.runs.start_run(configuration.name, None, {"role": "configuration"})
-            self.runs.log(configuration.run_id, {f"cfg.{k}": v for k, v in trial.options.items()}, {})
+            self.runs.log(configuration.run_id, params={f"cfg.{k}": v for k, v in trial.options.items()})
         return self.runs.start_run(trial.name, configuration.run_id, {"role": "seed"})
 
     def on_trial_start(self, trial: Any, run_id: str) -> None:
@@ -85,7 +85,7 @@ class _Queue:
     def on_trial_end(self, trial: Any, run: Run) -> None:
         self.plan.on_trial_end(trial, run)
         configuration = self.plan.configurations[trial.configuration]
-        self.runs.submit(self.runs.end_run, configuration.run_id, "FINISHED", {}, {"best/fd": configuration.mean})
+        self.runs.submit(self.runs.end_run, configuration.run_id, "FINISHED", metrics={"best/fd": configuration.mean})
         self.on_end()
 
 
@@ -239,7 +239,7 @@ def part_many(options: argparse.Namespace, folder: Path) -> None:
     while (trial := plan.next()) is not None:
         run_id = store.submit(queue.start_run, trial).result()
         queue.on_trial_start(trial, run_id)
-        store.submit(store.end_run, run_id, "FINISHED", {})
+        store.submit(store.end_run, run_id, "FINISHED")
         queue.on_trial_end(trial, Run(run_id, "FINISHED", trial.options["training.learning_rate"]))
         store.submit(time.time).result()
         marks.append(time.perf_counter())

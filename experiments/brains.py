@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from geovae.neighbours import nearest
-from geovae.saved_model import SavedModel
 from torch import Generator, Tensor
 
 from experiments.judge import magnification
@@ -32,7 +30,9 @@ from geovae.mri import (
     write_nifti,
 )
 from geovae.mri.steps.restore import Space
+from geovae.neighbours import nearest
 from geovae.samplers import RiemannianSampler
+from geovae.saved_model import SavedModel
 from geovae.tracking import Tracker
 
 BRAINS = ("oasis", "oasis_volumes")

@@ -10,8 +10,6 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor
 
-from geovae import checkpoint
-from geovae.checkpoint import SavedModel
 from geovae.codes import Codes
 from geovae.data import DATASETS, Split, Splits
 from geovae.evaluation import EXTRACTORS, SCORES, FeatureCache, checked_weights, inception_weights_path
@@ -20,6 +18,7 @@ from geovae.evaluation.scores import reported_name
 from geovae.figures.latent import latent_map
 from geovae.images import as_pictures, image_grid, to_uint8
 from geovae.samplers import SAMPLERS
+from geovae.saved_model import SavedModel, load_model, save_model
 from geovae.tracking import NullTracker, Tracker
 
 Config = dict[str, Any]
@@ -148,7 +147,7 @@ class Judge:
             "scores": result.test_scores or result.val_scores,
         }
         own = {key: meta.pop(key) for key in ("model", "options")}
-        checkpoint.save_model(
+        save_model(
             result.model_file,
             saved.model,
             saved.codes,
@@ -225,7 +224,7 @@ def rejudge(
     Raises:
         ValueError: if the data set found here is not the one that the model was trained on.
     """
-    saved = checkpoint.load_model(model_file, choose_device(device))
+    saved = load_model(model_file, choose_device(device))
     judge = plan_judge(
         saved.codes,
         saved.meta["model"],

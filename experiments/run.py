@@ -13,13 +13,13 @@ from torch import Tensor
 
 from experiments.judge import Config, Judge, Result, choose_device, magnification, plan_judge
 from geovae import checkpoint
-from geovae.checkpoint import SavedModel
 from geovae.codes import Codes, encode_images
 from geovae.data import DATASETS, Splits
 from geovae.figures.geometry import pullback_figure
 from geovae.geometry import check_pullback
 from geovae.images import as_pictures, comparison_grid, to_float
 from geovae.models import build_model
+from geovae.saved_model import SavedModel
 from geovae.tracking import NullTracker, Tracker
 from geovae.training import EpochRecord, Trainer, TrainState
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from experiments.brains import read_cohort, show_brains
 from experiments.judge import check_known
-from geovae.checkpoint import load_model
 from geovae.samplers import SAMPLERS
+from geovae.saved_model import load_model
 from mlflow_projects import entry
 from mlflow_projects.registry.versions import fetch_model
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 from torch import Generator, Tensor, nn
 
 from experiments.judge import choose_device, choose_extractor, decode_images, load_data_of
-from geovae.checkpoint import load_model
 from geovae.codes import encode_images
 from geovae.evaluation import FeatureCache
 from geovae.evaluation import extractor as build_extractor
@@ -18,6 +17,7 @@ from geovae.evaluation.report import Report, differences
 from geovae.evaluation.scores import reported_name
 from geovae.figures.evaluation import neighbour_figure, prd_figure
 from geovae.samplers import SAMPLERS
+from geovae.saved_model import load_model
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
 from mlflow_projects.registry.versions import fetch_model

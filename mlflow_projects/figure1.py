@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from experiments.config import resolve
 from experiments.figure1 import figure1
 from experiments.run import run
-from geovae.checkpoint import load_model
 from geovae.data import DATASETS
 from geovae.samplers import RiemannianSampler
+from geovae.saved_model import load_model
 from mlflow_projects import entry
 
 

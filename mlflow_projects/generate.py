@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from experiments.judge import decode_images
-from geovae.checkpoint import load_model
 from geovae.images import image_grid
 from geovae.samplers import SAMPLERS
+from geovae.saved_model import load_model
 from mlflow_projects import entry
 from mlflow_projects.registry.versions import CHAMPION, NAME, fetch_model
 

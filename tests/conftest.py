@@ -7,8 +7,16 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["MPLBACKEND"] = "Agg"
 
+from pathlib import Path
+
 import pytest
 import torch
+
+from geovae.codes import encode_images
+from geovae.data import DATASETS
+from geovae.models import build_model
+from geovae.saved_model import save_model
+from geovae.training import Trainer
 
 pytest.register_assert_rewrite("tests.tuning.exact")  # no test file, but it asserts
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -24,6 +32,48 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 def generator() -> torch.Generator:
     """A seeded CPU generator."""
     return torch.Generator().manual_seed(0)
+
+
+# Tests of images use these models: an untrained decoder gives nearly the same grey for every latent, and a test that
+# compares its images cannot fail.
+@pytest.fixture(scope="session")
+def trained_vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file: a VAE of 4 latent dimensions, trained on 500 digits (1x32x32, 10 labels) in a second."""
+    return train_on_digits("vae", tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture(scope="session")
+def trained_ae(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file as `trained_vae`, of an autoencoder, whose codes have no variances."""
+    return train_on_digits("ae", tmp_path_factory.mktemp("trained"))
+
+
+def train_on_digits(name: str, folder: Path) -> Path:
+    """Train a small model on 500 digits and write its model file."""
+    data, options = {"name": "digits", "train_size": 500}, {"latent_dim": 4, "network": "mlp", "width": 64}
+    options |= {"beta": 0.2} if name == "vae" else {}  # at beta 1 so short a training leaves the posterior at the prior
+    splits = DATASETS["digits"](train_size=500)
+    trainer = Trainer(epochs=20, batch_size=50, learning_rate=1e-2)
+    state = trainer.start(build_model(name, splits.image_shape, **options))
+    for _ in trainer.run(state, splits.train.images, splits.val.images):
+        pass
+    model = state.load_best().eval()
+    return save_model(
+        folder / "model.safetensors",
+        model,
+        encode_images(model, splits.train.images),
+        name=name,
+        options=options,
+        labels=splits.train.labels,
+        image_shape=splits.image_shape,
+        data=data,
+        digest=splits.digest,
+        sampler={"mixture": {"n_components": 12}, "riemannian": {"n_centroids": 30, "n_transitions": 3}},
+        best_sampler="mixture",
+        headline="fd_pixels",
+        scores={},
+        seed=0,
+    )
 
 
 @pytest.fixture(autouse=True)

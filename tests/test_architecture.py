@@ -24,7 +24,7 @@ RULES: list[tuple[str, set[str]]] = [
     ("geovae.mri", {"geovae.data"}),
     ("geovae.models", {"geovae.geometry"}),
     ("geovae.samplers", {"geovae.geometry"}),
-    ("geovae.checkpoint", {"geovae.models"}),
+    ("geovae.checkpoint", set()),
     ("geovae.saved_model", {"geovae.checkpoint", "geovae.models", "geovae.samplers", "geovae.data"}),
     ("experiments", {"geovae"}),
     ("tuning", {"geovae", "experiments"}),

@@ -21,6 +21,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from experiments.describe import git_tags
+from experiments.judge import Result
 from geovae.tracking import MlflowTracker, sync
 from tuning.nodes import Resources, check_resources
 from tuning.plan import Run
@@ -81,14 +82,12 @@ class Interrupted(Exception):
 
 
 class Engine(tune.Callback):
-    """Runs queues of trials on the cluster that Ray is connected to, with one `tune.Tuner` a queue.
-
-    The engine is Tune's callback, so the methods `on_...` are called by Tune.
+    """Runs queues of trials on the cluster that Ray is connected to. It is Tune's callback: Tune calls `on_...`.
 
     Args:
         runs: the trials' MLflow runs.
         context: what all workers share.
-        resources: for each trial, and limits.
+        resources: of the trials.
         worker: the trainable.
     """
 
@@ -116,9 +115,7 @@ class Engine(tune.Callback):
         concurrency: int | None = None,
         on_event: OnEvent | None = None,
     ) -> None:
-        """Run trials until the queue is finished, the time budget is over, or the user interrupts.
-
-        Every MLflow run of a trial is ended, whatever happens.
+        """Run trials until the queue is finished, the time budget is over, or the user interrupts; end all MLflow runs.
 
         Args:
             queue: of the trials.
@@ -141,13 +138,9 @@ class Engine(tune.Callback):
                 self._end(trial_id, Run(state="KILLED", reason=reason))
 
     def flush(self, folders: Sequence[str], patience: float = 300.0) -> bool:
-        """Write everything that waits for the tracking store; return whether all of it arrived.
+        """Deliver everything that waits for the tracking store, and what dead workers left in `folders` of the storage.
 
-        A store that does not answer within `patience` seconds ends nothing: a warning names the commands for later.
-
-        Args:
-            folders: of the runs below the storage, with what dead workers could not deliver.
-            patience: seconds to wait.
+        Returns whether all of it arrived within `patience` seconds. If not, a warning names the commands for later.
         """
         deadline = time.monotonic() + patience
         arrived = self.runs.flush(patience)
@@ -194,7 +187,7 @@ class Engine(tune.Callback):
             job = str(ray.get_runtime_context().get_job_id())
             tags: dict[str, object] = {"ray.trial_id": trial.trial_id, "ray.node": place, "ray.job": job}
             tags |= {"restarts": record.restarts} if record.restarts else {}
-            self.runs.submit(self.runs.log, record.run_id, {}, tags)
+            self.runs.submit(self.runs.log, record.run_id, tags=tags)
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """End a trial that finished or failed by itself, or that the scheduler stopped."""
@@ -235,7 +228,7 @@ class Engine(tune.Callback):
         run.run_id = record.run_id
         tags = {"stop_reason": run.reason} if run.state in ("STOPPED", "KILLED") else {}
         tags |= {"failure": run.reason, "mlflow.note.content": f"Failed: {run.reason}"} if run.state == "FAILED" else {}
-        self.runs.submit(self.runs.end_run, record.run_id, run.state, tags)
+        self.runs.submit(self.runs.end_run, record.run_id, run.state, tags=tags)
         self.queue.on_trial_end(record.trial, run)
         self.on_event("trial_end", {"trial": record.trial, "run": run})
 
@@ -325,12 +318,12 @@ def engine_for(
     group: str = "sweep",
     watched: str = "val/loss",
 ) -> Engine:
-    """Return an engine whose MLflow runs lie below that of `tracker`, for the cluster that Ray is connected to.
+    """Return an engine for the cluster that Ray is connected to, with MLflow runs below that of `tracker`.
 
     Args:
         tracker: of the parent run.
         storage: absolute folder that all nodes see, or a URI.
-        resources: for each trial; at most as many trials run at once as fit on the cluster.
+        resources: of the trials.
         group: the tag that holds the parent's id, by which the runs are found.
         watched: the metric of an epoch that a scheduler compares.
 
@@ -341,17 +334,17 @@ def engine_for(
     if tracker.run_id is None or tracker.experiment_id is None:
         raise ValueError("the parent run does not exist yet: give `tracker` a `run_id`, or start the tracking server")
     runs = RunStore(tracker.uri, tracker.experiment_id, tracker.run_id, group)
-    commit = git_tags().get("mlflow.source.git.commit", "")
-    context = WorkerContext(runs.uri, runs.experiment_id, storage, watched=watched, commit=commit, cwd=str(Path.cwd()))
+    commit, cwd = git_tags().get("mlflow.source.git.commit", ""), str(Path.cwd())
+    context = WorkerContext(runs.uri, runs.experiment_id, storage, watched=watched, commit=commit, cwd=cwd)
     return Engine(runs, context, check_resources(resources))
 
 
 def _outcome(result: Mapping[str, Any]) -> Run:
     """Return the outcome of a trial from its last report."""
     if result.get("state") == "FINISHED":
-        plain = result["result"]
-        best = min(scores[plain["headline"]] for scores in plain["val_scores"].values())
-        return Run(state="FINISHED", score=best, result=plain, changed=result["changed"])
+        found: Result = result["result"]
+        score = found.val_scores[found.best_sampler][found.headline]
+        return Run(state="FINISHED", score=score, result=found, changed=result["changed"])
     if result.get("state") == "FAILED":
         return Run(state="FAILED", reason=result["reason"])
     return Run(state="STOPPED", reason=f"scheduler, at epoch {result.get('epoch', 0)}")

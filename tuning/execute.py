@@ -19,7 +19,6 @@ from tuning.engine import OnEvent, engine_for
 from tuning.nodes import Resources
 from tuning.plan import Run
 from tuning.runs import RunStore
-from tuning.worker import from_json
 
 
 @dataclass(frozen=True)
@@ -72,10 +71,7 @@ def execute(
     finally:
         engine.flush([task.folder or name for name, task in tasks.items()])
     ends = {name: queue.ends[name] for name in tasks}
-    return {
-        name: from_json(run.result) if run.state == "FINISHED" else Failure(run.state, run.reason)
-        for name, run in ends.items()
-    }
+    return {name: run.result or Failure(run.state, run.reason) for name, run in ends.items()}
 
 
 @dataclass(frozen=True)

@@ -29,21 +29,13 @@ class ClusterError(ValueError):
 
 @dataclass(frozen=True)
 class Resources:
-    """What trials may use.
-
-    Args:
-        cpus: for each trial.
-        gpus: for each trial; trials share a GPU by fractions.
-        concurrency: trials at once, by default as many as fit on the cluster.
-        time_budget: seconds after which all trials are stopped.
-        max_failures: how often a trial restarts from its checkpoint after its process or node died.
-    """
+    """What each trial may use, and the limits of all trials."""
 
     cpus: float = 1
-    gpus: float = 0
-    concurrency: int | None = None
-    time_budget: float | None = None
-    max_failures: int = 3
+    gpus: float = 0  # trials share a GPU by fractions
+    concurrency: int | None = None  # trials at once; None: as many as fit on the cluster
+    time_budget: float | None = None  # seconds after which all trials are stopped
+    max_failures: int = 3  # restarts of a trial, from its checkpoint, after its process or node died
 
 
 @contextmanager

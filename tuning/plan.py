@@ -8,12 +8,16 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from tuning.search import Search
 from tuning.space import Options
 
+if TYPE_CHECKING:
+    from experiments.judge import Result
+
 State = Literal["WAITING", "RUNNING", "FINISHED", "STOPPED", "FAILED", "KILLED"]
+OPEN = ("WAITING", "RUNNING")
 
 
 @dataclass(frozen=True)
@@ -41,19 +45,19 @@ class Run:
     state: State = "WAITING"
     score: float | None = None
     reason: str = ""
-    result: dict[str, Any] = field(default_factory=dict)
+    result: "Result | None" = None
     changed: Options = field(default_factory=dict)
 
 
 @dataclass
 class Configuration:
-    """One configuration with its runs by seed."""
+    """One configuration with its runs by seed; `changed` are options that population based training has changed."""
 
     number: int
     options: Options
     runs: dict[int, Run] = field(default_factory=dict)
     run_id: str | None = None
-    changed: Options = field(default_factory=dict)  # by population based training
+    changed: Options = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -62,22 +66,14 @@ class Configuration:
 
     @property
     def scores(self) -> list[float]:
-        """The scores of the runs that finished."""
-        return [run.score for run in self.runs.values() if run.state == "FINISHED" and run.score is not None]
+        """The scores of the finished runs, in the order of their seeds."""
+        runs = [run for _, run in sorted(self.runs.items())]
+        return [run.score for run in runs if run.state == "FINISHED" and run.score is not None]
 
     @property
     def mean(self) -> float:
         """Mean score over the seeds; infinite without a score."""
         return statistics.fmean(self.scores) if self.scores else math.inf
-
-    def mean_of(self, count: int) -> float:
-        """Mean score over the first `count` seeds that finished."""
-        return statistics.fmean([self.runs[seed].score or 0.0 for seed in self.finished_seeds[:count]])
-
-    @property
-    def finished_seeds(self) -> list[int]:
-        """The seeds whose runs finished."""
-        return sorted(seed for seed, run in self.runs.items() if run.state == "FINISHED" and run.score is not None)
 
     @property
     def stderr(self) -> float:
@@ -114,7 +110,7 @@ def check_rounds(seeds: Sequence[int], reduction: int) -> None:
 
 
 class Plan:
-    """The queue of a sweep's trials: proposes configurations, repeats them over seeds, and promotes the best.
+    """Proposes configurations as trials, repeats them over seeds, and promotes the best.
 
     Args:
         search: proposes the configurations.
@@ -129,7 +125,7 @@ class Plan:
         check_rounds(seeds, reduction)
         self.search, self.seeds, self.reduction, self.first_alone = search, list(seeds), reduction, first_alone
         self.configurations: list[Configuration] = []
-        self._exhausted = self._stopped = False
+        self._exhausted = False
         self._scored: set[int] = set()  # configurations whose score the search has
         # only configurations with a run that has not ended: a sweep may have thousands, and `next` is called often
         self._open: dict[int, Configuration] = {}
@@ -146,8 +142,6 @@ class Plan:
 
     def next(self) -> Trial | None:
         """Return the next trial, None if there is none at the moment (see `finished`)."""
-        if self._stopped:
-            return None
         trial = self._waiting() or self._propose()
         if trial is None and self._exhausted and not self._busy():
             trial = self._promote()
@@ -158,11 +152,7 @@ class Plan:
     @property
     def finished(self) -> bool:
         """Whether no trial runs or waits, and none will be proposed."""
-        return (self._stopped or (self._exhausted and self._round >= len(self.seeds) - 1)) and not self._busy()
-
-    def stop(self) -> None:
-        """Propose no further trial."""
-        self._stopped = True
+        return self._exhausted and self._round >= len(self.seeds) - 1 and not self._busy()
 
     def run_of(self, trial: Trial) -> Run:
         """Return the record of a trial."""
@@ -176,7 +166,7 @@ class Plan:
         self._score(configuration)
 
     def requeue(self, trial: Trial) -> None:
-        """Put a trial back that could not start."""
+        """Put a trial back whose process died."""
         self.run_of(trial).state = "WAITING"
         self._open[trial.configuration] = self.configurations[trial.configuration]
 
@@ -184,7 +174,7 @@ class Plan:
         """Give the search the score of a configuration, once its first round has ended."""
         first_round = [configuration.runs.get(seed) for seed in range(self.seeds[0])]
         dropped = self._dropped(configuration)
-        unfinished = [run for run in first_round if run is None or run.state in ("WAITING", "RUNNING")]
+        unfinished = any(run is None or run.state in OPEN for run in first_round)
         if configuration.number in self._scored or (unfinished and not dropped):
             return
         self._scored.add(configuration.number)
@@ -195,26 +185,24 @@ class Plan:
         return self.first_alone and first is not None and first.state in ("STOPPED", "FAILED")
 
     def _busy(self) -> bool:
-        return any(run.state in ("WAITING", "RUNNING") for c in self._open.values() for run in c.runs.values())
+        return any(run.state in OPEN for c in self._open.values() for run in c.runs.values())
 
     def _waiting(self) -> Trial | None:
         for configuration in list(self._open.values()):
             first = configuration.runs.get(0)
-            alone = self.first_alone and (first is None or first.state in ("WAITING", "RUNNING"))
+            alone = self.first_alone and (first is None or first.state in OPEN)
             if not self._dropped(configuration):
                 for seed in range(1 if alone else self.seeds[0]):
                     configuration.runs.setdefault(seed, Run())
             for seed, run in configuration.runs.items():
                 if run.state == "WAITING":
                     return Trial(configuration.number, seed, configuration.options)
-            if all(run.state != "RUNNING" for run in configuration.runs.values()):
+            if configuration.state != "RUNNING":
                 del self._open[configuration.number]
         return None
 
     def _propose(self) -> Trial | None:
-        if self._exhausted:
-            return None
-        options = self.search.ask()
+        options = None if self._exhausted else self.search.ask()
         if options is None:
             self._exhausted = True
             return None
@@ -231,7 +219,7 @@ class Plan:
             before, after = self.seeds[self._round], self.seeds[self._round + 1]
             judged = [c for c in self.configurations if len(c.scores) >= before and not self._dropped(c)]
             # only the seeds of this round count: a resumed sweep has later ones, and must choose the same
-            judged.sort(key=lambda c: (c.mean_of(before), c.number))
+            judged.sort(key=lambda c: (statistics.fmean(c.scores[:before]), c.number))
             self._round += 1
             for configuration in judged[: math.ceil(len(judged) / self.reduction)]:
                 self._open[configuration.number] = configuration

@@ -14,6 +14,8 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from geovae.tracking import without_password
@@ -21,7 +23,6 @@ from tuning.plan import Configuration, Run, State
 from tuning.space import Options
 
 T = TypeVar("T")
-STATUS = {"FINISHED": "FINISHED", "STOPPED": "FINISHED", "FAILED": "FAILED", "KILLED": "KILLED", "RUNNING": "RUNNING"}
 
 
 class RunStore:
@@ -45,9 +46,9 @@ class RunStore:
         self._stop_retries = False
         self._unconfirmed: set[str] = set()  # names of runs whose creation got no answer yet
 
-    def submit(self, function: Callable[..., T], *arguments: Any) -> "Future[T]":
+    def submit(self, function: Callable[..., T], *arguments: Any, **options: Any) -> "Future[T]":
         """Queue a call for the writer thread, which retries it until the store answers; return its future."""
-        future = self._writer.submit(self._retry, function, *arguments)
+        future = self._writer.submit(self._retry, partial(function, *arguments, **options))
         self._pending.add(future)
         future.add_done_callback(self._pending.discard)
         return future
@@ -59,13 +60,13 @@ class RunStore:
         self._writer.shutdown(wait=not late, cancel_futures=True)
         return not late
 
-    def _retry(self, function: Callable[..., T], *arguments: Any) -> T:
+    def _retry(self, function: Callable[[], T]) -> T:
         from mlflow.exceptions import MlflowException
 
         pause, warned = 0.5, False
         while True:
             try:
-                return function(*arguments)
+                return function()
             except MlflowException as error:
                 status: int = error.get_http_status_code()  # type: ignore[no-untyped-call, unused-ignore]  # MLflow does not annotate
                 if status < 500 or self._stop_retries:  # below 500 the store has refused: a retry changes nothing
@@ -97,28 +98,31 @@ class RunStore:
         self.client.update_run(run_id, status="RUNNING")
         return run_id
 
-    def log(self, run_id: str, params: Mapping[str, object], tags: Mapping[str, object]) -> None:
-        """Log parameters and tags of a run."""
-        from mlflow.entities import Param, RunTag
+    def log(
+        self,
+        run_id: str,
+        *,
+        params: Mapping[str, object] = MappingProxyType({}),
+        tags: Mapping[str, object] = MappingProxyType({}),
+        metrics: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        """Log parameters, tags and metrics (at step 0) of a run."""
+        from mlflow.entities import Metric, Param, RunTag
 
+        now = int(time.time() * 1000)
         self.client.log_batch(
             run_id,
             params=[Param(key, str(value)) for key, value in params.items()],
-            tags=[RunTag(key, str(value)) for key, value in tags.items()],
+            tags=[RunTag(key, str(value)[:5000]) for key, value in tags.items()],
+            metrics=[Metric(key, value, now, 0) for key, value in metrics.items()],
         )
 
-    def end_run(
-        self, run_id: str, state: State, tags: Mapping[str, object], metrics: Mapping[str, float] | None = None
-    ) -> None:
-        """Log the last tags and metrics of a run and end it."""
-        from mlflow.entities import Metric, RunTag
-
-        now = int(time.time() * 1000)
-        points = [Metric(key, value, now, 0) for key, value in (metrics or {}).items()]
-        texts = [RunTag(key, str(value)[:5000]) for key, value in tags.items()]
-        if points or texts:
-            self.client.log_batch(run_id, metrics=points, tags=texts)
-        self.client.set_terminated(run_id, STATUS[state])
+    def end_run(self, run_id: str, state: State, **last: Any) -> None:
+        """Log the `last` tags and metrics of a run, as `log` does, and end it."""
+        if any(last.values()):
+            self.log(run_id, **last)
+        # for MLflow a run that the scheduler stopped has finished; the tag `stop_reason` tells them apart
+        self.client.set_terminated(run_id, "FINISHED" if state == "STOPPED" else state)
 
     def read_configurations(self) -> list[Configuration]:
         """Return the configurations of the sweep with their runs, up to the first number that is missing."""

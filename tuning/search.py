@@ -5,37 +5,27 @@ so scores could not be means over seeds, and its state resumes from a pickle. He
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from tuning.space import Options, Space, SpaceError
 
 Method = Literal["optuna", "random", "grid"]
 
 
-class Search(Protocol):
-    """Proposes the searched options of one configuration at a time, with Optuna's ask-and-tell interface."""
-
-    def ask(self, known: Options | None = None) -> Options | None:
-        """Return the next configuration's options, None after the last; `known` are options to use instead."""
-
-    def tell(self, number: int, score: float | None) -> None:
-        """Record the score of configuration `number`, lower is better; None if it failed or was stopped."""
-
-
 class Listed:
-    """Proposes the configurations of a list."""
+    """Proposes the configurations of a list, with Optuna's ask-and-tell interface."""
 
     def __init__(self, points: Sequence[Options]) -> None:
         self.points = list(points)
         self.asked = 0
 
     def ask(self, known: Options | None = None) -> Options | None:
-        """Return the next point of the list."""
+        """Return the next configuration's options, None after the last; `known` are options that were asked before."""
         self.asked += 1
         return self.points[self.asked - 1] if self.asked <= len(self.points) else None
 
     def tell(self, number: int, score: float | None) -> None:
-        """Does nothing: the list is fixed."""
+        """Ignore the score of configuration `number`: the list is fixed."""
 
 
 class Sampled:
@@ -61,12 +51,11 @@ class Sampled:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        sampler = {
-            "optuna": lambda: optuna.samplers.TPESampler(
-                seed=seed, n_startup_trials=min(10, max(1, trials // 3)), constant_liar=True
-            ),
-            "random": lambda: optuna.samplers.RandomSampler(seed=seed),
-        }[method]()
+        sampler: optuna.samplers.BaseSampler = optuna.samplers.RandomSampler(seed=seed)
+        if method == "optuna":
+            # trials run at once: the constant liar keeps Optuna from proposing what is running already
+            startup = min(10, max(1, trials // 3))
+            sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup, constant_liar=True)
         self.space, self.trials = space, trials
         self.study = optuna.create_study(sampler=sampler)
         self._asked: list[optuna.Trial] = []
@@ -74,7 +63,7 @@ class Sampled:
         self.warm_started = sum(self._add(options, score) for options, score in earlier)
 
     def ask(self, known: Options | None = None) -> Options | None:
-        """Return the next configuration's options."""
+        """Return the next configuration's options, None after the last; `known` are options that were asked before."""
         if len(self._asked) >= self.trials and known is None:
             return None
         given = known if known is not None else self._grid[len(self._asked) % len(self._grid)]
@@ -85,13 +74,10 @@ class Sampled:
         return self.space.suggest(trial)
 
     def tell(self, number: int, score: float | None) -> None:
-        """Record a score, or a failure."""
+        """Record the score of configuration `number`, lower is better; None if it failed or was stopped."""
         from optuna.trial import TrialState
 
-        if score is None:
-            self.study.tell(self._asked[number], state=TrialState.FAIL)
-        else:
-            self.study.tell(self._asked[number], score)
+        self.study.tell(self._asked[number], score, TrialState.FAIL if score is None else None)
 
     def _add(self, options: Options, score: float) -> bool:
         """Add a configuration of another sweep if it lies in this space; return whether it was added."""
@@ -103,6 +89,9 @@ class Sampled:
             return False
         self.study.add_trial(create_trial(params=dict(options), distributions=ranges, value=score))
         return True
+
+
+Search = Listed | Sampled
 
 
 def build_search(

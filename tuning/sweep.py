@@ -13,10 +13,10 @@ from tuning.board import describe_board
 from tuning.engine import OnEvent, engine_for
 from tuning.execute import Failure, Task, execute
 from tuning.nodes import Resources
-from tuning.plan import Configuration, Plan, Run, Trial, check_rounds, ranked
+from tuning.plan import OPEN, Configuration, Plan, Run, Trial, check_rounds, ranked
 from tuning.runs import RunStore
 from tuning.schedulers import Schedule, build_asha, build_population, replay
-from tuning.search import Method, build_search
+from tuning.search import Method, Search, build_search
 from tuning.space import Options, Space, SpaceError, config_in
 
 
@@ -107,42 +107,29 @@ def sweep(
     restored = engine.runs.read_configurations()
     if not space.retrains and model_file is None:
         model_file = _train_model(space, flags, tracker, storage, resources)
-    plan = _plan(space, settings, restored, earlier)
-    queue = SweepQueue(plan, space, flags, engine.runs, tracker, model_file, settings.scheduler)
-    scheduler = _build_scheduler(settings, space, queue, restored)
+    # a resumed search needs another seed, or it would propose its first configurations again
+    seed = settings.seed + 1000 * len(restored)
+    search = build_search(space, settings.search, trials=settings.trials, seed=seed, earlier=earlier)
+    queue = _SweepQueue(search, settings, space, flags, engine.runs, tracker, restored)
+    queue.model_file = model_file
+    scheduler = _build_scheduler(settings, space, queue)
     # all members of a population are live at once; Ray pauses those that do not fit on the cluster
     concurrency = settings.trials if settings.scheduler == "pbt" else None
     try:
         engine.run(queue, scheduler=scheduler, concurrency=concurrency, on_event=on_event)
     finally:
         queue.end_configurations()
-        if engine.flush([Trial(c.number, seed, {}).name for c in plan.configurations for seed in c.runs]):
-            engine.runs.end_orphans(plan.configurations)
-        result = SweepResult(queue.headline, plan.configurations, ranked(plan.configurations))
+        if engine.flush([Trial(c.number, seed, {}).name for c in queue.configurations for seed in c.runs]):
+            engine.runs.end_orphans(queue.configurations)
+        result = SweepResult(queue.headline, queue.configurations, ranked(queue.configurations))
         describe_board(result.board, result.configurations, space, queue.headline, tracker)
     if result.board:
         _record_best(result.board[0], queue, tracker)
     return result
 
 
-def _plan(
-    space: Space,
-    settings: Settings,
-    restored: Sequence[Configuration],
-    earlier: Sequence[tuple[Options, float]],
-) -> Plan:
-    """Return the plan of a sweep with the configurations that it had before."""
-    seed = settings.seed + 1000 * len(restored)
-    search = build_search(space, settings.search, trials=settings.trials, seed=seed, earlier=earlier)
-    first_alone = settings.scheduler == "asha" and space.retrains
-    plan = Plan(search, seeds=settings.seeds, reduction=settings.reduction, first_alone=first_alone)
-    for configuration in restored:
-        plan.restore(configuration)
-    return plan
-
-
-def _build_scheduler(settings: Settings, space: Space, queue: "SweepQueue", restored: Sequence[Configuration]) -> Any:
-    """Return Ray's scheduler, None for `none`."""
+def _build_scheduler(settings: Settings, space: Space, queue: "_SweepQueue") -> Any:
+    """Return Ray's scheduler, None for `none`; it gets the results that a resumed sweep had before."""
     if settings.scheduler == "none":
         return None
     if not space.retrains:
@@ -150,7 +137,7 @@ def _build_scheduler(settings: Settings, space: Space, queue: "SweepQueue", rest
     if settings.scheduler == "pbt":
         return build_population(space, settings.every)
     scheduler = build_asha(queue.base["training"]["epochs"], settings.grace, settings.halving)
-    replay(scheduler, restored, queue.runs, settings.watched)
+    replay(scheduler, queue.configurations, queue.runs, settings.watched)
     return scheduler
 
 
@@ -165,7 +152,7 @@ def _train_model(space: Space, flags: Sequence[str], tracker: MlflowTracker, sto
     return f"{storage}/model/{outcome.model_file.name}"
 
 
-def _record_best(best: Configuration, queue: "SweepQueue", tracker: MlflowTracker) -> None:
+def _record_best(best: Configuration, queue: "_SweepQueue", tracker: MlflowTracker) -> None:
     """Record the best configuration, and its best run, with the sweep."""
     file = tracker.output / "best.yaml"
     file.write_text(to_yaml(queue.config(best.options | best.changed, 0)))
@@ -179,7 +166,7 @@ def best_run(configuration: Configuration) -> Run:
     return min(scored, key=lambda run: run.score or 0.0)
 
 
-class SweepQueue:
+class _SweepQueue(Plan):
     """The engine's queue: the trials of a plan, as MLflow runs and as tasks of workers.
 
     The runs of a configuration's seeds lie below the configuration's own run, which its first trial creates.
@@ -187,62 +174,53 @@ class SweepQueue:
 
     def __init__(
         self,
-        plan: Plan,
+        search: Search,
+        settings: Settings,
         space: Space,
         flags: Sequence[str],
         runs: RunStore,
         tracker: MlflowTracker,
-        model_file: str | None = None,
-        scheduler: Schedule = "none",
+        restored: Sequence[Configuration],
     ) -> None:
-        self.plan, self.space, self.flags, self.runs, self.tracker = plan, space, list(flags), runs, tracker
-        self.model_file, self.scheduler = model_file, scheduler
+        self.scheduler = settings.scheduler if space.retrains else "none"
+        super().__init__(
+            search, seeds=settings.seeds, reduction=settings.reduction, first_alone=self.scheduler == "asha"
+        )
+        self.space, self.flags, self.runs, self.tracker = space, list(flags), runs, tracker
+        self.model_file: str | None = None  # a trained model whose samplers are searched
         self.base = config_in(space, flags, space.corners()[0])
         self.headline = headline(choose_extractor(self.base["extractor"]))
-        self._n_judged = sum(bool(c.scores) for c in plan.configurations)
         self._ended: set[int] = set()  # numbers of configurations whose run has ended
-
-    @property
-    def finished(self) -> bool:
-        """Whether no trial runs or waits, and none will be proposed."""
-        return self.plan.finished
-
-    def next(self) -> Trial | None:
-        """Return the next trial, None if there is none at the moment."""
-        return self.plan.next()
-
-    def requeue(self, trial: Trial) -> None:
-        """Put a trial back whose process died."""
-        self.plan.requeue(trial)
+        self._n_judged = 0
+        for configuration in restored:
+            self.restore(configuration)
+            self._n_judged += bool(configuration.scores)
 
     def config(self, options: Options, seed: int) -> Config:
-        """Return the configuration of a run."""
         config = config_in(self.space, self.flags, options)
         return config | {"seed": config["seed"] + seed}
 
     def task(self, trial: Trial) -> dict[str, Any]:
-        """Return the worker's task."""
         task: dict[str, Any] = {"config": self.config(trial.options, trial.seed)}
         if self.model_file:
             return task | {"model_file": self.model_file}
         # ASHA compares first seeds only: the others run once their configuration has passed
-        return task | {"compared": trial.seed == 0 or self.scheduler != "asha"}
+        return task | {"compared": trial.seed == 0 or not self.first_alone}
 
     def mutable_options(self, trial: Trial) -> Options:
-        """Return the options that a population changes, with the changes so far."""
-        changed = self.plan.configurations[trial.configuration].changed
+        changed = self.configurations[trial.configuration].changed
         return trial.options | changed if self.scheduler == "pbt" else {}
 
     def start_run(self, trial: Trial) -> str:
         """Create or reopen the trial's run, and before it that of its configuration."""
-        configuration = self.plan.configurations[trial.configuration]
+        configuration = self.configurations[trial.configuration]
         tags = {"sweep": self.runs.parent_id, "configuration": configuration.name}
         if configuration.run_id is None:
             self._start_configuration(configuration, trial, tags)
         elif configuration.number in self._ended:
             self._ended.discard(configuration.number)
             self.runs.reopen_run(configuration.run_id)
-        if run_id := self.plan.run_of(trial).run_id:
+        if run_id := self.run_of(trial).run_id:
             return self.runs.reopen_run(run_id)
         return self.runs.start_run(trial.name, configuration.run_id, tags | {"role": "seed", "sweep.seed": trial.seed})
 
@@ -252,31 +230,29 @@ class SweepQueue:
         hashes = {"config_over_seeds": fingerprint(config, over_seeds=True), "dataset": config["data"]["name"]}
         configuration.run_id = self.runs.start_run(configuration.name, None, tags | about | hashes)
         params = {f"cfg.{key}": value for key, value in trial.options.items()}
-        self.runs.submit(self.runs.log, configuration.run_id, params, {})  # a call of its own, with its own retries
+        self.runs.submit(self.runs.log, configuration.run_id, params=params)  # a call of its own, with its own retries
 
     def on_trial_start(self, trial: Trial, run_id: str) -> None:
-        """Record the id of the trial's run."""
-        self.plan.run_of(trial).run_id = run_id
+        self.run_of(trial).run_id = run_id
 
     def on_trial_end(self, trial: Trial, run: Run) -> None:
-        """Record the outcome; end the configuration's run with its last trial."""
-        self.plan.on_trial_end(trial, run)
-        configuration = self.plan.configurations[trial.configuration]
-        if configuration.state not in ("WAITING", "RUNNING"):
-            self._end(configuration)
-            best = ranked(self.plan.configurations)
-            if best and configuration.scores:
-                self._n_judged += 1
-                self.tracker.metrics({f"best/{self.headline}": best[0].mean}, step=self._n_judged)
+        super().on_trial_end(trial, run)
+        configuration = self.configurations[trial.configuration]
+        if configuration.state in OPEN:
+            return
+        self._end(configuration)
+        if configuration.scores:
+            self._n_judged += 1
+            best = ranked(self.configurations)[0]
+            self.tracker.metrics({f"best/{self.headline}": best.mean}, step=self._n_judged)
 
     def end_configurations(self) -> None:
-        """End the runs of configurations that were interrupted."""
-        for configuration in self.plan.configurations:
+        for configuration in self.configurations:
             if configuration.number not in self._ended and configuration.run_id is not None:
                 self._end(configuration)
 
     def _end(self, configuration: Configuration) -> None:
-        state = configuration.state if configuration.state not in ("WAITING", "RUNNING") else "KILLED"
+        state = "KILLED" if configuration.state in OPEN else configuration.state
         reasons = {run.reason for run in configuration.runs.values() if run.reason}
         tags = {"failure" if state == "FAILED" else "stop_reason": "; ".join(sorted(reasons))} if reasons else {}
         values = {"runs": float(len(configuration.scores)), f"best/{self.headline}": configuration.mean}
@@ -284,4 +260,4 @@ class SweepQueue:
         finite = {key: value for key, value in values.items() if math.isfinite(value)}
         assert configuration.run_id is not None
         self._ended.add(configuration.number)
-        self.runs.submit(self.runs.end_run, configuration.run_id, state, tags, finite)
+        self.runs.submit(self.runs.end_run, configuration.run_id, state, tags=tags, metrics=finite)

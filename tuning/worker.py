@@ -1,7 +1,8 @@
 """The worker: a Ray actor that does one run in a thread and reports each epoch; the run itself logs to MLflow.
 
 Ray asks for one epoch at a time (`step`), so that a scheduler can stop the run between two epochs. A run that raises
-fails alone: the worker reports the reason, and Ray sees a trial that ended.
+fails alone: the worker reports the reason, and Ray sees a trial that ended. Why not Ray's function API (`tune.report`):
+it ends a stopped function without waiting for `finally`, and the run would lose records that it has not delivered.
 """
 
 import json
@@ -10,7 +11,7 @@ import queue
 import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,26 +36,15 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """What all workers of a sweep share. It travels through Ray's object store, so that no log shows it.
-
-    Args:
-        uri: tracking URI.
-        experiment_id: of the runs.
-        storage: root of a `Storage`.
-        watched: the metric of an epoch that a scheduler compares.
-        close_timeout: seconds that a run may take to deliver its last records.
-        commit: of the driver's code.
-        cwd: the driver's working directory. Workers change into it if it exists, so that relative paths in options
-            mean the same file.
-    """
+    """What all workers of a sweep share. It travels through Ray's object store, so that no log shows it."""
 
     uri: str
     experiment_id: str
     storage: str
-    watched: str = "val/loss"
-    close_timeout: float = 120.0
-    commit: str = ""
-    cwd: str = ""
+    watched: str = "val/loss"  # the metric of an epoch that a scheduler compares
+    close_timeout: float = 120.0  # seconds that a run may take to deliver its last records
+    commit: str = ""  # of the driver's code, since nodes have no repository
+    cwd: str = ""  # of the driver; workers change into it if it exists, so that relative paths mean the same files
 
 
 class Worker(tune.Trainable):
@@ -123,7 +113,7 @@ class Worker(tune.Trainable):
 
     def _work(self) -> None:
         try:
-            result = self.work()
+            result = self.work()  # Ray pickles it on its way to the driver
         except Stopped:
             return
         except BaseException as error:  # even SystemExit ends this run only, not the worker
@@ -131,11 +121,9 @@ class Worker(tune.Trainable):
             return
         self._reports.put({"done": True, "state": "FINISHED", "result": result, "changed": self._changed})
 
-    def work(self) -> dict[str, Any]:
-        """Do the task and return its result as plain data."""
-        return as_json(
-            run_task(self._task, self._changed, self._folder, self._resumed, self._context, on_epoch=self._report)
-        )
+    def work(self) -> Any:
+        """Do the task and return its result."""
+        return run_task(self._task, self._changed, self._folder, self._resumed, self._context, self._report)
 
     def _report(self, record: EpochRecord) -> None:
         losses = {f"train/{k}": v for k, v in record.train.items()} | {f"val/{k}": v for k, v in record.val.items()}
@@ -169,7 +157,7 @@ def run_task(
     Args:
         task: see `Worker`.
         changed: options that population based training has changed.
-        folder: the run's, on this node.
+        folder: of the run, on this node.
         resumed: whether the run has been started before.
         context: of the sweep.
         on_epoch: callback after each epoch, once its checkpoint is in the storage.
@@ -226,16 +214,6 @@ def _download_model(location: str, folder: Path) -> Path:
     if not Storage(root).download(name, file):
         raise FileNotFoundError(f"no trained model at {location}")
     return file
-
-
-def as_json(result: Result) -> dict[str, Any]:
-    """Return a result as plain data."""
-    return asdict(result) | {"model_file": str(result.model_file)}
-
-
-def from_json(plain: dict[str, Any]) -> Result:
-    """Return the result that `as_json` made plain."""
-    return Result(**(plain | {"model_file": Path(plain["model_file"])}))
 
 
 def reason(error: BaseException) -> str:

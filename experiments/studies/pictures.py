@@ -11,10 +11,9 @@ from experiments.judge import decode_images
 from experiments.studies.execute import Outcome
 from experiments.studies.plan import TRAINED
 from experiments.studies.statistics import Line, distinct
-from geovae import checkpoint
-from geovae.checkpoint import SavedModel
 from geovae.figures.evaluation import neighbour_figure
 from geovae.samplers import SAMPLERS
+from geovae.saved_model import SavedModel, load_model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -143,7 +142,7 @@ def sample_rows(outcomes: Sequence[Outcome]) -> "Figure":
     """Return a figure with one row of samples for each outcome and sampler."""
     rows = {}
     for outcome in outcomes:
-        saved = checkpoint.load_model(outcome.model_file)
+        saved = load_model(outcome.model_file)
         for sampler in outcome.samplers:
             rows[f"{sampler} {outcome.variant}".strip()] = draw(saved, outcome, sampler, SHOWN)
     return neighbour_figure(rows)

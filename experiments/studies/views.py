@@ -18,14 +18,13 @@ from experiments.studies.paper import N_SAMPLES, NEAREST, TABLE1, PaperRow
 from experiments.studies.pictures import RATIO, draw, option_panels, sample_rows, size_curves, trade_off
 from experiments.studies.plan import REPORTS, TRAINED, Study
 from experiments.studies.statistics import Line, Ranking, Way, distinct, rank, spread
-from geovae import checkpoint
-from geovae.checkpoint import SavedModel
 from geovae.data import Splits
 from geovae.evaluation.evaluate import evaluate
 from geovae.evaluation.report import Report
 from geovae.figures.evaluation import neighbour_figure
 from geovae.images import to_float
 from geovae.samplers import RiemannianSampler
+from geovae.saved_model import SavedModel, load_model
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -253,7 +252,7 @@ def neighbours(study: Study, lines: list[Line], outcomes: list[Outcome]) -> Iter
         numbers: dict[str, dict[str, list[float]]] = {}
         pictures = []
         for outcome in (o for o in outcomes if o.cell.data == data):
-            saved = checkpoint.load_model(outcome.model_file)
+            saved = load_model(outcome.model_file)
             splits = load_data_of(saved)
             rebuilt = _rebuilt(saved, splits)
             for sampler in outcome.samplers:
@@ -320,7 +319,7 @@ def toy(study: Study, lines: list[Line], outcomes: list[Outcome]) -> Iterator[Pa
     for outcome in outcomes:
         if outcome.cell.seed != study.seeds[0] or outcome.variant != TRAINED:
             continue
-        saved = checkpoint.load_model(outcome.model_file)
+        saved = load_model(outcome.model_file)
         metric = RiemannianSampler(**outcome.cell.configs[TRAINED]["sampler"]["riemannian"]).fit(saved.codes).metric
         figure = figure1(saved.model, saved.codes.mu, load_data_of(saved).train.labels, metric)
         caption = (

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from geovae.checkpoint import load_model
 from geovae.samplers import SAMPLERS
+from geovae.saved_model import load_model
 from mlflow_projects.registry.evidence import Evidence, Rules, gather
 from mlflow_projects.registry.versions import CHAMPION, NAME, PREVIOUS, fetch_model, register
 

@@ -19,12 +19,12 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel
 from torch import Tensor
 
-from geovae.checkpoint import SavedModel, load_model
 from geovae.codes import Codes
 from geovae.geometry import interpolate, straight, volume_paths
 from geovae.geometry.curves import resample
 from geovae.images import as_pictures, image_grid, to_float, to_uint8
 from geovae.samplers import SAMPLERS
+from geovae.saved_model import SavedModel, load_model
 
 MODES = ("draw", "encode", "decode", "reconstruct", "interpolate")
 FORMATS = ("array", "png")

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.compare import for_ui
-from geovae.checkpoint import SavedModel, load_model
 from geovae.images import to_uint8
+from geovae.saved_model import SavedModel, load_model
 from mlflow_projects.registry.card import card
 from mlflow_projects.registry.evidence import Evidence
 

@@ -10,12 +10,12 @@ from PIL import Image
 
 from experiments.brains import geodesic, nearest_rows, read_cohort, rows_of, show_brains, young_and_old
 from experiments.run import run
-from geovae.checkpoint import load_model
 from geovae.codes import Codes
 from geovae.data import DATASETS
 from geovae.geometry import LatentMetric, curve_lengths, straight
 from geovae.images import as_pictures
 from geovae.mri import Steps, discover, process, write_cohort
+from geovae.saved_model import load_model
 from tests.experiments.test_quality import MEGABYTE, Folder
 from tests.mri.originals import prepare_with as prepare
 

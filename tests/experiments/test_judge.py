@@ -7,6 +7,7 @@ from experiments.config import resolve
 from experiments.judge import load_data_of, rejudge
 from experiments.run import run
 from geovae import checkpoint
+from geovae.saved_model import load_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of small sample sizes
 QUICK = ["--training.epochs=1", "--n_samples=60", "--extractor=pixels", "--model.width=16", "--model.latent_dim=2"]
@@ -36,7 +37,7 @@ def test_other_sampler_options_are_used_and_kept(trained, tmp_path):
     options = {"mixture": {"n_components": 2}}
     again = rejudge(trained.model_file, sampler=options, samplers=["mixture"], n_samples=60, output=tmp_path)
     assert list(again.val_scores) == ["mixture"]
-    assert checkpoint.load_model(again.model_file).meta["sampler"] == options
+    assert load_model(again.model_file).meta["sampler"] == options
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_bad_options_get_one_sentence_and_write_nothing(trained, tmp_path, optio
 
 
 def test_other_data_than_the_models_are_refused(trained):
-    saved = checkpoint.load_model(trained.model_file)
+    saved = load_model(trained.model_file)
     saved.meta["data"]["seed"] = 7
     with pytest.raises(ValueError, match="the data set 'digits' found here is not the one"):
         load_data_of(saved)

@@ -5,9 +5,9 @@ import sys
 import pytest
 import torch
 
-from geovae import checkpoint
 from geovae.codes import encode_images
 from geovae.models import build_model
+from geovae.saved_model import save_model
 from mlflow_projects import entry
 
 mlflow = pytest.importorskip("mlflow")
@@ -41,7 +41,7 @@ def model_file(tmp_path_factory):
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(60, *SHAPE, generator=generator)
     model = build_model("vae", SHAPE, seed=0, **OPTIONS).eval()
-    return checkpoint.save_model(
+    return save_model(
         tmp_path_factory.mktemp("model") / "model.safetensors",
         model,
         encode_images(model, images),

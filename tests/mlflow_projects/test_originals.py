@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from experiments.judge import load_data_of
-from geovae import checkpoint
 from geovae.codes import encode_images
 from geovae.data import DATASETS
 from geovae.evaluation import extract
 from geovae.models import build_model
+from geovae.saved_model import load_model
 from mlflow_projects import evaluate, import_checkpoint, prepare
 from tests.data.originals import write_mnist
 
@@ -67,7 +67,7 @@ def test_a_published_model_is_scored_and_kept_like_one_of_ours(client):
     run = only_run(client)
     assert run.data.tags["imported_from"] == "best_model.pt"
     assert {"score/prior/fd_pixels", "score/mixture/fd_pixels", "best/fd_pixels"} <= run.data.metrics.keys()
-    saved = checkpoint.load_model(client.download_artifacts(run.info.run_id, "model/model.safetensors"))
+    saved = load_model(client.download_artifacts(run.info.run_id, "model/model.safetensors"))
     images = load_data_of(saved).train.images
     torch.testing.assert_close(saved.codes.mu, encode_images(model.eval(), images).mu)
 

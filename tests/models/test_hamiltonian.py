@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Generator
 
-from geovae import checkpoint
 from geovae.codes import encode_images
 from geovae.geometry.metric import LatentMetric
 from geovae.models import build_model
 from geovae.models.cometric import Cometric
+from geovae.saved_model import load_model, save_model
 from geovae.training import Trainer
 
 SHAPE = (1, 4, 4)
@@ -143,11 +143,11 @@ def test_the_metric_is_kept_with_the_weights(tmp_path):
     state = trainer.start(model)
     list(trainer.run(state, images, images[:10]))
     state.load_best()
-    path = checkpoint.save_model(
+    path = save_model(
         tmp_path / "m.safetensors", model, encode_images(model, images), name="rhvae", options=options,
         image_shape=SHAPE,
     )  # fmt: skip
-    loaded = checkpoint.load_model(path)
+    loaded = load_model(path)
     assert model.values.diagonal(dim1=1, dim2=2).min() > 0
     for name in ("metric.centroids", "metric.values", "metric.temperature", "metric.floor"):
         assert torch.equal(loaded.codes.extras[name], model.latent_tensors()[name])

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Generator
 
-from geovae import checkpoint
 from geovae.codes import Codes, encode_images
 from geovae.models import MODELS, build_model
+from geovae.saved_model import load_model, save_model
 from geovae.training import Trainer
 
 SHAPE = (1, 32, 32)
@@ -78,10 +78,8 @@ def test_saved_and_loaded_models_agree_to_the_bit(name, tmp_path):
     images = torch.rand(5, *SHAPE)
     codes = encode_images(model, images)
     options = {**OPTIONS, "network": "conv32", "width": 2}
-    path = checkpoint.save_model(
-        tmp_path / "m.safetensors", model, codes, name=name, options=options, image_shape=SHAPE
-    )
-    loaded = checkpoint.load_model(path)
+    path = save_model(tmp_path / "m.safetensors", model, codes, name=name, options=options, image_shape=SHAPE)
+    loaded = load_model(path)
     assert torch.equal(loaded.codes.mu, codes.mu)
     assert loaded.codes.extras.keys() == codes.extras.keys()
     assert all(torch.equal(loaded.codes.extras[key], codes.extras[key]) for key in codes.extras)

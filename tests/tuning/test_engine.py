@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from concurrent.futures import Future
 from types import SimpleNamespace
 
 import pytest
@@ -25,7 +26,7 @@ def test_a_store_that_is_gone_ends_nothing_and_its_records_are_kept(tmp_path, mo
         (tmp_path / folder / "outbox" / "records.jsonl").write_text(json.dumps(record) + "\n")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        runs.submit(runs.end_run, "3" * 32, "FINISHED", {})
+        runs.submit(runs.end_run, "3" * 32, "FINISHED")
         engine = Engine(runs, WorkerContext(uri, "1", str(tmp_path)), Resources())
         assert not engine.flush(["a", "b", "never begun"], patience=1.0)
     texts = [str(warning.message) for warning in caught]
@@ -62,17 +63,15 @@ class Ended:
     def __init__(self):
         self.states, self.tags = {}, {}
 
-    def submit(self, function, *arguments):
-        from concurrent.futures import Future
-
+    def submit(self, function, *arguments, **options):
         future = Future()
-        future.set_result(function(*arguments))
+        future.set_result(function(*arguments, **options))
         return future
 
     def end_run(self, run_id, state, tags):
         self.states[run_id] = state
 
-    def log(self, run_id, params, tags):
+    def log(self, run_id, tags):
         self.tags[run_id] = tags
 
 

@@ -149,15 +149,6 @@ def test_a_plan_that_goes_on_after_any_death_does_what_is_left_and_no_more(death
     assert {c.number: c.scores for c in again.configurations} == {c.number: c.scores for c in whole.configurations}
 
 
-def test_stopping_proposes_nothing_more():
-    plan = Plan(points(5), seeds=[2])
-    trial = plan.next()
-    plan.stop()
-    assert plan.next() is None
-    assert not plan.finished
-    plan.on_trial_end(trial, Run(state="FINISHED", score=1.0))
-
-
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

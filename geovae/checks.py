@@ -1,0 +1,50 @@
+"""Range checks of options and tensors for all rooms: each raises one sentence that names the value and the rule."""
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # `geovae.mri` checks its options without torch, which would slow down the start of its workers
+    from torch import Tensor
+
+
+def check_positive(**values: float) -> None:
+    """Raise a ValueError unless every value is above 0 and finite."""
+    for name, value in values.items():
+        if not 0 < value < math.inf:  # written so that NaN fails too, here and below
+            raise ValueError(f"`{name}` must be positive and finite, got {value}")
+
+
+def check_not_negative(**values: float) -> None:
+    """Raise a ValueError unless every value is 0 or more and finite."""
+    for name, value in values.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"`{name}` must be 0 or more and finite, got {value}")
+
+
+def check_share(**values: float) -> None:
+    """Raise a ValueError unless every value lies in (0, 1]."""
+    for name, value in values.items():
+        if not 0 < value <= 1:
+            raise ValueError(f"`{name}` must lie in (0, 1], got {value}")
+
+
+def check_count(*, low: int = 1, **values: int) -> None:
+    """Raise a ValueError unless every value is a whole number of at least `low`."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < low:  # a bool is an int in Python
+            raise ValueError(f"`{name}` must be a whole number of at least {low}, got {value!r}")
+
+
+def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    """Raise a ValueError unless `value` is one of `choices`."""
+    choices = tuple(choices)
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {value!r}")
+
+
+def check_finite(**tensors: "Tensor") -> None:
+    """Raise a ValueError unless every tensor is free of NaN and infinity."""
+    for name, values in tensors.items():
+        if not values.isfinite().all():
+            raise ValueError(f"`{name}` must be finite, got NaN or infinity")

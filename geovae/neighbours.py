@@ -1,0 +1,97 @@
+"""Squared distances and nearest neighbours between the rows of two matrices, block by block.
+
+The nearest row is found by matrix products of centred blocks: `|a - b|^2 = |a|^2 + |b|^2 - 2 a.b`. Only its distance is
+then computed from the difference, in float64, so that a copy has distance 0.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Matrix = Tensor | np.ndarray
+
+BLOCK = 2048  # rows a block: 2048 x 2048 distances in float32 are 16 MiB
+
+
+class Nearest(NamedTuple):
+    """The nearest reference row of each query: Euclidean `distances` (n,), float64, and `indices` (n,), on the CPU."""
+
+    distances: Tensor
+    indices: Tensor
+
+
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Return squared Euclidean distances (n, m) between the rows of `a` (n, d) and `b` (m, d), by one product.
+
+    Subtract a common mean first where rows lie far from the origin: squares of large numbers lose their digits.
+    """
+    squares = torch.einsum("nd,nd->n", a, a)[:, None] + torch.einsum("md,md->m", b, b)[None, :]
+    return squares.addmm_(a, b.T, alpha=-2.0).clamp_(min=0.0)
+
+
+def nearest(queries: Matrix, reference: Matrix, *, exclude: Tensor | None = None) -> Nearest:
+    """Return the nearest row of `reference` (m, d) for each row of `queries` (n, d).
+
+    Works on the device of `reference`, block by block: images need no floating-point copy.
+
+    Args:
+        queries: floats, or uint8, which counts as value / 255.
+        reference: the same; products are float32, or float64 where this is.
+        exclude: (n,) a row of `reference` that each query must not match, for a set against itself.
+
+    Raises:
+        ValueError: for another shape, different widths, NaN or infinity, or nothing left to match.
+    """
+    queries, reference = torch.as_tensor(queries), torch.as_tensor(reference)
+    _check_rows(queries, "queries", 1)
+    _check_rows(reference, "reference", 1 if exclude is None else 2)
+    if queries.shape[1] != reference.shape[1]:
+        raise ValueError(f"`queries` and `reference` differ in width: {queries.shape[1]} and {reference.shape[1]}")
+    sums = [_to_double(reference[rows]).sum(dim=0) for rows in blocks(len(reference))]
+    mean = torch.stack(sums).sum(dim=0) / len(reference)
+    excluded = torch.full((len(queries),), -1) if exclude is None else exclude  # -1: every row may be matched
+    found = [_nearest_in_blocks(queries[r], reference, mean, excluded[r]) for r in blocks(len(queries))]
+    return Nearest(torch.cat([f.distances for f in found]), torch.cat([f.indices for f in found]))
+
+
+def blocks(n: int) -> Iterator[slice]:
+    """Yield slices of at most `BLOCK` rows that cover 0..n."""
+    return (slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK))
+
+
+def _nearest_in_blocks(queries: Tensor, reference: Tensor, mean: Tensor, exclude: Tensor) -> Nearest:
+    dtype = torch.float64 if reference.dtype == torch.float64 else torch.float32
+    rows, exclude = _to_double(queries.to(reference.device)), exclude.to(reference.device)
+    centred = (rows - mean).to(dtype)
+    best = centred.new_full((len(rows),), float("inf"))
+    index = torch.zeros(len(rows), dtype=torch.long, device=reference.device)
+    for columns in blocks(len(reference)):
+        distances = squared_distances(centred, (_to_double(reference[columns]) - mean).to(dtype))
+        if exclude is not None:
+            inside = ((exclude >= columns.start) & (exclude < columns.stop)).nonzero().squeeze(1)
+            distances[inside.to(distances.device), (exclude[inside] - columns.start).to(distances.device)] = float(
+                "inf"
+            )
+        values, positions = distances.min(dim=1)
+        index = torch.where(values < best, positions + columns.start, index)
+        best = torch.minimum(values, best)
+    exact = torch.linalg.vector_norm(rows - _to_double(reference[index]), dim=1)
+    return Nearest(exact.cpu(), index.cpu())
+
+
+def _to_double(values: Tensor) -> Tensor:
+    return values.double() / 255 if values.dtype == torch.uint8 else values.double()
+
+
+def _check_rows(matrix: Tensor, name: str, at_least: int) -> None:
+    """Check shape and values block by block, without a copy of the whole."""
+    if matrix.ndim != 2 or matrix.shape[1] == 0:
+        raise ValueError(f"`{name}` must be of shape (n, d), got {tuple(matrix.shape)}")
+    if len(matrix) < at_least:
+        raise ValueError(f"`{name}` must have at least {at_least} rows, got {len(matrix)}")
+    bad = sum(int((~torch.isfinite(matrix[rows]).all(dim=1)).sum()) for rows in blocks(len(matrix)))
+    if bad:
+        raise ValueError(f"`{name}` has {bad} of {len(matrix)} rows with NaN or infinity")

@@ -1,0 +1,129 @@
+"""A trained model in one file: weights, what built them, and the codes of the training set.
+
+The codes are all that geometry and samplers need, so drawing from a model file reads no data set.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from geovae.checkpoint import check_kind, load, restore_weights, save
+from geovae.checks import check_choice
+from geovae.codes import Codes, encode_images
+from geovae.data import DATASETS, Splits
+from geovae.images import to_uint8
+from geovae.models import build_model
+from geovae.samplers import SAMPLERS, Sampler
+
+BATCH = 500  # images decoded at once
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A model file in memory.
+
+    Attributes:
+        model: in evaluation mode.
+        codes: of its training images (n, d), on the CPU.
+        meta: the rest of the header: `model`, `options`, `image_shape`, `data`, `digest`; after scoring also `sampler`
+            (options by name), `best_sampler`, `headline` and `scores`.
+        labels: of the training images (n,), where they have any.
+    """
+
+    model: Any
+    codes: Codes
+    meta: dict[str, Any]
+    labels: Tensor | None = None
+
+    def encode(self, images: Tensor) -> Codes:
+        """Return the codes (n, d) of `images` (n, c, h, w), uint8 or floats in [0, 1]; codes are on the CPU."""
+        return encode_images(self.model, images)
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        """Return uint8 images (n, c, h, w), on the CPU, of latents (n, d) of any precision."""
+        like = next(self.model.parameters())
+        return torch.cat([to_uint8(self.model.decode(batch.to(like)).float()).cpu() for batch in z.split(BATCH)])
+
+    def sampler(self, name: str | None = None, *, codes: Codes | None = None, **options: Any) -> Sampler:
+        """Return a sampler fitted on the model's codes, with the options that the file records for it.
+
+        Args:
+            name: in `SAMPLERS`; None for the one with the best score of the file's run.
+            codes: to fit on instead, such as those of one class.
+            **options: replace the recorded ones.
+
+        Raises:
+            ValueError: for an unknown name, a wrong option, or a sampler that these codes cannot feed.
+        """
+        name = name or self.meta.get("best_sampler")
+        check_choice("sampler", name, SAMPLERS)
+        recorded = self.meta.get("sampler", {}).get(name, {})
+        return SAMPLERS[str(name)](**{**recorded, **options}).fit(self.codes if codes is None else codes)
+
+    def splits(self) -> Splits:
+        """Load the data set that the model was trained on.
+
+        Raises:
+            ValueError: if the data found here differ from those of the training.
+            FileNotFoundError: if they are not here.
+        """
+        options = dict(self.meta["data"])
+        name = options.pop("name")
+        splits = DATASETS[name](**options)
+        if splits.digest != self.meta["digest"]:
+            raise ValueError(
+                f"the data set {name!r} found here is not the one that the model was trained on: "
+                f"digest {splits.digest}, expected {self.meta['digest']}"
+            )
+        return splits
+
+
+def save_model(
+    path: Path | str,
+    model: nn.Module,
+    codes: Codes,
+    *,
+    name: str,
+    options: dict[str, Any],
+    labels: Tensor | None = None,
+    **meta: Any,
+) -> Path:
+    """Write a model file, atomically.
+
+    Args:
+        path: of the file.
+        model: built by `build_model(name, image_shape, **options)`.
+        codes: of its training set (n, d).
+        name: in `MODELS`.
+        options: the model's keyword options.
+        labels: of the training set (n,), where it has any.
+        **meta: more JSON for the header (`image_shape` is required; samplers, data, scores).
+    """
+    tensors = {f"model.{key}": value for key, value in model.state_dict().items()} | {"codes.mu": codes.mu}
+    if codes.log_var is not None:
+        tensors["codes.log_var"] = codes.log_var
+    tensors |= {f"codes.extras.{key}": value for key, value in codes.extras.items()}
+    if labels is not None:
+        tensors["labels"] = labels
+    return save(path, tensors, {"kind": "model", "model": name, "options": options, **meta})
+
+
+def load_model(path: Path | str, device: torch.device | str = "cpu") -> SavedModel:
+    """Read a model file and build its model on `device`, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged, of another kind, or of another architecture than its header says.
+    """
+    tensors, meta = load(path)
+    check_kind(path, meta, "model")
+    model = build_model(meta["model"], tuple(meta["image_shape"]), **meta["options"])
+    weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    restore_weights(path, lambda: model.load_state_dict(weights))
+    extras = {k.removeprefix("codes.extras."): v for k, v in tensors.items() if k.startswith("codes.extras.")}
+    codes = Codes(tensors["codes.mu"], tensors.get("codes.log_var"), extras)
+    return SavedModel(model.to(device).eval(), codes, meta, tensors.get("labels"))

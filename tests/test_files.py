@@ -1,0 +1,58 @@
+"""Atomic writes: the old file or the new one, whatever happens on the way."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from geovae.files import atomic_path
+
+
+def test_the_file_appears_when_the_block_ends(tmp_path):
+    path = tmp_path / "new" / "folder" / "file.txt"
+    with atomic_path(path) as temporary:
+        temporary.write_text("new")
+        assert not path.exists()
+        assert temporary.name.startswith(".")
+    assert path.read_text() == "new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_error_keeps_the_old_file_and_leaves_nothing(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+
+    def interrupted() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["scan.nii.gz", "codes.npz", "no_suffix", ".hidden.json"])
+def test_the_temporary_name_ends_as_the_path_does(tmp_path, name):
+    with atomic_path(tmp_path / name) as temporary:
+        assert "".join(temporary.suffixes).endswith(name.partition(".")[1] + name.lstrip(".").partition(".")[2])
+        np.savez(temporary.open("wb"), x=np.ones(2))
+    assert (tmp_path / name).exists()
+
+
+def test_two_threads_may_write_the_same_file(tmp_path):
+    path, barrier = tmp_path / "file", threading.Barrier(2)
+
+    def write(text: str) -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text(text)
+            barrier.wait(10)
+
+    threads = [threading.Thread(target=write, args=(text * 1000,)) for text in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert path.read_text() in ("a" * 1000, "b" * 1000)
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,58 @@
+"""Nearest neighbours and squared distances, against brute force and autograd."""
+
+import pytest
+import torch
+
+from geovae.neighbours import nearest, squared_distances
+
+
+def test_squared_distances_and_their_gradient(generator):
+    a, b = (torch.randn(n, 4, generator=generator, dtype=torch.float64, requires_grad=True) for n in (6, 5))
+    torch.testing.assert_close(squared_distances(a, b), torch.cdist(a, b).square())
+    assert torch.autograd.gradcheck(squared_distances, (a, b))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_nearest_equals_brute_force(dtype, generator, device, monkeypatch):
+    monkeypatch.setattr("geovae.neighbours.BLOCK", 16)
+    queries = torch.randn(50, 7, generator=generator, dtype=torch.float64).to(dtype)
+    reference = torch.randn(70, 7, generator=generator, dtype=torch.float64).to(dtype)
+    found, expected = nearest(queries, reference.to(device)), torch.cdist(queries.double(), reference.double()).min(1)
+    assert torch.equal(found.indices, expected.indices)
+    torch.testing.assert_close(found.distances, expected.values)
+
+
+def test_excluded_rows_are_not_matched(generator, monkeypatch):
+    monkeypatch.setattr("geovae.neighbours.BLOCK", 16)
+    x = torch.randn(50, 3, generator=generator)
+    chosen = torch.arange(0, 50, 7)
+    expected = torch.cdist(x, x).fill_diagonal_(torch.inf).min(dim=1)
+    found = nearest(x[chosen], x, exclude=chosen)
+    assert torch.equal(found.indices, expected.indices[chosen])
+    torch.testing.assert_close(found.distances.float(), expected.values[chosen])
+
+
+def test_a_copy_is_at_distance_zero_even_far_from_the_origin(generator):
+    x = torch.randn(40, 20, generator=generator) + 1e3
+    found = nearest(x.flip(0), x)
+    assert torch.equal(found.indices, torch.arange(39, -1, -1))
+    assert float(found.distances.max()) == 0.0
+
+
+def test_bytes_count_as_images(generator):
+    x = torch.randint(0, 256, (30, 12), generator=generator, dtype=torch.uint8)
+    found, expected = nearest(x[:10], x[10:]), nearest(x[:10].double() / 255, x[10:].double() / 255)
+    assert torch.equal(found.indices, expected.indices)
+    torch.testing.assert_close(found.distances, expected.distances)
+
+
+def test_bad_input(generator):
+    x = torch.randn(5, 3, generator=generator)
+    with pytest.raises(ValueError, match="differ in width: 3 and 2"):
+        nearest(x, x[:, :2])
+    with pytest.raises(ValueError, match="`reference` must have at least 2 rows, got 1"):
+        nearest(x[:1], x[:1], exclude=torch.tensor([0]))
+    with pytest.raises(ValueError, match="`queries` has 1 of 5 rows with NaN"):
+        nearest(torch.where(torch.arange(5)[:, None] == 2, torch.nan, x), x)
+    with pytest.raises(ValueError, match=r"`queries` must be of shape \(n, d\)"):
+        nearest(x[0], x)

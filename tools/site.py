@@ -1,0 +1,97 @@
+"""MkDocs hooks (see mkdocs.yml): pages from outside docs/, one reference page for each module, formulas as MathML.
+
+Formulas are converted while the site is built, so that a page needs no script from another host.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from latex2mathml.converter import convert
+from markdown import Extension, Markdown
+from markdown.inlinepatterns import InlineProcessor
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+ROOMS = ("geovae", "experiments", "tuning", "mlflow_projects")
+# page of the site: file of the repository
+OUTSIDE = {
+    "readme.md": "README.md",
+    "contributing.md": "CONTRIBUTING.md",
+    "changelog.md": "CHANGELOG.md",
+    "results.md": "benchmarks/RESULTS.md",
+}
+LINK = re.compile(r"(\]\()([^)#\s:]+)((?:#[^)]*)?\))")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Add the formulas and the reference's part of the navigation."""
+    config.markdown_extensions.append(Formulas())
+    config.nav = [*(config.nav or []), {"Reference": [_navigation(ROOT / room) for room in ROOMS]}]
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that do not lie in docs/."""
+    for page, source in OUTSIDE.items():
+        files.append(File.generated(config, page, content=(ROOT / source).read_text()))
+    for module in _modules():
+        text = f"---\ntitle: {_dotted(module).rpartition('.')[2]}\n---\n\n::: {_dotted(module)}\n"
+        files.append(File.generated(config, _reference(module), content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Let links between files of the repository lead to the pages made of them."""
+    here = page.file.src_uri
+    source = ROOT / OUTSIDE[here] if here in OUTSIDE else DOCS / here
+
+    def translate(link: re.Match[str]) -> str:
+        target = Path(os.path.normpath(source.parent / link[2]))
+        pages = {ROOT / file: DOCS / name for name, file in OUTSIDE.items()}
+        return f"{link[1]}{os.path.relpath(pages.get(target, target), (DOCS / here).parent)}{link[3]}"
+
+    return markdown if here.startswith("reference/") else LINK.sub(translate, markdown)
+
+
+def _modules() -> list[Path]:
+    return [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
+
+
+def _dotted(module: Path) -> str:
+    """Return the name by which a module is imported."""
+    return ".".join(module.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _reference(module: Path) -> str:
+    """Return the page of a module; a package's page is the index of its folder."""
+    page = "index" if module.stem == "__init__" else module.stem
+    return f"reference/{module.relative_to(ROOT).parent.as_posix()}/{page}.md"
+
+
+def _navigation(package: Path) -> dict[str, list[Any]]:
+    """Return a package's part of the navigation: its own page, its modules, its packages."""
+    modules = [package / "__init__.py", *(p for p in sorted(package.glob("*.py")) if p.stem != "__init__")]
+    packages = sorted(path.parent for path in package.glob("*/__init__.py"))
+    return {package.name: [*(_reference(m) for m in modules if m.exists()), *map(_navigation, packages)]}
+
+
+class Formulas(Extension):
+    """Markdown extension: `$...$` and `$$...$$` become MathML."""
+
+    def extendMarkdown(self, md: Markdown) -> None:
+        """Register the pattern after code spans (190) and before backslash escapes (180)."""
+        md.inlinePatterns.register(_Formula(r"(\$\$?)(?!\s*\$)([^$]+)\1", md), "formula", 185)
+
+
+class _Formula(InlineProcessor):
+    def handleMatch(  # type: ignore[override]  # the base class returns strings or elements, as this does
+        self, m: re.Match[str], data: str
+    ) -> tuple[ElementTree.Element | str, int, int]:
+        display = "block" if m[1] == "$$" else "inline"
+        return self.md.htmlStash.store(convert(m[2].strip(), display=display)), m.start(), m.end()
