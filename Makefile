@@ -1,4 +1,4 @@
-# The project's commands. `make demo` and `make test` set up what they need.
+# The project's commands. A target that needs the environment makes it first.
 PYTHON ?= python3.11
 VENV   := $(CURDIR)/.venv
 BIN    := $(VENV)/bin
@@ -27,13 +27,13 @@ $(VENV)/ready: requirements.txt
 demo: setup ## train three models on real digits, sample, score and register the best (3 to 4 minutes)
 	mlflow run . --env-manager local --experiment-name geovae --run-name demo -P concurrency=1
 
-demo-oasis: setup ## brains: a synthetic OASIS-1 tree, prepared, modelled, drawn, registered (up to 10 minutes)
+demo-oasis: setup ## brains: write a synthetic OASIS-1 tree, prepare it, train, sample, register (up to 10 minutes)
 	$(OASIS) -e cohort -P folder=$(BRAINS)/source -P subjects=96 -P workers=2
 	$(OASIS) -e prepare -P dataset=oasis -P source=$(BRAINS)/source -P root=$(BRAINS) -P arrays=npy -P arrays_spacing=4
 	$(OASIS) --run-name oasis -P comparison=experiments/configs/oasis_demo.yaml -P register=geovae-oasis
 	$(OASIS) -e brains -P model=models:/geovae-oasis/latest -P output=$(BRAINS)/drawn-$$(date +%Y%m%d-%H%M%S)
 
-demo-volumes: setup ## whole brains in three dimensions, on what `make demo-oasis` prepared (minutes)
+demo-volumes: setup ## whole brains in three dimensions, with the data of `make demo-oasis` (minutes)
 	$(OASIS) --run-name volumes -P comparison=experiments/configs/oasis_volumes_demo.yaml -P register=geovae-volumes
 	$(OASIS) -e brains -P model=models:/geovae-volumes/latest -P output=$(BRAINS)/drawn-$$(date +%Y%m%d-%H%M%S)
 
@@ -44,10 +44,10 @@ ui: setup ## open the MLflow UI on the runs of this folder (PORT=5000)
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow server --backend-store-uri $(MLFLOW_TRACKING_URI) \
 		--host 127.0.0.1 --port $(PORT) --workers 1
 
-test: setup ## run the tests
+test: setup ## run the fast tests
 	python -m pytest -n 2 --dist loadfile -m "not slow"
 
-test-slow: setup ## run the slow tests: whole runs through mlflow, sweeps on three nodes, kills, servers that die
+test-slow: setup ## run the slow tests: whole runs through mlflow, sweeps on three nodes, killed processes, servers that stop
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow
 
 lint: setup ## check style and types
@@ -55,17 +55,17 @@ lint: setup ## check style and types
 	ruff format --check .
 	mypy
 
-format: setup ## put the code into its format
+format: setup ## format the code
 	ruff check --fix .
 	ruff format .
 
 requirements: ## regenerate requirements.txt and requirements-docs.txt from pyproject.toml and the versions in .venv
 	python tools/requirements.py
 
-screenshots: setup ## photograph the UI on the runs of this folder, into screenshots/ and docs/pictures (needs chromium)
+screenshots: setup ## take screenshots of the UI on the runs of this folder, into screenshots/ and docs/pictures (needs chromium)
 	PYTHONPATH=. python tools/screenshots.py
 
-names: setup ## remake docs/names.md from geovae/tracking/names.py
+names: setup ## write docs/names.md from the names in the code
 	PYTHONPATH=. python tools/names.py
 
 docs: setup ## build the documentation with search and the API reference into site/; a warning is an error
@@ -74,14 +74,14 @@ docs: setup ## build the documentation with search and the API reference into si
 	@! grep -rlE '<(link|script|img|iframe)[^>]+(href|src)="?(https?:)?//' site --include='*.html' # no page loads from another host
 	@echo "site/ is built: python -m http.server --bind 127.0.0.1 --directory site"
 
-pictures: setup ## remake the README's pictures from the latest demo
+pictures: setup ## make the pictures of the README from the latest demo
 	PYTHONPATH=. python tools/pictures.py
 
-pictures-studies: setup ## fetch the tables and figures of the documentation from the latest small studies
+pictures-studies: setup ## copy tables and figures of the latest small studies into the documentation
 	PYTHONPATH=. python tools/study_pictures.py
 
-pictures-oasis: setup ## fetch the pictures of docs/oasis.md from the latest demo-oasis
+pictures-oasis: setup ## copy the pictures of docs/oasis.md from the latest demo-oasis
 	python tools/oasis_pictures.py
 
-clean: ## remove the environment and caches, not the runs
+clean: ## remove the environment and caches; keep the runs
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

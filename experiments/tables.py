@@ -1,13 +1,17 @@
 """Tables as Markdown and CSV: the one place that formats numbers, escapes text and joins cells."""
 
 import csv
+import html
 import io
 import math
 import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 MISSING = "–"
+LONGEST_DESCRIPTION = 7500  # characters; MLflow cuts a tag at 8000
+Row = TypeVar("Row")
 
 
 class Markdown(str):
@@ -18,9 +22,13 @@ Cell = str | float | None
 
 
 def as_markdown(head: Sequence[Cell], rows: Iterable[Sequence[Cell]]) -> str:
-    """Return a Markdown table: text escaped, numbers with four significant digits, `–` for None and NaN."""
+    """Return a Markdown table: text escaped, numbers with four significant digits, `–` for None and NaN.
+
+    Columns of text are aligned to the left, columns of numbers to the right.
+    """
     lines = [[format_cell(cell) for cell in row] for row in (head, *rows)]
-    lines.insert(1, ["---"] * len(head))
+    numeric = [all(re.match(r"[*+−–\d-]|$", line[i]) for line in lines[1:]) for i in range(len(head))]
+    lines.insert(1, ["---:" if right else ":---" for right in numeric])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -79,6 +87,27 @@ def link(text: str, url: str) -> Markdown:
 
 
 def for_ui(markdown: str) -> str:
-    """Return Markdown for a description in MLflow's UI, which gives the cells of a table no padding."""
+    """Return Markdown for a description in MLflow's UI, which gives the cells of a table no padding.
+
+    Links go where the text would not fit into a tag.
+    """
     lines = markdown.split("\n")
-    return "\n".join(line.replace(" |", "&ensp; |") if line.startswith("| ") else line for line in lines)
+    padded = "\n".join(line.replace(" |", "&ensp; |") if line.startswith("| ") else line for line in lines)
+    return padded if len(padded) <= LONGEST_DESCRIPTION else without_links(padded)
+
+
+def without_links(markdown: str) -> str:
+    """Return Markdown with the text of each link in its place."""
+    return re.sub(r"(?<!!)\[((?:[^\[\]\\]|\\.)*)\]\([^()]*\)", r"\1", markdown)
+
+
+def for_terminal(markdown: str) -> str:
+    """Return Markdown to be printed: without links, bold and escapes."""
+    text = without_links(markdown).replace("**", "")
+    return html.unescape(re.sub(r"\\([\\`*|\[\]_])", r"\1", text))
+
+
+def leaderboard(rows: Sequence[Row], columns: Mapping[str, Callable[[Row], Cell]]) -> str:
+    """Return a ranked Markdown table: a line for each row, in the order given, with its place and a cell a column."""
+    lines = [[place, *(cell(row) for cell in columns.values())] for place, row in enumerate(rows, 1)]
+    return as_markdown(["#", *columns], lines)

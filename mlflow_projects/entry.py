@@ -151,7 +151,7 @@ def bind(
 
     parser = ArgumentParser(prog=prog, exit_on_error=False, description=inspect.getdoc(function), allow_abbrev=False)
     signature = inspect.signature(function).parameters
-    groups = {name: type(p.default) for name, p in signature.items() if is_dataclass(p.default)}
+    groups: dict[str, Any] = {name: type(p.default) for name, p in signature.items() if is_dataclass(p.default)}
     parser.add_function_arguments(function, as_positional=False, skip={*skip, *groups})
     for group in groups.values():
         parser.add_class_arguments(group, as_group=False)

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from experiments.compare import as_csv, as_figure, as_markdown, for_ui, leaderboard, read_comparison, winner_line
+from experiments.compare import read_comparison
 from experiments.config import CONFIGS, Config, ConfigError
 from experiments.judge import Result
+from experiments.leaderboard import as_csv, as_figure, as_markdown, rank_results, winner_sentence
+from experiments.page import run_url
+from experiments.tables import for_terminal, for_ui, link
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
 from mlflow_projects.cluster import WHERE, reached, settle
@@ -42,19 +45,22 @@ def main(flags: Sequence[str]) -> None:
     with reached(values, device) as resources, entry.open_run("comparison") as tracker:
         tracker.tags({"role": "comparison"})
         results, failures = _run_all(configs, tracker, settle(values["storage"], tracker), resources)
-        board = leaderboard(results)
-        winner, result = board[0].run, results[board[0].run]
+        pages = {name: run_url("", str(tracker.experiment_id), str(result.run_id)) for name, result in results.items()}
+        board = rank_results(results, {name: link("run", page) for name, page in pages.items()})
+        winner = board[0].contender.model
+        result = results[winner]
         table = as_markdown(board)
         tracker.text("leaderboard.md", table)
         tracker.text("leaderboard.csv", as_csv(board))
         tracker.figure("leaderboard.png", as_figure(board))
         tracker.tags({"mlflow.note.content": for_ui(table), "winner": winner})
-        tracker.metrics({f"best/{result.headline}": board[0].val})
-        print(table)
-        print(winner_line(board))
+        tracker.metrics({f"best/{result.headline}": board[0].mean(result.headline, "val")})
+        print(for_terminal(table))
+        print(winner_sentence(board))
         _register(result, values["register"])
-        epoch, samplers = min(c["training"]["epochs"] for c in configs.values()), [row.sampler for row in board]
-        view = partial(scores_view, headline=result.headline, samplers=list(dict.fromkeys(samplers)), epoch=epoch)
+        epoch = min(config["training"]["epochs"] for config in configs.values())
+        samplers = list(dict.fromkeys(row.contender.sampler for row in board))
+        view = partial(scores_view, headline=result.headline, samplers=samplers, epoch=epoch)
         entry.say_where(view, tracker)
         if failures:
             raise SystemExit(1)

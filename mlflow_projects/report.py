@@ -4,10 +4,13 @@ import os
 import re
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.report import SHOWN, Record, render
+from experiments.page import run_url
+from experiments.run_report import SHOWN, Record, group_runs, write_run_report
+from geovae.files import atomic_path
 from mlflow_projects import entry
 from mlflow_projects.registry.versions import quiet
 
@@ -16,7 +19,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
 SEARCH = "attributes.status = 'FINISHED'"
-ASIDE = ("cfg.seed", "cfg.device", "cfg.images_every")
+# options that set no configuration apart; every sampler has a row of its own
+LEFT_OUT = ("cfg.seed", "cfg.device", "cfg.images_every", "cfg.samplers")
 CURVES = ("train/loss", "val/loss", "train/reconstruction", "val/reconstruction", "train/kl", "val/kl")
 
 
@@ -44,14 +48,14 @@ def main(flags: Sequence[str]) -> None:
         raise ValueError(f"no run of a model in {experiment.name!r} matches {values['search']!r}")
     entry.writable(output.parent)
     note = f"{len(runs)} runs of the experiment {experiment.name} found by: {values['search']}"
-    with quiet():
-        records = read(client, runs)
-    page = render(values["title"] or experiment.name, records, note=note)
+    data = ", ".join(dict.fromkeys(run.data.tags.get("dataset", "unknown data") for run in runs))
+    with quiet(), tempfile.TemporaryDirectory() as folder:
+        records = read(client, runs, Path(folder))
+        page = write_run_report(values["title"] or f"Runs on {data}", records, Path(folder), note=note).read_text()
     with entry.open_run("report") as tracker:
         tracker.tags({"role": "report"})
-        temporary = output.with_name(f".{output.name}")
-        temporary.write_text(page)
-        temporary.replace(output)
+        with atomic_path(output) as temporary:
+            temporary.write_text(page)
         tracker.text("report.html", page)
     print(f"{output}: {note}")
 
@@ -63,9 +67,9 @@ def _is_mean(run: "Run") -> bool:
 
 def _experiment(client: "MlflowClient", name: str) -> "Experiment":
     """Return the experiment called `name`; by default the one that `mlflow run` runs in, or geovae."""
-    own = os.environ.get("MLFLOW_EXPERIMENT_ID")
-    if own and not name:
-        return client.get_experiment(own)
+    chosen = os.environ.get("MLFLOW_EXPERIMENT_ID")
+    if chosen and not name:
+        return client.get_experiment(chosen)
     experiment = client.get_experiment_by_name(name or entry.EXPERIMENT)
     if experiment is None:
         known = ", ".join(repr(e.name) for e in client.search_experiments())
@@ -73,53 +77,52 @@ def _experiment(client: "MlflowClient", name: str) -> "Experiment":
     return experiment
 
 
-def read(client: "MlflowClient", runs: Sequence["Run"]) -> list[Record]:
-    """Return the records of runs; curves and pictures only of the best ones, which are all that a page shows."""
-    plain = [_record(run) for run in runs]
-    ranked = [key for record in plain for key in record.metrics if key.startswith(("best/fid", "best/fd_"))][:1]
-    order = sorted(plain, key=lambda r: r.metrics.get(ranked[0], float("inf")) if ranked else 0.0)
-    shown = set(list(dict.fromkeys(record.group for record in order))[:SHOWN])
-    records = []
-    with tempfile.TemporaryDirectory() as folder:
-        for record in plain:
-            more = {}
-            if record.group in shown:
-                curves = {key: _curve(client, record.run_id, key) for key in CURVES if key in record.metrics}
-                more = {"curves": curves, "pictures": _pictures(client, record.run_id, folder)}
-            records.append(Record(**(record.__dict__ | more)))
-    return records
+def read(client: "MlflowClient", runs: Sequence["Run"], folder: Path) -> list[Record]:
+    """Return the records of runs; curves and pictures, fetched into `folder`, only of those that a page shows."""
+    records = [_record(client, run) for run in runs]
+    shown = {record.group for group in group_runs(records)[:SHOWN] for record in group.runs}
+    return [_with_pictures(client, record, folder) if record.group in shown else record for record in records]
 
 
-def _record(run: "Run") -> Record:
+def _record(client: "MlflowClient", run: "Run") -> Record:
     tags, params = run.data.tags, run.data.params
-    options = {k.removeprefix("cfg."): v for k, v in params.items() if k.startswith("cfg.") and k not in ASIDE}
-    doubtful = [f"{key}: {value}" for key, value in tags.items() if key.startswith(("warning.", "not_finite."))]
+    options = {k.removeprefix("cfg."): v for k, v in params.items() if k.startswith("cfg.") and k not in LEFT_OUT}
+    warnings = [f"{key}: {value}" for key, value in tags.items() if key.startswith(("warning.", "not_finite."))]
     return Record(
         name=run.info.run_name or run.info.run_id,
         group=tags.get("config_over_seeds", run.info.run_id),
         seed=tags.get("seed", ""),
         run_id=run.info.run_id,
+        headline=tags.get("headline", ""),
+        url=run_url(client.tracking_uri, run.info.experiment_id, run.info.run_id),
         options=options,
         metrics=run.data.metrics,
-        notes=doubtful if run.info.status == "FINISHED" else [f"the run is {run.info.status}", *doubtful],
+        warnings=warnings if run.info.status == "FINISHED" else [f"the run is {run.info.status}", *warnings],
     )
+
+
+def _with_pictures(client: "MlflowClient", record: Record, folder: Path) -> Record:
+    curves = {key: _curve(client, record.run_id, key) for key in CURVES if key in record.metrics}
+    return replace(record, curves=curves, pictures=_pictures(client, record.run_id, folder))
 
 
 def _curve(client: "MlflowClient", run_id: str, key: str) -> list[tuple[float, float]]:
     return sorted((point.step, point.value) for point in client.get_metric_history(run_id, key))
 
 
-def _pictures(client: "MlflowClient", run_id: str, folder: str) -> dict[str, bytes]:
+def _pictures(client: "MlflowClient", run_id: str, folder: Path) -> dict[str, bytes]:
     """Return the last picture of every image key, and the latent map, as PNG files."""
-    listed = [item.path for where in ("images", "figures") for item in client.list_artifacts(run_id, where)]
+    paths = [item.path for where in ("images", "figures") for item in client.list_artifacts(run_id, where)]
     last: dict[str, tuple[int, str]] = {}
-    for path in listed:
-        found = re.fullmatch(r"images/(.+?)[%+]step[%+](\d+)[%+].*\.png", path)
-        key, step = (found[1].replace("~", "/"), int(found[2])) if found else (path, 0)
-        if (found or path == "figures/latent_map.png") and step >= last.get(key, (0, ""))[0]:
+    for path in paths:
+        match = re.fullmatch(r"images/(.+?)[%+]step[%+](\d+)[%+].*\.png", path)
+        key, step = (match[1].replace("~", "/"), int(match[2])) if match else (path, 0)
+        if (match or path == "figures/latent_map.png") and step >= last.get(key, (0, ""))[0]:
             last[key] = (step, path)
     order = sorted(last, key=lambda key: (key.startswith("figures"), key == "reconstructions", key))
-    return {key: Path(client.download_artifacts(run_id, last[key][1], folder)).read_bytes() for key in order}
+    target = folder / "runs" / run_id
+    target.mkdir(parents=True, exist_ok=True)
+    return {key: Path(client.download_artifacts(run_id, last[key][1], str(target))).read_bytes() for key in order}
 
 
 if __name__ == "__main__":

@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING
 from experiments.config import Config, ConfigError, check_config, fingerprint
 from experiments.describe import describe_run, writable
 from experiments.judge import MODEL
+from experiments.page import run_url
+from experiments.studies.cells import TRAINED, Study
 from experiments.studies.execute import Found, execute
 from experiments.studies.oasis import make_ready
-from experiments.studies.plan import SIZES, TRAINED, Study, names, read_study
-from experiments.studies.report import write_report
+from experiments.studies.plan import SIZES, names, read_study
+from experiments.studies.study_report import write_report
+from experiments.tables import for_terminal
 from geovae.data import DATASETS
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
@@ -57,7 +60,7 @@ def main(flags: Sequence[str]) -> None:
     configs = [config for cell in study.cells for config in cell.configs.values()]
     for config in configs:
         check_config(config)
-    make_ready(study, say=_say)
+    make_ready(study, _say)
     check_data(configs)
     folder = writable(FOLDER / study.name)
     with only_one(folder), entry.open_run(f"{study.name}-{study.size}") as tracker:
@@ -69,11 +72,12 @@ def main(flags: Sequence[str]) -> None:
         if not outcomes:
             raise RuntimeError(f"none of the study's runs has a result: {next(iter(failures.values()))}")
         output = writable(Path(values["output"]) if values["output"] else tracker.output / "report")
-        report = write_report(study, outcomes, output, failures)
+        url = partial(run_url, tracker.uri, str(tracker.experiment_id))
+        report = write_report(study, outcomes, output, failures, url)
         for file in report.files:
             tracker.artifact(output / file, file.parent.as_posix())
         tracker.tags({"mlflow.note.content": report.summary})
-        print(report.summary)
+        print(for_terminal(report.summary))
         samplers = list(dict.fromkeys(name for one in outcomes for name in one.samplers))
         view = partial(study_view, study=study.name, headline=outcomes[0].headline, samplers=samplers)
         entry.say_where(view, tracker)

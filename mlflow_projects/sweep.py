@@ -10,16 +10,16 @@ from typing import Any
 import yaml
 from mlflow import MlflowClient
 
-from experiments.compare import for_ui
 from experiments.config import split_flags, to_flags
 from experiments.describe import git_tags
+from experiments.tables import for_terminal
 from geovae.checkpoint import load
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
 from mlflow_projects.cluster import WHERE, amount, reached, settle
 from mlflow_projects.registry.versions import fetch_model
 from mlflow_projects.registry.views import sweep_view
-from tuning.board import table
+from tuning.board import description, table
 from tuning.nodes import check_store
 from tuning.progress import Progress
 from tuning.runs import find_configurations, find_sweep
@@ -101,7 +101,7 @@ def main(flags: Sequence[str]) -> None:
             on_event=progress,
         )
         progress.show()
-        print(table(outcome.board, outcome.configurations, outcome.headline))
+        print(for_terminal(table(outcome.board, outcome.configurations, outcome.headline)))
         if not outcome.board:
             raise SystemExit(1)
         _tell_best(outcome, tracker, [dimension.name for dimension in space.dimensions])
@@ -241,8 +241,8 @@ def _announce(tracker: MlflowTracker) -> None:
 def _tell_best(outcome: SweepResult, tracker: MlflowTracker, options: list[str]) -> None:
     view = partial(sweep_view, sweep_id=str(tracker.run_id), headline=outcome.headline, options=options)
     if link := entry.say_where(view, tracker):
-        text = table(outcome.board, outcome.configurations, outcome.headline)
-        tracker.tags({"mlflow.note.content": f"[All configurations as a table and as lines]({link})\n\n{for_ui(text)}"})
+        text = description(outcome.board, outcome.configurations, outcome.headline, str(tracker.experiment_id))
+        tracker.tags({"mlflow.note.content": f"[All configurations as a table and as lines]({link})\n\n{text}"})
     best = outcome.board[0]
     model = best_run(best)
     print(f"best: {best.name}, {outcome.headline} {best.mean:.4g}; its best model is in run {model.run_id}")

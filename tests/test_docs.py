@@ -1,6 +1,6 @@
-"""The documentation: every Python block runs, in order, page by page; every YAML study reads; links lead somewhere.
+"""The documentation: the Python blocks run in order, page by page; the YAML studies can be read; links and files exist.
 
-A `bash` block is a server, which is started for the Python blocks below it.
+A `bash` block starts a server for the Python blocks below it.
 """
 
 import os
@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 
 from benchmarks.serving import served
 from experiments.studies.plan import read_study
@@ -18,9 +19,16 @@ from geovae.samplers import SAMPLERS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
+WRITTEN = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/RESULTS.md")), *PAGES]
+TRACKED = {"geovae", "experiments", "tuning", "mlflow_projects", "docs", "tools", "tests", "benchmarks"}
+BY_THE_READER = {  # a tutorial asks its reader to write these
+    "geovae/data/squares.py",
+    "geovae/models/laplace.py",
+    "experiments/configs/squares.yaml",
+}
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SERVED = "http://127.0.0.1:5001"
-TESTED_ELSEWHERE = {"mlflow", "server"}  # they need a registry or a server: tests/mlflow_projects has one
+TESTED_ELSEWHERE = {"mlflow", "server"}  # these pages need a registry or a server: see tests/mlflow_projects
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -30,7 +38,7 @@ def blocks(page, *languages):
 
 @pytest.fixture
 def own_store(tmp_path, monkeypatch):
-    """A page may choose a tracking store for this process."""
+    """A page may set the tracking store of this process."""
     import mlflow
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
@@ -68,7 +76,7 @@ def test_python_blocks_run_in_order(page, tmp_path, monkeypatch, own_store):
 
 @contextmanager
 def serve(block):
-    """Start what the block starts, on a free port; yield its address."""
+    """Start the server of the block, on a free port; yield its address."""
     model = re.fullmatch(r"mlflow models serve -m (\S+) --env-manager local --host 127.0.0.1 --port 5001\n", block)
     with served(model[1], os.environ["MLFLOW_TRACKING_URI"], folder=".") as (address, _):
         yield address
@@ -82,7 +90,33 @@ def test_yaml_studies_of_the_pages_can_be_read(tmp_path):
         assert read_study(str(tmp_path / f"{i}.yaml"), "small").cells
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
+def test_the_readme_s_library_example_runs():
+    (block,) = [block for _, block in blocks(ROOT / "README.md", "python") if "SAMPLERS" in block]
+    space = {}
+    exec(compile(block, "README.md", "exec"), space)
+    assert space["z"].shape == (100, 6)
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.stem)
+def test_files_and_programs_that_a_page_names_exist(page):
+    text = page.read_text()
+    programs = {name.replace(".", "/") for name in re.findall(r"python -m ((?:mlflow_projects|tools)\.\w+)", text)}
+    files = {name for name in re.findall(r"`((?:\w+/)+[\w.]*)`", text) if name.split("/")[0] in TRACKED}
+    missing = [name for name in programs if not (ROOT / f"{name}.py").is_file()]
+    missing += [name for name in files - BY_THE_READER if not (ROOT / name).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.stem)
+def test_commands_that_a_page_shows_name_entry_points_and_targets(page):
+    text = page.read_text()
+    points = set(re.findall(r"mlflow run [^\n`|]*? -e (\w+)", text))
+    targets = set(re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE))
+    assert points <= yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"].keys()
+    assert targets <= set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.stem)
 def test_links_and_pictures_lead_somewhere(page):
     targets = [link for link in LINK.findall(page.read_text()) if not link.startswith(("http:", "https:"))]
     assert not [link for link in targets if not (page.parent / link).exists()]

@@ -90,8 +90,6 @@ class Formulas(Extension):
 
 
 class _Formula(InlineProcessor):
-    def handleMatch(  # type: ignore[override]  # the base class returns strings or elements, as this does
-        self, m: re.Match[str], data: str
-    ) -> tuple[ElementTree.Element | str, int, int]:
+    def handleMatch(self, m: re.Match[str], data: str) -> tuple[ElementTree.Element | str, int, int]:
         display = "block" if m[1] == "$$" else "inline"
         return self.md.htmlStash.store(convert(m[2].strip(), display=display)), m.start(), m.end()

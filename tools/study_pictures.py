@@ -9,10 +9,10 @@ from pathlib import Path
 
 import mlflow
 
-from experiments.studies.page import table
-from experiments.studies.paper import TABLE1
-from experiments.studies.pictures import RATIO
-from experiments.studies.statistics import Line, Way, rank, spread
+from experiments.leaderboard import RATIO, RUNS, Contender, Entry
+from experiments.studies.ranking import rank
+from experiments.studies.reports.table1 import TABLE1
+from experiments.tables import as_markdown, mean_and_sd
 
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"
@@ -24,7 +24,7 @@ FIGURES = {
 
 
 def main() -> None:
-    """Copy the figures, and write the tables between their marks `<!-- name -->` and `<!-- /name -->`."""
+    """Copy the figures, and write the tables between the comments `<!-- name -->` and `<!-- /name -->`."""
     wanted = sorted({*FIGURES, *(study for _, study, _ in TABLES)})
     reports = {study: report for study in wanted if (report := latest(study))}
     for study, figures in FIGURES.items():
@@ -47,10 +47,10 @@ def latest(study: str) -> Path | None:
     return Path(mlflow.artifacts.download_artifacts(run_id=runs[0].info.run_id))
 
 
-def fill(page: Path, mark: str, text: str) -> None:
-    """Replace what lies between the marks."""
-    between = re.compile(rf"(<!-- {mark} -->\n).*?(<!-- /{mark} -->)", re.DOTALL)
-    page.write_text(between.sub(lambda found: f"{found[1]}{text.strip()}\n{found[2]}", page.read_text()))
+def fill(page: Path, name: str, text: str) -> None:
+    """Replace what lies between the two comments of `name`."""
+    between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
+    page.write_text(between.sub(lambda match: f"{match[1]}{text.strip()}\n{match[2]}", page.read_text()))
 
 
 def tables(report: Path) -> str:
@@ -58,37 +58,43 @@ def tables(report: Path) -> str:
     text = (report / "report.md").read_text()
     start, end = text.index("\n## "), text.index("\n## How to read it")
     text = re.sub(r"(?m)^!\[.*\n\n\*.*\n", "", text[start:end] + "\n## ")
-    text = re.sub(r"(?s)What the samplers say.*?(?=\n## )", "", text).removesuffix("\n## ").replace("\n## ", "\n### ")
-    return re.sub(r"\n{3,}", "\n\n", text)
+    text = re.sub(r"(?s)Diagnostics of the samplers.*?(?=\n## )", "", text).removesuffix("\n## ")
+    text = re.sub(rf"(?m)^.* {RUNS} \|(\n\|.*)*$", lambda table: without_last_column(table[0]), text)
+    return re.sub(r"\n{3,}", "\n\n", text.replace("\n## ", "\n### "))
+
+
+def without_last_column(table: str) -> str:
+    """Return a Markdown table without its links to runs, which are in nobody else's store."""
+    return re.sub(r"(?m) [^|\n]*\|$", "", table)
 
 
 def one_screen(report: Path) -> str:
-    """Return Table 1 with one row for each way: scores on test images, nearest train, mean rank; the first on top."""
+    """Return Table 1 with one row for each of its rows: scores on test images, nearest train, mean rank; best first."""
     labels = {(row.model, row.sampler): row.label for row in TABLE1}
-    lines = [line for line in read_lines(report) if (line.way.model, line.way.sampler) in labels]
-    data = list(dict.fromkeys(line.data for line in lines))
-    ranking = rank(lines)
+    entries = [e for e in read_entries(report) if (e.contender.model, e.contender.sampler) in labels]
+    data = list(dict.fromkeys(entry.data for entry in entries))
+    ranking = rank(entries)
     ranked = ranking.blocks > 1
     rows = []
     for standing in ranking.standings:
-        own = [next(line for line in lines if line.way == standing.way and line.data == name) for name in data]
-        numbers = [spread(line.values(key)) for line in own for key in (line.headline, RATIO)]
+        of_data = {entry.data: entry for entry in entries if entry.contender == standing.contender}
+        numbers = [mean_and_sd(of_data[name].values(key)) for name in data for key in (of_data[name].headline, RATIO)]
         numbers += [f"{standing.rank:.1f}"] if ranked else []
-        rows.append([labels[standing.way.model, standing.way.sampler], *numbers])
+        rows.append([labels[standing.contender.model, standing.contender.sampler], *numbers])
     head = [title for name in data for title in (f"{name}: FD test", "nearest train")]
-    return table(["way", *head, *(["mean rank"] if ranked else [])], rows)
+    return as_markdown(["model and sampler", *head, *(["mean rank"] if ranked else [])], rows)
 
 
-def read_lines(report: Path) -> list[Line]:
-    """Return the lines of a report's scores.csv."""
-    lines: dict[tuple[str, Way], Line] = {}
+def read_entries(report: Path) -> list[Entry]:
+    """Return the entries of a report's scores.csv."""
+    entries: dict[tuple[str, Contender], Entry] = {}
     with (report / "scores.csv").open() as file:
         for row in csv.DictReader(file):
-            way = Way(row["model"], row["variant"], row["sampler"])
-            head = "fd_random-conv-v1"
-            line = lines.setdefault((row["data"], way), Line(row["data"], way, head, {}, {}, {}))
-            getattr(line, row["kind"]).setdefault(int(row["seed"]), {})[row["score"]] = float(row["value"])
-    return list(lines.values())
+            contender = Contender(row["model"], row["variant"], row["sampler"])
+            entry = Entry(row["data"], contender, "fd_random-conv-v1", {}, {})
+            entry = entries.setdefault((row["data"], contender), entry)
+            getattr(entry, row["kind"]).setdefault(int(row["seed"]), {})[row["score"]] = float(row["value"])
+    return list(entries.values())
 
 
 TABLES: list[tuple[str, str, Callable[[Path], str]]] = [

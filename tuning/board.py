@@ -1,28 +1,36 @@
-"""What a sweep's own run shows: the leaderboard of configurations, parallel coordinates, importances."""
+"""The report of a sweep: the leaderboard of configurations, parallel coordinates, importances, on one page."""
 
 import math
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geovae.tracking import Tracker
+from experiments.leaderboard import kid_of
+from experiments.page import Numbers, Part, Picture, run_url, write_page
+from experiments.tables import Cell, for_ui, leaderboard, link
+from geovae.tracking import MlflowTracker
 from tuning.plan import Configuration
 from tuning.search import importances
-from tuning.space import Space
+from tuning.space import Dimension, Space
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHOWN = 30
+SHOWN = 30  # configurations in the table
+HOW_TO_READ = """Ranked by seeds, then by the mean (± standard error) of `{head}` against the validation images; lower
+is better. The columns *test* are means over the same runs, each with its best sampler on validation images."""
 
 
-def describe_board(
+def record_board(
     board: Sequence[Configuration],
     configurations: Sequence[Configuration],
     space: Space,
     headline: str,
-    tracker: Tracker,
+    tracker: MlflowTracker,
 ) -> None:
-    """Tell the tracker what the sweep found: table, figures, description.
+    """Record the report of a sweep: a page, its table and figures, and a description.
 
     Args:
         board: the judged configurations, best first.
@@ -31,59 +39,95 @@ def describe_board(
         headline: name of the score.
         tracker: of the sweep's run.
     """
-    text = table(board, configurations, headline)
-    tracker.text("leaderboard.md", text)
-    tracker.tags({"mlflow.note.content": text})
+    tracker.text("leaderboard.md", table(board, configurations, headline))
+    tracker.tags({"mlflow.note.content": description(board, configurations, headline, str(tracker.experiment_id))})
     if not board:
         return
-    tracker.text("leaderboard.csv", as_csv(board, headline))
+    url = partial(run_url, tracker.uri, str(tracker.experiment_id))
+    title = f"Sweep of {len(configurations)} configurations"
+    parts: list[Part] = [f"# {title}", table(board, configurations, headline, url)]
     rows = [(c.options, c.mean) for c in board]
-    tracker.figure("parallel_coordinates.png", parallel_coordinates(rows, space, headline))
-    if found := importances(rows, space):
-        tracker.figure("importance.png", importance_figure(found))
+    caption = "One line for each configuration through its options to its score, the better the darker"
+    parts.append(Picture("parallel_coordinates", caption, parallel_coordinates(rows, space, headline)))
+    if shares := importances(rows, space):
+        caption = "What the options explain of the score's variation (fANOVA)"
+        parts.append(Picture("importance", caption, importance_figure(shares)))
+    parts.append(all_configurations(board, headline))
+    folder = tracker.output / "report"
+    for file in write_page(title, parts, folder):
+        if file != Path("report.md"):  # the same as leaderboard.md with figures
+            tracker.artifact(folder / file)
 
 
-def table(board: Sequence[Configuration], configurations: Sequence[Configuration], headline: str) -> str:
-    """Return the leaderboard as a Markdown table, and what became of the others."""
-    names = [name for c in board[:SHOWN] for name in c.options]
-    names = list(dict.fromkeys(names))
-    lines = [
-        f"| # | configuration | {headline} | ± | runs | " + " | ".join(names) + " |",
-        "|---|---|---|---|---|" + "---|" * len(names),
-    ]
-    for place, c in enumerate(board[:SHOWN], 1):
-        values = " | ".join(_short(c.options[name]) if name in c.options else "" for name in names)
-        spread = "" if math.isnan(c.stderr) else f"{c.stderr:.3f}"
-        lines.append(f"| {place} | {c.name} | {c.mean:.3f} | {spread} | {len(c.scores)}/{len(c.runs)} | {values} |")
+def description(
+    board: Sequence[Configuration], configurations: Sequence[Configuration], headline: str, experiment_id: str
+) -> str:
+    """Return the leaderboard as the description of the sweep's run in MLflow's UI, with links within the UI."""
+    return for_ui(table(board, configurations, headline, partial(run_url, "", experiment_id)))
+
+
+def table(
+    board: Sequence[Configuration],
+    configurations: Sequence[Configuration],
+    headline: str,
+    url: Callable[[str], str] = lambda run_id: "",
+) -> str:
+    """Return the leaderboard as a Markdown table, and how the other configurations ended.
+
+    `url` returns the address of a run, by its id.
+    """
+    columns: dict[str, Callable[[Configuration], Cell]] = {
+        "configuration": lambda c: link(c.name, url(c.run_id) if c.run_id else ""),
+        f"{headline} val": lambda c: c.mean,
+        "±": lambda c: "" if math.isnan(c.stderr) else f"{c.stderr:.2g}",
+    }
+    for title, key in ((f"{headline} test", headline), ("KID test", kid_of(headline))):
+        if any(_test_scores(key, c) for c in board):
+            columns[title] = partial(_mean_test_score, key)
+    columns["runs"] = lambda c: f"{len(c.scores)}/{len(c.runs)}"
+    for name in dict.fromkeys(name for c in board[:SHOWN] for name in c.options):
+        columns[name] = partial(_option_cell, name)
     counts = {"stopped early": "STOPPED", "failed": "FAILED", "cut off": "KILLED"}
     others = [f"{n} {words}" for words, s in counts.items() if (n := sum(c.state == s for c in configurations))]
-    text = "\n".join(lines) if board else "No configuration was judged."
+    text = leaderboard(board[:SHOWN], columns) if board else "No configuration was judged.\n"
     more = f" {len(board) - SHOWN} more are in leaderboard.csv." if len(board) > SHOWN else ""
     return (
-        f"{text}\n\n{len(board)} of {len(configurations)} configurations judged"
-        f"{', ' + ', '.join(others) if others else ''}.{more} Ranked by seeds, then by the mean (± standard error) of "
-        f"`{headline}` against the validation images; lower is better.\n"
+        f"{text}\n{len(board)} of {len(configurations)} configurations judged"
+        f"{', ' + ', '.join(others) if others else ''}.{more} {HOW_TO_READ.format(head=headline)}\n"
     )
 
 
-def as_csv(board: Sequence[Configuration], headline: str) -> str:
-    """Return the leaderboard as a table for a spreadsheet."""
+def _test_scores(key: str, configuration: Configuration) -> list[float]:
+    """Return a score on test images of each finished run, of the sampler that is best on validation images."""
+    return [run.test_scores[key] for run in configuration.runs.values() if key in run.test_scores]
+
+
+def _mean_test_score(key: str, configuration: Configuration) -> Cell:
+    values = _test_scores(key, configuration)
+    return statistics.fmean(values) if values else None
+
+
+def _option_cell(name: str, configuration: Configuration) -> Cell:
+    return _option_text(configuration.options.get(name, ""))
+
+
+def all_configurations(board: Sequence[Configuration], headline: str) -> Numbers:
+    """Return the whole leaderboard for programs."""
     names = list(dict.fromkeys(name for c in board for name in c.options))
-    lines = [",".join(["configuration", headline, "stderr", "runs", *names])]
-    for c in board:
-        cells = [c.name, repr(c.mean), repr(c.stderr), str(len(c.scores)), *(str(c.options.get(n, "")) for n in names)]
-        lines.append(",".join(cells))
-    return "\n".join(lines) + "\n"
+    rows = [[c.name, c.mean, c.stderr, len(c.scores), *(c.options.get(name, "") for name in names)] for c in board]
+    return Numbers("leaderboard", ["configuration", headline, "stderr", "runs", *names], rows)
 
 
 def parallel_coordinates(rows: Sequence[tuple[Mapping[str, Any], float]], space: Space, headline: str) -> "Figure":
     """Return one line for each configuration through its options to its score, the better the darker."""
-    from matplotlib import colormaps, pyplot
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
 
     axes = [d for d in space.dimensions if any(d.name in options for options, _ in rows)]
     scores = [score for _, score in rows]
     low, high = min(scores), max(scores)
-    figure, ax = pyplot.subplots(figsize=(2.0 + 1.8 * (len(axes) + 1), 4.5), layout="constrained")
+    figure = Figure(figsize=(2.0 + 1.8 * (len(axes) + 1), 4.5), layout="constrained")
+    ax = figure.add_subplot()
     for options, score in sorted(rows, key=lambda row: -row[1]):
         height = (score - low) / (high - low) if high > low else 0.5
         points = [(x, _height(d, options[d.name])) for x, d in enumerate(axes) if d.name in options]
@@ -92,7 +136,7 @@ def parallel_coordinates(rows: Sequence[tuple[Mapping[str, Any], float]], space:
     for x, d in enumerate(axes):
         ax.axvline(x, color="0.8", zorder=0)
         for value in d.values:
-            ax.text(x, _height(d, value), f" {_short(value)}", fontsize=8, va="center", in_layout=False)
+            ax.text(x, _height(d, value), f" {_option_text(value)}", fontsize=8, va="center", in_layout=False)
     ax.axvline(len(axes), color="0.8", zorder=0)
     for height, value in ((0, low), (1, high)):
         ax.text(len(axes), height, f" {value:.4g}", fontsize=8, va="center", in_layout=False)
@@ -101,25 +145,28 @@ def parallel_coordinates(rows: Sequence[tuple[Mapping[str, Any], float]], space:
     return figure
 
 
-def importance_figure(found: Mapping[str, float]) -> "Figure":
+def importance_figure(shares: Mapping[str, float]) -> "Figure":
     """Return the importances as bars."""
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
-    figure, ax = pyplot.subplots(figsize=(6, 0.8 + 0.35 * len(found)), layout="constrained")
-    names = sorted(found, key=lambda name: found[name])
-    ax.barh(names, [found[name] for name in names])
+    figure = Figure(figsize=(6, 0.8 + 0.35 * len(shares)), layout="constrained")
+    ax = figure.add_subplot()
+    names = sorted(shares, key=lambda name: shares[name])
+    ax.barh(names, [shares[name] for name in names])
     ax.set_xlabel("part of the score's variation that the option explains (fANOVA)")
     return figure
 
 
-def _height(dimension: Any, value: Any) -> float:
+def _height(dimension: Dimension, value: Any) -> float:
+    """Return where a value lies on the axis of its option, from 0 to 1."""
     if dimension.kind in ("choice", "grid"):
         return dimension.values.index(value) / max(1, len(dimension.values) - 1)
     low, high = dimension.values
     if dimension.kind == "log_uniform":
         low, high, value = math.log(low), math.log(high), math.log(value)
-    return float((value - low) / (high - low))
+    position: float = (value - low) / (high - low)
+    return position
 
 
-def _short(value: Any) -> str:
+def _option_text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -344,7 +344,8 @@ def _outcome(result: Mapping[str, Any]) -> Run:
     if result.get("state") == "FINISHED":
         found: Result = result["result"]
         score = found.val_scores[found.best_sampler][found.headline]
-        return Run(state="FINISHED", score=score, result=found, changed=result["changed"])
+        test = found.test_scores.get(found.best_sampler, {})
+        return Run(state="FINISHED", score=score, result=found, changed=result["changed"], test_scores=test)
     if result.get("state") == "FAILED":
         return Run(state="FAILED", reason=result["reason"])
     return Run(state="STOPPED", reason=f"scheduler, at epoch {result.get('epoch', 0)}")

@@ -6,7 +6,7 @@ A configuration whose first run the scheduler stops gets no further seed.
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -38,7 +38,8 @@ class Trial:
 class Run:
     """The outcome of a trial: its MLflow run, its score (lower is better) or the reason for none, its result.
 
-    `changed` are the options that population based training has changed.
+    `changed` are the options that population based training has changed, `test_scores` those of the sampler that is
+    best on validation images.
     """
 
     run_id: str | None = None
@@ -47,6 +48,7 @@ class Run:
     reason: str = ""
     result: "Result | None" = None
     changed: Options = field(default_factory=dict)
+    test_scores: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass

@@ -10,6 +10,7 @@ what is missing from the store itself.
 """
 
 import json
+import re
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -187,7 +188,9 @@ def _from_mlflow(run: Any) -> Run:
     if state == "FINISHED" and score is None:  # the run ended, but its last records did not arrive: repeat it
         state = "KILLED"
     changed = json.loads(tags.get("changed", "{}"))
-    return Run(run.info.run_id, state, score, tags.get("failure", ""), changed=changed)
+    # `score/<sampler>/<score>` are those of all samplers, `score/<score>` those of the best
+    test = {key.removeprefix("score/"): value for key, value in metrics.items() if re.fullmatch("score/[^/]+", key)}
+    return Run(run.info.run_id, state, score, tags.get("failure", ""), changed=changed, test_scores=test)
 
 
 def find_sweep(client: Any, sweep_id: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from experiments.config import Config, fingerprint, to_yaml
 from experiments.judge import choose_extractor, headline
 from geovae.tracking import MlflowTracker
-from tuning.board import describe_board
+from tuning.board import record_board
 from tuning.engine import OnEvent, engine_for
 from tuning.execute import Failure, Task, execute
 from tuning.nodes import Resources
@@ -122,7 +122,7 @@ def sweep(
         if engine.flush([Trial(c.number, seed, {}).name for c in queue.configurations for seed in c.runs]):
             engine.runs.end_orphans(queue.configurations)
         result = SweepResult(queue.headline, queue.configurations, ranked(queue.configurations))
-        describe_board(result.board, result.configurations, space, queue.headline, tracker)
+        record_board(result.board, result.configurations, space, queue.headline, tracker)
     if result.board:
         _record_best(result.board[0], queue, tracker)
     return result

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from experiments.config import Config, fingerprint
 from experiments.judge import MODEL, headline, rejudge
 from experiments.run import run
-from experiments.studies.plan import TRAINED, Cell, Study
+from experiments.studies.cells import TRAINED, Cell, Study
 
 JUDGED = ("sampler", "samplers", "n_samples", "extractor", "scores", "seed", "device")
 

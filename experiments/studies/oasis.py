@@ -14,8 +14,8 @@ from experiments.augmentation import Design, Task, Trial, augmentation_study, ta
 from experiments.brains import read_cohort
 from experiments.config import Config, ConfigError
 from experiments.judge import choose_device
+from experiments.studies.cells import TRAINED, Study
 from experiments.studies.execute import Outcome
-from experiments.studies.plan import TRAINED, Study
 from geovae.mri import Execution, Steps, prepare, write_cohort
 from geovae.mri.cohort.process import T88_SHAPE
 

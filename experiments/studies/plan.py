@@ -13,63 +13,18 @@ sizes             {name: {seeds, data, ...}}: `data` is {name: options}, and may
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from experiments.config import Config, ConfigError, read_yaml, resolve, to_flags
 from experiments.judge import choose_extractor
+from experiments.studies.cells import TRAINED, Cell, Study
+from experiments.studies.reports import REPORTS
 
 STUDIES = Path(__file__).parent
 SIZES = ("full", "small", "ci")
 KEYS = {"title", "about", "report", "options", "models", "variants", "sizes"}
 SIZE_KEYS = {"seeds", "data", "options", "models", "variants", "classifier", "cohort"}
-REPORTS = ("scores", "table1", "figure1", "figure3", "figure4", "ablation", "quality", "oasis")
-TRAINED = ""  # the variant that a model is trained with
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One trained model and all that is drawn from it: `configs` by variant, that of the training under `TRAINED`."""
-
-    data: str
-    model: str
-    seed: int
-    configs: dict[str, Config]
-
-    @property
-    def name(self) -> str:
-        """Data, model and seed in one word."""
-        return f"{self.data}-{self.model}-{self.seed}"
-
-    def run_name(self, variant: str) -> str:
-        """The name of the run of a variant."""
-        return "-".join(filter(None, (self.name, variant)))
-
-
-@dataclass(frozen=True)
-class Study:
-    """A study in one size: its texts and cells, what of its file was used, and the command that repeats it."""
-
-    name: str
-    size: str
-    title: str
-    about: str
-    report: str
-    cells: list[Cell]
-    variants: list[str]
-    source: dict[str, Any] = field(default_factory=dict)
-    command: str = ""
-
-    @property
-    def data(self) -> list[str]:
-        """The names of the data, in their order."""
-        return list(dict.fromkeys(cell.data for cell in self.cells))
-
-    @property
-    def seeds(self) -> list[int]:
-        """The seeds, in their order."""
-        return list(dict.fromkeys(cell.seed for cell in self.cells))
 
 
 def names() -> list[str]:

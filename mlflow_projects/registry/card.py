@@ -1,9 +1,11 @@
-"""The card of a registered version: what the registry's page tells whoever thinks of using the model."""
+"""The card of a registered version: what the registry's page shows to those who may use the model."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from geovae.tracking.names import SCORES
+from experiments.leaderboard import RATIO, kid_of
+from experiments.tables import Cell, as_markdown
+from geovae.tracking.names import SCORES, better
 from mlflow_projects.registry.evidence import Evidence
 
 if TYPE_CHECKING:
@@ -30,28 +32,23 @@ def card(meta: Mapping[str, Any], run: "Run", evidence: Evidence) -> str:
 
 
 def _scores(metrics: Mapping[str, float], evidence: Evidence) -> str:
-    """Return the test scores beside what real images give."""
-    names = [evidence.headline, *(key for key in SCORES if f"score/{key}" in metrics and not key.startswith("n"))]
-    rows = []
-    for key in dict.fromkeys(names):
-        values = [
-            metrics.get(f"score/{prefix}{key}{suffix}") for prefix, suffix in (("", ""), ("", "_sd"), ("real_", ""))
-        ]
-        cells = ["" if value is None else f"{value:.4g}" for value in values]
-        better = next((row.better for stem, row in SCORES.items() if stem.split("<")[0] == key or stem == key), "lower")
-        if values[0] is not None:
-            rows.append(f"| {key} | {' | '.join(cells)} | {better} |")
+    """Return the test scores beside what real images score, the kernel distance beside the Frechet distance."""
+    names = [evidence.headline, kid_of(evidence.headline), *(key for key in SCORES if key != "n")]
+    rows: list[list[Cell]] = [
+        [key, *(metrics.get(f"score/{name}") for name in (key, f"{key}_sd", f"real_{key}")), better(f"score/{key}")]
+        for key in dict.fromkeys(names)
+        if f"score/{key}" in metrics
+    ]
     if not rows:
         return ""
     n = metrics.get("score/n", float("nan"))
     head = f"**Scores** on test images, {n:.0f} samples, features of `{evidence.extractor}`:"
-    note = "" if evidence.headline == "fid" else "\n\nThis is not FID: the features are not Inception's."
-    table = "| score | value | spread | real against real | better |\n|---|---|---|---|---|\n"
-    return f"{head}\n\n{table}" + "\n".join(rows) + note
+    note = "" if evidence.headline == "fid" else "\nThis is not FID: the features are not Inception's."
+    return f"{head}\n\n{as_markdown(['score', 'value', 'spread', 'real against real', 'better'], rows)}{note}".rstrip()
 
 
 def _memorisation(metrics: Mapping[str, float]) -> str:
-    ratio = metrics.get("score/nn_pixels_ratio")
+    ratio = metrics.get(f"score/{RATIO}")
     if ratio is None:
         return ""
     return (
@@ -61,10 +58,10 @@ def _memorisation(metrics: Mapping[str, float]) -> str:
 
 
 def _diagnostics(metrics: Mapping[str, float], tags: Mapping[str, str], sampler: str) -> str:
-    own = {key: metrics.get(f"sampler/{sampler}/{key}") for key in DIAGNOSTICS}
-    said = ", ".join(f"{key} {value:.3g}" for key, value in own.items() if value is not None)
+    values = {key: metrics.get(f"sampler/{sampler}/{key}") for key in DIAGNOSTICS}
+    text = ", ".join(f"{key} {value:.3g}" for key, value in values.items() if value is not None)
     warning = tags.get(f"warning.{sampler}")
-    return f"**Sampler**: {said}." + (f" It warns: {warning}" if warning else "") if said else ""
+    return f"**Sampler**: {text}." + (f" Warning: {warning}" if warning else "") if text else ""
 
 
 def _use(sampler: str) -> str:

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.compare import for_ui
+from experiments.tables import for_ui
 from geovae.images import to_uint8
 from geovae.saved_model import SavedModel, load_model
 from mlflow_projects.registry.card import card

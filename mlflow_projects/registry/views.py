@@ -1,7 +1,9 @@
-"""Saved views of the UI's table of runs: the columns that matter, the best run first, charts that are already chosen.
+"""Saved views of MLflow's table of runs: chosen columns, the best run first, charts that are there at once.
 
-MLflow keeps a view as an experiment tag, the UI's state as deflated JSON; a version of MLflow that does not know it any
-more shows its own columns. The browser test opens them.
+MLflow has no interface for saved views. This file writes what the button *Share* of the UI of MLflow 3.17 writes: the
+experiment tag `mlflow.sharedViewState.<key>`, whose `state` is the UI's own state as deflated JSON. If another version
+of MLflow reads it differently, the link opens the UI's own columns and nothing else breaks: no other file reads these
+tags. To adapt it, save a view by hand and compare its tag with `_state`. The browser test opens the views.
 """
 
 import base64
@@ -11,12 +13,14 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from experiments.leaderboard import RATIO
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SECTION = "geovae-first"
-TESTED = ("prd_f8", "prd_f1_8", "nn_pixels_ratio")  # few enough to be seen at once
-# the UI's own first columns: a tick, name, creation, duration
+TESTED = ("prd_f8", "prd_f1_8", RATIO)  # scores on test images; few enough to be seen at once
+# the UI's first columns, which no view can leave out: a tick, name, creation, duration; and their widths
 LEADING = {"0": 73, "attributes.`Run Name`": 140, "runDateAndNestInfo": 140, "duration": 80}
 Card = Mapping[str, Any]
 
@@ -50,7 +54,7 @@ def study_view(client: "MlflowClient", experiment_id: str, study: str, headline:
 
 
 def sweep_view(client: "MlflowClient", experiment_id: str, sweep_id: str, headline: str, options: Sequence[str]) -> str:
-    """Save the view of a sweep's configurations: their mean scores over seeds beside the `options` that were searched.
+    """Save the view of a sweep's configurations: their mean scores over seeds beside the searched `options`.
 
     Its charts begin with one line for each configuration through its options to its score.
 
@@ -111,7 +115,7 @@ def _state(search: str, headline: str, columns: Sequence[str], section: str, car
 
 
 def _width(column: str) -> int:
-    """Return the pixels that a column's name takes, which the UI would cut."""
+    """Return a width in pixels at which the UI shows a column's name in full."""
     return 30 + 7 * len(column.split("`")[1])
 
 

@@ -5,9 +5,9 @@ import inspect
 import pytest
 import yaml
 
-from experiments.compare import Row, as_markdown, leaderboard, read_comparison, winner_line
+from experiments.compare import read_comparison
 from experiments.config import CONFIGS, ConfigError, fingerprint, flatten, resolve, to_flags, to_yaml
-from experiments.judge import Result, choose_device
+from experiments.judge import choose_device
 from experiments.run import check
 from geovae.data import DATASETS
 from geovae.models import MODELS
@@ -198,33 +198,3 @@ def test_comparison_files_are_checked(tmp_path):
     assert [c["model"]["name"] for c in configs.values()] == ["ae", "vae"]
     assert [c["seed"] for c in configs.values()] == [0, 3]
     assert {c["training"]["epochs"] for c in configs.values()} == {2}
-
-
-def test_the_leaderboard_ranks_by_validation_and_never_calls_other_features_fid(tmp_path):
-    def result(val, test):
-        name = "fd_random-conv-v1"
-        scores = {s: {name: v} for s, v in val.items()}
-        return Result(None, tmp_path, name, scores, {s: {name: v, f"real_{name}": 0.5} for s, v in test.items()})
-
-    board = leaderboard(
-        {
-            "a": result({"prior": 3.0, "mixture": 1.0}, {"prior": 0.0, "mixture": 9.0}),
-            "b": result({"prior": 2.0}, {"prior": 5.0}),
-        }
-    )
-    assert [(row.run, row.sampler) for row in board] == [("a", "mixture"), ("b", "prior"), ("a", "prior")]
-    table = as_markdown(board)
-    assert "It is not FID" in table
-    assert "| 1 | a | mixture | 1.000 | 9.000 |" in table
-    assert "gives 0.500 on the test set" in table
-
-
-def test_the_winner_is_held_against_the_next_model_or_else_the_next_sampler():
-    board = [
-        Row("vae", "mixture", "fid", 2.0, {}),
-        Row("vae", "prior", "fid", 2.5, {}),
-        Row("ae", "prior", "fid", 9, {}),
-    ]
-    assert winner_line(board).endswith("fid 2.000 against 9.000 of the next model, ae with the prior sampler.")
-    assert winner_line(board[:2]).endswith("fid 2.000 against 2.500 of the next sampler, prior.")
-    assert winner_line(board[:1]).endswith("fid 2.000; nothing else was drawn.")

@@ -5,8 +5,9 @@ import yaml
 
 from experiments.config import ConfigError, check_config, fingerprint
 from experiments.judge import choose_extractor
-from experiments.studies.plan import SIZES, STUDIES, TRAINED, names, read_study
-from experiments.studies.views import PARTS
+from experiments.studies.cells import TRAINED
+from experiments.studies.plan import SIZES, STUDIES, names, read_study
+from experiments.studies.reports import REPORTS
 
 GOOD = {
     "title": "T",
@@ -106,7 +107,7 @@ def test_shipped_studies_pass_every_check_and_share_no_fingerprint(name):
     for size in ("small", "ci"):
         study = read_study(name, size, seeds=1)
         assert study.title
-        assert study.report in PARTS
+        assert study.report in REPORTS
         configs = [config for cell in study.cells for config in cell.configs.values()]
         assert len({fingerprint(config) for config in configs}) == len(configs)
         if size == "ci":

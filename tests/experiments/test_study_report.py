@@ -1,4 +1,4 @@
-"""Reports: statistics against scipy and worked examples, pages that need nothing beside them, the paper's numbers."""
+"""Reports of studies: ranks and tests against scipy and worked examples, tables, the paper's numbers beside ours."""
 
 import math
 from dataclasses import replace
@@ -7,26 +7,28 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from experiments.leaderboard import Contender, Entry, score_table
+from experiments.studies.cells import TRAINED, Cell, Study
 from experiments.studies.execute import Found, Outcome, Pace, duration
-from experiments.studies.page import as_html, table
-from experiments.studies.paper import TABLE1
-from experiments.studies.plan import TRAINED, Cell, Study
-from experiments.studies.report import LONGEST_DESCRIPTION, bottom_line, in_short
-from experiments.studies.statistics import Line, Way, holm, lines_of, rank, spread
-from experiments.studies.views import PARTS, rank_table, score_table
+from experiments.studies.ranking import entries_of, holm, rank, rank_table
+from experiments.studies.reports import REPORTS
+from experiments.studies.reports.scores import score_section
+from experiments.studies.reports.table1 import TABLE1
+from experiments.studies.study_report import bottom_line, in_short, write_report
+from experiments.tables import LONGEST_DESCRIPTION
 
 HEAD = "fd_pixels"
 
 
-def line(name, values, data="d"):
+def entry(name, values, data="d"):
     scores = {seed: {HEAD: value, "n": 50.0, f"real_{HEAD}": 1.0} for seed, value in enumerate(values)}
-    return Line(data, Way(name, "", "prior"), HEAD, scores, scores, {})
+    return Entry(data, Contender(name, "", "prior"), HEAD, scores, scores)
 
 
 def test_ranks_ratios_and_tests_are_those_of_scipy():
     a, b, c = [1.0, 2.0, 3.0, 4.0], [1.5, 2.2, 3.9, 4.1], [0.9, 4.0, 6.0, 8.0]
-    ranking = rank([line("b", b), line("a", a), line("c", c)])
-    assert [s.way.model for s in ranking.standings] == ["a", "b", "c"]
+    ranking = rank([entry("b", b), entry("a", a), entry("c", c)])
+    assert [s.contender.model for s in ranking.standings] == ["a", "b", "c"]
     assert [s.rank for s in ranking.standings] == [1.25, 2.25, 2.5]
     assert ranking.blocks == 4
     raw = [stats.ttest_rel(np.log(x), np.log(a)).pvalue for x in (b, c)]
@@ -36,40 +38,24 @@ def test_ranks_ratios_and_tests_are_those_of_scipy():
     assert ranking.friedman == pytest.approx(stats.friedmanchisquare(a, b, c).pvalue)
 
 
-def test_a_way_that_misses_a_block_is_not_ranked():
-    ranking = rank([line("a", [1.0, 2.0]), line("b", [2.0, 3.0]), line("c", [0.1])])
-    assert [s.way.model for s in ranking.standings] == ["a", "b"]
+def test_a_contender_that_misses_a_block_is_not_ranked():
+    ranking = rank([entry("a", [1.0, 2.0]), entry("b", [2.0, 3.0]), entry("c", [0.1])])
+    assert [s.contender.model for s in ranking.standings] == ["a", "b"]
 
 
 def test_without_spread_there_is_no_division_by_zero():
-    assert rank([line("a", [1.0, 2.0]), line("b", [1.0, 2.0])]).standings[1].p == 1.0
-    single = rank([line("a", [1.0]), line("b", [2.0])])
-    assert math.isnan(single.standings[1].p)
+    assert rank([entry("a", [1.0, 2.0]), entry("b", [1.0, 2.0])]).standings[1].p == 1.0
+    single = [entry("a", [1.0]), entry("b", [2.0])]
+    assert math.isnan(rank(single).standings[1].p)
     assert rank_table(single) == ""
     assert rank([]).standings == []
 
 
 def test_holm_on_a_worked_example():
-    ways = [Way(name, "", "") for name in "abcd"]
-    adjusted = holm(dict(zip(ways, [0.01, 0.04, 0.03, math.nan], strict=True)))
-    assert [adjusted[way] for way in ways[:3]] == pytest.approx([0.03, 0.06, 0.06])
-    assert math.isnan(adjusted[ways[3]])
-
-
-@pytest.mark.parametrize(
-    ("values", "text"),
-    [
-        ([], "–"),
-        ([1.23456], "1.23"),
-        ([13.0], "13.0"),
-        ([123.0], "123"),
-        ([1.0, 2.0], "1.50 ± 0.71"),
-        ([100.0, 140.0], "120 ± 28"),
-        ([3.0, 3.0], "3.000 ± 0.000"),
-    ],
-)
-def test_numbers_show_as_many_digits_as_their_spread_allows(values, text):
-    assert spread(values) == text
+    names = [Contender(name, "", "") for name in "abcd"]
+    adjusted = holm(dict(zip(names, [0.01, 0.04, 0.03, math.nan], strict=True)))
+    assert [adjusted[name] for name in names[:3]] == pytest.approx([0.03, 0.06, 0.06])
+    assert math.isnan(adjusted[names[3]])
 
 
 def outcome(variant, metrics, seed=0):
@@ -78,7 +64,7 @@ def outcome(variant, metrics, seed=0):
     return Outcome(cell, variant, Found("r", metrics), None)
 
 
-def test_outcomes_become_lines_and_a_default_variant_repeats_what_was_trained():
+def test_outcomes_become_entries_and_a_default_variant_repeats_what_was_trained():
     trained = {
         "val_score/prior/fd_pixels": 3.0,
         "val_score/riemannian/fd_pixels": 2.0,
@@ -86,24 +72,25 @@ def test_outcomes_become_lines_and_a_default_variant_repeats_what_was_trained():
     }
     outcomes = [outcome(TRAINED, trained), outcome("far", {"val_score/riemannian/fd_pixels": 9.0})]
     study = Study("s", "ci", "t", "", "scores", [outcomes[0].cell], ["near", "far"])
-    lines = lines_of(study, outcomes)
-    assert [tuple(one.way) for one in lines] == [
+    entries = entries_of(study, outcomes, lambda run_id: f"#/{run_id}")
+    assert [tuple(one.contender) for one in entries] == [
         ("vae", "", "prior"),
         ("vae", "", "riemannian"),
         ("vae", "near", "riemannian"),
         ("vae", "far", "riemannian"),
     ]
-    assert [str(one.way) for one in lines[1:3]] == ["vae / riemannian", "vae / riemannian, near"]
-    assert [one.repeats for one in lines] == [False, False, True, False]
-    assert lines[2].mean(HEAD, "val") == 2.0
-    assert lines[2].mean(HEAD) == 1.0
-    assert lines[3].mean(HEAD, "val") == 9.0
-    assert math.isnan(lines[3].mean(HEAD))
+    assert [str(one.contender) for one in entries[1:3]] == ["vae / riemannian", "vae / riemannian, near"]
+    assert [one.repeats for one in entries] == [False, False, True, False]
+    assert entries[2].mean(HEAD, "val") == 2.0
+    assert entries[2].mean(HEAD) == 1.0
+    assert entries[3].mean(HEAD, "val") == 9.0
+    assert math.isnan(entries[3].mean(HEAD))
+    assert entries[3].runs == ["[0](#/r)"]
 
 
 def test_a_second_name_is_neither_a_row_nor_a_rival():
-    own, other = line("a", [1.0, 2.0]), line("b", [3.0, 5.0])
-    again = replace(own, way=own.way._replace(variant="as trained"), repeats=True)
+    own, other = entry("a", [1.0, 2.0]), entry("b", [3.0, 5.0])
+    again = replace(own, contender=own.contender._replace(variant="as trained"), repeats=True)
     assert score_table([own, again, other]) == score_table([own, other])
     assert rank([own, again, other]) == rank([own, other])
 
@@ -114,32 +101,19 @@ def test_a_description_holds_what_fits_and_says_where_the_rest_is():
 
 
 def test_tables_sort_by_validation_and_say_what_perfect_looks_like():
-    text = score_table([line("worse", [3.0, 4.0]), line("better", [1.0, 2.0])])
+    text = score_section([entry("worse", [3.0, 4.0]), entry("better", [1.0, 2.0])])
     assert text.index("better / prior") < text.index("worse / prior")
     assert "1.50 ± 0.71" in text
-    assert "n = 50; real against real 1.000" in text
+    assert "n = 50; real against real 1 " in text
 
 
 def test_the_bottom_line_says_who_cannot_be_told_apart():
-    text = bottom_line([line("a", [1.0, 1.0, 1.0]), line("b", [9.0, 8.5, 9.1]), line("c", [1.1, 0.9, 1.05])])
+    text = bottom_line([entry("a", [1.0, 1.0, 1.0]), entry("b", [9.0, 8.5, 9.1]), entry("c", [1.1, 0.9, 1.05])])
     assert "**a / prior** has the best mean rank" in text
     assert "1 of the 2 others are worse beyond chance" in text
     assert "not told apart from it: c / prior" in text
-    assert "nothing can be tested" in bottom_line([line("a", [1.0]), line("b", [9.0])])
-    assert bottom_line([line("a", [1.0])]) == ""
-
-
-def test_a_page_holds_its_pictures_and_runs_no_foreign_code(tmp_path):
-    (tmp_path / "x.png").write_bytes(b"\x89PNG")
-    page = as_html(
-        "# A & B\n\n<script>alert(1)</script>\n\n![c](x.png)\n\n" + table(["a"], [["1|2"]]), tmp_path, "A & B"
-    )
-    assert '<img src="data:image/png;base64,iVBORw=="' in page
-    assert "<script>" not in page
-    assert "<title>A &amp; B</title>" in page
-    assert "<td>1|2</td>" in page
-    with pytest.raises(FileNotFoundError):
-        as_html("![c](y.png)", tmp_path, "t")
+    assert "nothing can be tested" in bottom_line([entry("a", [1.0]), entry("b", [9.0])])
+    assert bottom_line([entry("a", [1.0])]) == ""
 
 
 def test_the_papers_table_has_13_rows_and_its_claim_holds_in_it():
@@ -149,28 +123,28 @@ def test_the_papers_table_has_13_rows_and_its_claim_holds_in_it():
     assert TABLE1[0].entries["celeba"] == (64.64, 0.29, 0.42)
 
 
-def paper_lines(head, data, extra):
-    lines = []
+def paper_entries(head, data, extra):
+    entries = []
     for row in TABLE1:
         values = {0: {head: row.entries["mnist"].fid + extra, "n": 10_000.0, f"real_{head}": 1.0}}
-        lines.append(Line(data, Way(row.model, TRAINED, row.sampler), head, values, values, {}))
-    return lines
+        entries.append(Entry(data, Contender(row.model, TRAINED, row.sampler), head, values, values))
+    return entries
 
 
-def table1_text(lines):
+def table1_text(entries):
     study = Study("s", "ci", "t", "", "table1", [], [])
-    return "\n".join(part for part in PARTS["table1"](study, lines, []) if isinstance(part, str))
+    return "\n".join(part for part in REPORTS["table1"](study, entries, []) if isinstance(part, str))
 
 
 def test_true_fid_on_the_papers_data_stands_beside_the_papers_with_the_difference():
-    text = table1_text(paper_lines("fid", "mnist", 1.5))
-    assert "| VAE, Riemannian | 10.0 | 10.0 | – | – | – | 8.53 | 0.98 / 0.97 | +1.50 | 1 | 1 |" in text
+    text = table1_text(paper_entries("fid", "mnist", 1.5))
+    assert "| VAE, Riemannian | 10.03 | 10.03 | – | – | – | 8.53 | 0.98 / 0.97 | +1.50 | 1 | 1 |" in text
     assert "not FID" not in text
     assert "(Spearman): 1.00" in text
 
 
 def test_other_features_and_other_data_are_never_subtracted_from_fid():
-    text = table1_text(paper_lines("fd_random-conv-v1", "digits", 1.5))
+    text = table1_text(paper_entries("fd_random-conv-v1", "digits", 1.5))
     assert "**not FID**: no difference is formed" in text
     assert "The paper has no digits; its column mnist comes nearest" in text
     assert "difference |" not in text
@@ -190,3 +164,26 @@ def test_the_pace_estimates_each_kind_by_its_own_kind(monkeypatch):
 @pytest.mark.parametrize(("seconds", "text"), [(45, "45 s"), (200, "3 min"), (9000, "2.5 h")])
 def test_durations_are_words(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_study_is_written_with_every_number_and_without_what_lies_elsewhere(tmp_path):
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(b"secret")
+    metrics = {"val_score/prior/fd_pixels": 3.0, "score/prior/fd_pixels": 0.123456789012345, "score/prior/n": 5.0}
+    cell = Cell("a/b", "vae", 0, {TRAINED: {"extractor": "pixels", "samplers": None, "scores": ["frechet"]}})
+    study = Study("s", "ci", "A title", f"![shown]({secret})", "scores", [cell], [], {}, "command")
+    output = tmp_path / "report"
+    report = write_report(study, [Outcome(cell, TRAINED, Found("r1", metrics), None)], output, {"x|y": "a *b*"}, str)
+    assert {path.as_posix() for path in report.files} == {"report.md", "report.html", "scores.csv"}
+    assert "a/b,vae,,prior,0,test,fd_pixels,0.123456789012345" in (output / "scores.csv").read_text()
+    page = report.html.read_text()
+    assert "<img" not in page
+    assert "0.1235" in page
+    assert 'href="r1"' in page
+    assert "x|y: a *b*" in page
+    assert "[0](" not in report.summary
+
+
+def test_a_report_is_found_by_its_name():
+    for name, report in REPORTS.items():
+        assert report.__module__ == f"experiments.studies.reports.{name}"

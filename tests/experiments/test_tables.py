@@ -71,3 +71,8 @@ def test_a_link_cannot_be_left_by_its_address():
     assert "<img" not in html
     assert html.count("<a ") == 1
     assert link("name", "") == escape("name")
+
+
+def test_text_stands_to_the_left_and_numbers_to_the_right():
+    rows = [["a", 1.5, "1.50 ± 0.71", None], ["b", -2, Markdown("**1.50**"), ""]]
+    assert as_markdown(["name", "x", "y", "z"], rows).splitlines()[1] == "| :--- | ---: | ---: | ---: |"

@@ -70,7 +70,7 @@ class Store:
 
     def run(self, score, *, seed=0, config="c", parent=None, digest="d" * 32, n=500, name="vae", **more):
         """Make a finished run with a headline score on validation images; return its id."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 
         tags = {
             "model": "vae",
@@ -83,11 +83,13 @@ class Store:
         run_id = self.client.create_run(self.experiment, tags=tags | more.pop("tags", {}), run_name=name).info.run_id
         numbers = {"best/fd_pixels": score, "best/val_loss": 1.0, "val_score/mixture/fd_pixels": score}
         numbers |= {"val_score/mixture/n": n, "score/fd_pixels": score, "score/n": n, "score/nn_pixels_ratio": 1.1}
-        for key, value in (numbers | more).items():
-            self.client.log_metric(run_id, key, value)
-        for part in ("train", "val", "test"):
-            data = Dataset(name=f"digits-{part}", digest=digest, source_type="local", source="{}")
-            self.client.log_inputs(run_id, [DatasetInput(data, [InputTag("mlflow.data.context", part)])])
+        self.client.log_batch(run_id, [Metric(key, value, 0, 0) for key, value in (numbers | more).items()])
+        data = {
+            part: Dataset(name=f"digits-{part}", digest=digest, source_type="local", source="{}")
+            for part in ("train", "val", "test")
+        }
+        inputs = [DatasetInput(one, [InputTag("mlflow.data.context", part)]) for part, one in data.items()]
+        self.client.log_inputs(run_id, inputs)
         self.client.log_artifact(run_id, str(self.model_file), "model")
         self.client.set_terminated(run_id)
         return run_id

@@ -11,7 +11,7 @@ import pytest
 from geovae.mri import write_cohort
 from geovae.tracking.names import unknown
 from mlflow_projects import inspect, prepare
-from tests.mlflow_projects.test_thread import ROOT, Project
+from tests.mlflow_projects.project import ROOT, Project, list_files
 from tools.screenshots import CHROMIUM, server, tour_brains, visitor
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -30,16 +30,9 @@ runs:
 """
 
 
-def artifacts(project, run, folder=""):
-    found = []
-    for item in project.client.list_artifacts(run.info.run_id, folder):
-        found += artifacts(project, run, item.path) if item.is_dir else [item]
-    return found
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A clone with a small tree, prepared through mlflow."""
+    """A clone with a small tree, prepared as `mlflow run` does it."""
     made = Project(tmp_path_factory.mktemp("clone"))
     write_cohort(made.folder / "source", subjects=24, voxel=8)
     (made.folder / "tiny.yaml").write_text(TINY)
@@ -58,7 +51,7 @@ def test_a_prepared_cohort_tells_where_it_comes_from_and_how_it_looks(project):
     assert run.data.tags["input_hash"] == report["input_hash"]
     source = run.inputs.dataset_inputs[0].dataset
     assert (source.name, source.digest) == ("oasis-source", report["input_hash"][:36])
-    files = artifacts(project, run)
+    files = list_files(project.client, run.info.run_id)
     assert {"qc/mosaic.png", "qc/viewer.html", "qc/qc_table.csv", "qc/manifest.csv"} <= {f.path for f in files}
     assert max(f.file_size for f in files) < 1_000_000
     assert not unknown("artifact", [f.path for f in files])
@@ -68,14 +61,14 @@ def test_a_prepared_cohort_tells_where_it_comes_from_and_how_it_looks(project):
 
 
 def test_a_model_of_brains_is_registered_under_its_own_name_and_draws_in_place(project):
-    done = project.run("main", "comparison=tiny.yaml", "register=geovae-oasis")
+    done = project.call("main", "comparison=tiny.yaml", "register=geovae-oasis")
     assert done.returncode == 0, done.stderr
     assert "Registered as geovae-oasis version 1" in done.stdout
-    done = project.run("brains", "n=3", "output=drawn")
+    done = project.call("brains", "n=3", "output=drawn")
     assert done.returncode == 0, done.stderr
     assert nib.load(project.folder / "drawn" / "brain_0002.nii.gz").shape == (176, 208, 1)
     run = next(r for r in project.runs() if r.data.tags["mlflow.project.entryPoint"] == "brains")
-    files = artifacts(project, run)
+    files = list_files(project.client, run.info.run_id)
     assert {"brains/geodesic.gif", "brains/real_versus_generated.png"} <= {f.path for f in files}
     assert not unknown("artifact", [f.path for f in files if not f.path.startswith("images/")])
     assert not unknown("tag", [key for key in run.data.tags if not key.startswith("mlflow.")])

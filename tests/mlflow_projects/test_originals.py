@@ -25,7 +25,8 @@ PUBLISHED_NAMES = {
 
 
 @pytest.fixture
-def client(tmp_path, monkeypatch):
+def client(database, tmp_path, monkeypatch):
+    (tmp_path / "mlflow.db").write_bytes(database.read_bytes())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     mlflow.set_tracking_uri(None)

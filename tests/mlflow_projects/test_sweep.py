@@ -18,16 +18,19 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory):
-    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+def uri(database, tmp_path_factory):
+    """One store for all tests here: what they make has names of its own."""
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    file.write_bytes(database.read_bytes())
+    return f"sqlite:///{file}"
 
 
 @pytest.fixture
-def store(database, tmp_path, monkeypatch):
+def store(uri, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-    return mlflow.MlflowClient(database)
+    return mlflow.MlflowClient(uri)
 
 
 @pytest.fixture

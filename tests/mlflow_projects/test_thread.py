@@ -1,7 +1,6 @@
 """The whole thread as a user runs it: `mlflow run` on a copy of the project, a store, the UI's data, the registry."""
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -17,11 +16,11 @@ import yaml
 from geovae import checkpoint
 from geovae.tracking.names import NAMES, find, unknown
 from mlflow_projects import train
+from tests.mlflow_projects.project import Project, list_files
 
 mlflow = pytest.importorskip("mlflow")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-ROOT = Path(__file__).parents[2]
 TINY = """
 dataset: digits
 runs:
@@ -40,61 +39,11 @@ SMALL = [
 ]
 
 
-class Project:
-    """A copy of the project with its own store: what a fresh clone is."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        for name in ("geovae", "experiments", "tuning", "mlflow_projects"):
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("MLproject", "conda.yaml", "requirements.txt", "pyproject.toml"):
-            shutil.copy(ROOT / name, folder / name)
-        (folder / "tiny.yaml").write_text(TINY)
-        self.uri = f"sqlite:///{folder / 'mlflow.db'}"
-        self.client = mlflow.MlflowClient(self.uri)
-        bin_folder = str(Path(sys.executable).parent)
-        # what a test of this process has chosen for itself is no choice of a new clone's
-        chosen = ("MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID")
-        self.environment = {name: value for name, value in os.environ.items() if name not in chosen} | {
-            "MLFLOW_TRACKING_URI": self.uri,
-            "PATH": f"{bin_folder}:{os.environ['PATH']}",
-            "PYTHONPATH": "",
-        }
-
-    def command(self, entry, *parameters):
-        options = [word for parameter in parameters for word in ("-P", parameter)]
-        base = [sys.executable, "-m", "mlflow", "run", ".", "-e", entry, "--env-manager", "local"]
-        return [*base, "--experiment-name", "t", *options]
-
-    def run(self, entry, *parameters):
-        return subprocess.run(
-            self.command(entry, *parameters), cwd=self.folder, env=self.environment, capture_output=True, text=True
-        )
-
-    def module(self, name, *flags):
-        return subprocess.run(
-            [sys.executable, "-m", f"mlflow_projects.{name}", *flags],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-        )
-
-    def runs(self, query=""):
-        experiment = self.client.get_experiment_by_name("t").experiment_id
-        return self.client.search_runs([experiment], query)
-
-
-def list_files(client, run_id, folder=""):
-    """Return the paths of all artifacts of a run."""
-    items = client.list_artifacts(run_id, folder)
-    files = {item.path for item in items if not item.is_dir}
-    return files.union(*(list_files(client, run_id, item.path) for item in items if item.is_dir))
-
-
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    return Project(tmp_path_factory.mktemp("clone"))
+    made = Project(tmp_path_factory.mktemp("clone"))
+    (made.folder / "tiny.yaml").write_text(TINY)
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -142,11 +91,7 @@ def test_a_child_holds_what_the_ui_shows(project, children):
     assert {f"score/{name}/fd_pixels" for name in ("prior", "mixture", "riemannian")} <= metrics.keys()
     assert {"train/loss", "val/loss", "train/kl", "best/val_loss", "sampler/riemannian/acceptance"} <= metrics.keys()
     assert [p.step for p in project.client.get_metric_history(run.info.run_id, "val/loss")] == [1, 2]
-    files = {
-        item.path
-        for folder in ("", "images", "figures", "model", "checkpoints")
-        for item in project.client.list_artifacts(run.info.run_id, folder)
-    }
+    files = {item.path for item in list_files(project.client, run.info.run_id)}
     assert {
         "config.yaml",
         "environment.json",
@@ -169,7 +114,7 @@ def test_what_a_run_records_is_what_the_page_of_names_lists(project, parent, chi
         recorded["tag"] |= {key for key in run.data.tags if not key.startswith("mlflow.")}
         if run is not parent:  # its other parameters are those that `mlflow run` wrote
             recorded["parameter"] |= run.data.params.keys()
-        files = list_files(project.client, run.info.run_id)
+        files = [item.path for item in list_files(project.client, run.info.run_id)]
         recorded["artifact"] |= {path for path in files if not path.startswith("images/")}
         recorded["image"] |= {re.split("[%+]", p)[0][7:].replace("~", "/") for p in files if p.startswith("images/")}
     assert {kind: unknown(kind, names) for kind, names in recorded.items()} == {kind: [] for kind in NAMES}
@@ -231,7 +176,7 @@ def test_no_pickle_is_stored(project, compared):
 def test_a_run_is_repeated_from_its_configuration_alone(project, children, tmp_path):
     run = children["vae"]
     config = project.client.download_artifacts(run.info.run_id, "config.yaml", str(tmp_path))
-    done = project.run("train", f"config={config}")
+    done = project.call("train", f"config={config}")
     assert done.returncode == 0, done.stderr
     again = next(r for r in project.runs() if r.data.tags.get("mlflow.project.entryPoint") == "train")
     assert again.info.run_name == "vae-digits-s0"
@@ -243,38 +188,41 @@ def test_report_is_one_page_with_the_pictures_of_both_models(project, children, 
     from base64 import b64encode
 
     search = f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
-    done = project.run("report", f"search={search}", "output=out dir/r.html")
+    done = project.call("report", f"search={search}", "output=out dir/r.html")
     assert done.returncode == 0, done.stderr
     page = (project.folder / "out dir" / "r.html").read_text()
     for run in children.values():
         assert run.info.run_id in page
-        for path in list_files(project.client, run.info.run_id):
+        for path in (item.path for item in list_files(project.client, run.info.run_id)):
             if path == "figures/latent_map.png" or re.match("images/samples.*\\d.png", path):
                 data = Path(project.client.download_artifacts(run.info.run_id, path)).read_bytes()
                 assert b64encode(data).decode() in page, path
     assert page.count("<polyline") == 4 + 4  # losses of both, and the two parts of the vae's, for both halves
     made = next(r for r in project.runs() if r.data.tags.get("role") == "report")
     assert [item.path for item in project.client.list_artifacts(made.info.run_id)] == ["report.html"]
-    assert "no experiment 'elsewhere'; there are" in project.module("report", "--experiment=elsewhere").stderr
-    bad = project.module("report", "--experiment=t", "--search=loss is low")
+    assert (
+        "no experiment 'elsewhere'; there are"
+        in project.module("mlflow_projects.report", "--experiment=elsewhere").stderr
+    )
+    bad = project.module("mlflow_projects.report", "--experiment=t", "--search=loss is low")
     assert bad.returncode == 2
     assert "error: the search 'loss is low' is not valid: " in bad.stderr
 
 
-def test_promote_is_refused_or_done_and_rolled_back_through_mlflow_run(project, children):
+def test_promote_is_refused_or_rolled_back_by_exit_code_and_sentence(project, children):
     worse = max(children.values(), key=lambda run: run.data.metrics["best/fd_pixels"])
-    refused = project.run("promote", f"candidate={worse.info.run_id}")
+    refused = project.call("promote", f"candidate={worse.info.run_id}")
     assert refused.returncode != 0
     assert ") stays champion; the candidate is refused:" in refused.stdout
     assert "is not below the champion's fd_pixels" in refused.stdout
-    nothing = project.module("promote", "--rollback", "true")
+    nothing = project.module("mlflow_projects.promote", "--rollback", "true")
     assert nothing.returncode == 2
     assert "error: geovae has no previous champion to go back to" in nothing.stderr
     assert str(project.client.get_model_version_by_alias("geovae", "champion").version) == "1"
 
 
 def test_a_second_comparison_adds_a_version_and_keeps_a_better_champion(project, compared):
-    done = project.run("main", "comparison=tiny.yaml", "training.learning_rate=1e-9", "concurrency=1", *SMALL)
+    done = project.call("main", "comparison=tiny.yaml", "training.learning_rate=1e-9", "concurrency=1", *SMALL)
     assert done.returncode == 0, done.stderr
     assert "Registered as geovae version 2.\nversion 1 (fd_pixels " in done.stdout
     assert ") stays champion; the candidate is refused:" in done.stdout
@@ -282,16 +230,16 @@ def test_a_second_comparison_adds_a_version_and_keeps_a_better_champion(project,
 
 
 def test_generate_writes_numbered_pngs_and_refuses_to_overwrite(project, compared):
-    done = project.module("generate", "--n", "3", "--sampler", "prior", "--output", "some pictures")
+    done = project.module("mlflow_projects.generate", "--n", "3", "--sampler", "prior", "--output", "some pictures")
     assert done.returncode == 0, done.stderr
     assert sorted(p.name for p in (project.folder / "some pictures").iterdir()) == [f"{i:08d}.png" for i in range(3)]
-    again = project.module("generate", "--n", "3", "--output", "some pictures")
+    again = project.module("mlflow_projects.generate", "--n", "3", "--output", "some pictures")
     assert again.returncode == 2
     assert "error: some pictures exists already" in again.stderr
 
 
 def test_evaluate_scores_a_registered_model(project, compared):
-    done = project.run("evaluate", "model=models:/geovae@champion", "n=60", "extractor=pixels", "sampler=prior")
+    done = project.call("evaluate", "model=models:/geovae@champion", "n=60", "extractor=pixels", "sampler=prior")
     assert done.returncode == 0, done.stderr
     run = next(r for r in project.runs() if r.data.tags.get("mlflow.project.entryPoint") == "evaluate")
     assert run.data.metrics["score/n"] == 60
@@ -317,20 +265,15 @@ def test_bad_data_is_one_sentence(end, flags, sentence):
     assert "Traceback" not in said.err
 
 
-def test_a_bad_value_fails_the_run_that_mlflow_made(project, compared):
-    done = project.run("train", "model.latent_dim=0", "model=vae")
+def test_a_bad_value_arrives_unharmed_and_fails_the_run_that_mlflow_made(project, compared):
+    value = "a b'c\"d$HOME;`x`\n$(touch harmed)\\"
+    done = project.run("train", f"resume={value}")
     assert done.returncode != 0
-    assert "error: `latent_dim` must be at least 1, got 0" in done.stderr + done.stdout
+    assert f"nothing to resume at {value!r}" in done.stderr + done.stdout
+    assert not list(project.folder.rglob("harmed*")), "a shell has read the value"
     run = project.runs()[0]
     assert run.info.status == "FAILED"
     assert not [key for key in run.data.params if key.startswith("cfg.")]
-
-
-def test_values_with_spaces_quotes_dollars_and_newlines_arrive_unharmed(project, compared):
-    value = "a b'c\"d$HOME;`x`\n$(touch harmed)\\"
-    done = project.run("train", f"resume={value}")
-    assert f"nothing to resume at {value!r}" in done.stderr + done.stdout
-    assert not list(project.folder.rglob("harmed*")), "a shell has read the value"
 
 
 def test_a_commit_of_a_bare_clone_runs_from_its_git_url_into_an_existing_run(project, tmp_path):
@@ -390,7 +333,7 @@ def test_sigterm_ends_a_run_as_killed_by_143_and_it_resumes(project, compared):
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["training"]["epochs"] == 400
     more = done_epochs + 2
-    resumed = project.module("train", f"--resume={folder}", f"--training.epochs={more}")
+    resumed = project.module("mlflow_projects.train", f"--resume={folder}", f"--training.epochs={more}")
     assert resumed.returncode == 0, resumed.stderr
     tensors, meta = checkpoint.load(folder / "checkpoint.safetensors")
     assert [record["epoch"] for record in meta["state"]["history"]] == list(range(1, more + 1))

@@ -1,0 +1,231 @@
+"""What samples scored, over seeds: leaderboards of models and samplers as tables, bars and a sentence."""
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from experiments import tables
+from experiments.tables import Cell, Markdown, mean_and_sd
+from geovae.tracking.names import better
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from experiments.judge import Result
+
+RATIO = "nn_pixels_ratio"
+RUNS = "runs by seed"  # the last column, where runs are known
+ARROWS = {"lower": " ↓", "higher": " ↑", "": ""}
+Part = Literal["val", "test", "diagnostics"]
+Numbers = Mapping[str, float]
+
+
+class Contender(NamedTuple):
+    """What drew the images: a model, a sampler, and between them what was changed in the options, or ""."""
+
+    model: str
+    variant: str
+    sampler: str
+
+    def __str__(self) -> str:
+        """Return its name in tables and figures."""
+        return ", ".join(filter(None, (" / ".join(filter(None, (self.model, self.sampler))), self.variant)))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A contender's numbers on one data set: scores on validation and test images and diagnostics, by seed and name.
+
+    `headline` names the score that ranks, lower is better. `repeats` marks another name for an entry that is there
+    already: a value on the axis of an option, no rival. `runs` are links to the runs that the numbers come from.
+    """
+
+    data: str
+    contender: Contender
+    headline: str
+    val: dict[str | int, Numbers]
+    test: dict[str | int, Numbers]
+    diagnostics: dict[str | int, Numbers] = field(default_factory=dict)
+    repeats: bool = False
+    runs: list[Markdown] = field(default_factory=list)
+
+    def values(self, key: str, part: Part = "test") -> list[float]:
+        """Return the number of each seed, without those that are missing or not finite."""
+        numbers = (scores.get(key, math.nan) for scores in getattr(self, part).values())
+        return [value for value in numbers if math.isfinite(value)]
+
+    def mean(self, key: str, part: Part = "test") -> float:
+        """Return the mean over seeds, NaN without any."""
+        values = self.values(key, part)
+        return statistics.fmean(values) if values else math.nan
+
+
+Column = Callable[[Entry], Cell]
+
+
+def rank_results(results: "Mapping[str, Result]", run_links: Mapping[str, Markdown] | None = None) -> list[Entry]:
+    """Return an entry for each run and sampler, best validation score first."""
+    links = run_links or {}
+    entries = [
+        Entry(
+            "",
+            Contender(name, "", sampler),
+            result.headline,
+            {0: scores},
+            {0: result.test_scores.get(sampler, {})},
+            runs=[links[name]] if name in links else [],
+        )
+        for name, result in results.items()
+        for sampler, scores in result.val_scores.items()
+    ]
+    return by_validation(entries)
+
+
+def by_validation(entries: Iterable[Entry]) -> list[Entry]:
+    """Return the entries, the best mean on validation images first; those without one last."""
+    return sorted(entries, key=lambda entry: (math.isnan(m := entry.mean(entry.headline, "val")), entry.headline, m))
+
+
+def scores_by_sampler(metrics: Numbers, kind: Literal["score", "val_score"]) -> dict[str, dict[str, float]]:
+    """Return the scores of each sampler among the metrics of a run, on test images or on validation images."""
+    scores: dict[str, dict[str, float]] = {}
+    for key, value in metrics.items():
+        if key.startswith(f"{kind}/") and key.count("/") == 2:
+            _, sampler, score = key.split("/")
+            scores.setdefault(sampler, {})[score] = value
+    return scores
+
+
+def distinct(entries: Iterable[Entry]) -> list[Entry]:
+    """Return the entries without those that repeat another under a second name."""
+    return [entry for entry in entries if not entry.repeats]
+
+
+def score_table(entries: Sequence[Entry], lead: Mapping[str, Column] | None = None) -> str:
+    """Return the leaderboard of distinct entries as a Markdown table, best validation score first.
+
+    Args:
+        entries: of one data set.
+        lead: the columns before the scores, by their heads; by default the contender's name.
+    """
+    ordered = by_validation(distinct(entries))
+    columns = dict(lead or {"model and sampler": lambda entry: str(entry.contender)}) | score_columns(ordered)
+    if any(entry.runs for entry in ordered):
+        columns[RUNS] = lambda entry: Markdown(" ".join(entry.runs))
+    return tables.leaderboard(ordered, columns)
+
+
+def score_columns(entries: Sequence[Entry]) -> dict[str, Column]:
+    """Return the columns of scores that any entry has; the kernel distance stands beside each Frechet distance."""
+    heads = [head for head in dict.fromkeys(entry.headline for entry in entries) if head]
+    wanted: dict[str, tuple[str, Part]] = {}
+    for head in heads:
+        kid = "KID" if len(heads) == 1 else kid_of(head)
+        wanted |= {f"{head} val": (head, "val"), f"{head} test": (head, "test"), f"{kid} test": (kid_of(head), "test")}
+    wanted |= {"PRD F8": ("prd_f8", "test"), "PRD F1/8": ("prd_f1_8", "test"), "precision": ("precision", "test")}
+    wanted |= {"recall": ("recall", "test"), "nearest train": (RATIO, "test")}
+    return {
+        title + ARROWS[better(f"score/{key}")]: partial(_score_cell, key, part, _best(key, part, entries))
+        for title, (key, part) in wanted.items()
+        if any(entry.values(key, part) for entry in entries)
+    }
+
+
+def _best(key: str, part: Part, entries: Sequence[Entry]) -> float:
+    """Return the best mean of a score, NaN where no side is better or nobody else has it."""
+    means = [entry.mean(key, part) for entry in entries if entry.values(key, part)]
+    side = better(f"score/{key}")
+    return {"lower": min, "higher": max}[side](means) if side and len(means) > 1 else math.nan
+
+
+def _score_cell(key: str, part: Part, best: float, entry: Entry) -> Cell:
+    text = mean_and_sd(entry.values(key, part))
+    return Markdown(f"**{text}**") if entry.mean(key, part) == best else text
+
+
+def kid_of(head: str) -> str:
+    """Return the name of the kernel distance on the features of a Frechet distance."""
+    return head.replace("fd_", "kid_").replace("fid", "kid")
+
+
+def reference(entries: Sequence[Entry]) -> str:
+    """Return the sentence below a table: the samples scored, and what real images score against real images."""
+    entry = entries[0]
+    head, seeds = entry.headline, len(entry.test)
+    return (
+        f"n = {entry.mean('n'):.0f}; real against real {tables.format_number(entry.mean(f'real_{head}'))} "
+        f"(at n = {entry.mean('real_n'):.0f}); {seeds} seed{'s' * (seeds > 1)}."
+    )
+
+
+def how_to_read(entries: Sequence[Entry]) -> str:
+    """Return what the columns of `score_table` mean, as a list."""
+    heads = [head for head in dict.fromkeys(entry.headline for entry in entries) if head]
+    scored = {key for entry in entries for scores in entry.test.values() for key in scores}
+    lines = [
+        "Numbers are means over seeds ± their standard deviation; the best of a column is bold, and an arrow shows the "
+        "better side. Validation images (*val*) choose and rank, test images report."
+    ]
+    for head in heads:
+        features = "Inception" if head == "fid" else tables.escape(head.removeprefix("fd_"))
+        note = "" if head == "fid" else " It is not FID, whose features are Inception's, and compares with no FID."
+        lines.append(
+            f"**{head}**: Frechet distance between the {features} features of samples and of real images.{note} *Real "
+            "against real* is what real images score at this n."
+        )
+    if any(kid_of(head) in scored for head in heads):
+        lines.append("**KID**: a distance of the same features without bias at small n: read it beside the former.")
+    if "prd_f8" in scored:
+        lines.append("**PRD F8, F1/8**: recall-like and precision-like, from 0 to 1.")
+    lines.append(
+        "**Nearest train**: median distance of a sample to its nearest training image over that of a held-out image. 1 "
+        "is as new as real data, towards 0 the samples are copies, above 1 they lie off the data."
+    )
+    return "".join(f"* {line}\n" for line in lines)
+
+
+def as_markdown(board: Sequence[Entry]) -> str:
+    """Return the leaderboard of a comparison, one data set and one seed a run, with what its columns mean."""
+    lead: dict[str, Column] = {"run": lambda e: e.contender.model, "sampler": lambda e: e.contender.sampler}
+    return f"{score_table(board, lead)}\n{reference(board)}\n\n{how_to_read(board)}"
+
+
+def as_csv(board: Sequence[Entry]) -> str:
+    """Return the leaderboard of a comparison with all test scores, for programs; the UI shows it as a table, too."""
+    keys = list(dict.fromkeys(key for entry in board for scores in entry.test.values() for key in scores))
+    head = ["place", "run", "sampler", f"val_{board[0].headline}", *(f"test_{key}" for key in keys)]
+    rows = [
+        [place, entry.contender.model, entry.contender.sampler, entry.val[0][entry.headline]]
+        + [entry.test[0].get(key, "") for key in keys]
+        for place, entry in enumerate(board, 1)
+    ]
+    return tables.as_csv(head, rows)
+
+
+def winner_sentence(board: Sequence[Entry]) -> str:
+    """Return what won, and by how much: against the next model, or the next sampler where there is one model."""
+    best = board[0]
+    scores = [f"{entry.mean(entry.headline, 'val'):.4g}" for entry in board]
+    text = f"{best.contender.model} with the {best.contender.sampler} sampler wins: {best.headline} {scores[0]}"
+    for score, entry in zip(scores, board, strict=True):
+        model, _, sampler = entry.contender
+        if model != best.contender.model:
+            return f"{text} against {score} of the next model, {model} with the {sampler} sampler."
+    if len(board) > 1:
+        return f"{text} against {scores[1]} of the next sampler, {board[1].contender.sampler}."
+    return f"{text}; nothing else was drawn."
+
+
+def as_figure(board: Sequence[Entry]) -> "Figure":
+    """Return the leaderboard as a bar chart."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 0.5 + 0.4 * len(board)), layout="constrained")
+    ax = figure.add_subplot()
+    ordered = board[::-1]  # bars are drawn from below
+    ax.barh([str(entry.contender) for entry in ordered], [entry.mean(entry.headline, "val") for entry in ordered])
+    ax.set_xlabel(f"{board[0].headline} against the validation images (lower is better)")
+    return figure
