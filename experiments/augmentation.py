@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from geovae.checks import check_choice, check_count
-from geovae.files import atomic_path
-from geovae.saved_model import SavedModel
 from torch import Generator, Tensor
 from torch.nn.functional import avg_pool2d
 
 from experiments import tables
 from experiments.brains import Cohort
 from experiments.classifier import predict, score_classifier, train_conv, train_linear
+from geovae.checks import check_choice, check_count
 from geovae.codes import encode_images
 from geovae.data.affine import apply_affine, draw_affine
+from geovae.files import atomic_path
 from geovae.images import to_float, to_uint8
 from geovae.models import build_model
+from geovae.saved_model import SavedModel
 from geovae.training import Trainer
 
 if TYPE_CHECKING:
