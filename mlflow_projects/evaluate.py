@@ -6,9 +6,7 @@ from typing import NamedTuple
 
 from torch import Generator, Tensor, nn
 
-from experiments.judge import decode_images, load_data_of
-from geovae.checks import check_choice, check_count
-from geovae.codes import encode_images
+from geovae.checks import check_count
 from geovae.devices import choose_device
 from geovae.evaluation import FeatureCache, choose_extractor
 from geovae.evaluation import extractor as build_extractor
@@ -18,7 +16,6 @@ from geovae.evaluation.image_sets import check_sets
 from geovae.evaluation.report import Report, differences
 from geovae.evaluation.scores import headline
 from geovae.figures.evaluation import neighbour_figure, prd_figure
-from geovae.samplers import SAMPLERS
 from geovae.saved_model import load_model
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
@@ -162,18 +159,16 @@ def _from_files(sources: Sources) -> Images:
 
 def _from_model(model: str, sampler: str, n: int, seed: int) -> Images:
     saved = load_model(fetch_model(model))
-    name = sampler or saved.meta["best_sampler"]
-    check_choice("sampler", name, SAMPLERS)
-    splits = load_data_of(saved)
-    z = SAMPLERS[name](**saved.meta["sampler"].get(name, {})).fit(saved.codes).sample(n, Generator().manual_seed(seed))
+    splits = saved.splits()
+    z = saved.sampler(sampler or None).sample(n, Generator().manual_seed(seed))
     real, other = (splits.test, splits.val) if splits.test is not None else (splits.val, None)
     return Images(
         real=real.images,
-        fake=decode_images(saved.model, z),
+        fake=saved.decode(z),
         train=splits.train.images,
         other_real=None if other is None else other.images,
-        reconstructions=decode_images(saved.model, saved.codes.mu),
-        codes={"train": saved.codes.mu, "fake": z, "real": encode_images(saved.model, real.images).mu},
+        reconstructions=saved.decode(saved.codes.mu),
+        codes={"train": saved.codes.mu, "fake": z, "real": saved.encode(real.images).mu},
     )
 
 

@@ -169,7 +169,6 @@ ARTIFACTS = {
     "environment.json": Row("versions and machine"),
     "figures/latent_map.png": Row("codes by class, and samples of each sampler"),
     "figures/pullback.png": Row("posterior variances against the decoder's pull-back metric"),
-    "figures/figure1.png": Row("of `figure1`: the paper's Fig. 1"),
     "figures/prd.png": Row("of `evaluate`: precision-recall curve"),
     "figures/nearest.png": Row("of `evaluate`: samples beside their nearest training images"),
     "model/model.safetensors": Row("the model file: weights, codes, samplers' options, scores"),
