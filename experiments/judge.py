@@ -13,9 +13,7 @@ from experiments.config import Config
 from geovae.codes import Codes
 from geovae.data import Split, Splits
 from geovae.devices import choose_device
-from geovae.evaluation import FeatureCache
-from geovae.evaluation.evaluate import evaluate
-from geovae.evaluation.scores import headline
+from geovae.evaluation import FeatureCache, ImageSets, Scorer, evaluate, headline
 from geovae.figures.latent import latent_map
 from geovae.images import as_pictures, image_grid
 from geovae.samplers import SAMPLERS, Sampler
@@ -126,18 +124,14 @@ class Judge:
     ) -> dict[str, float]:
         """Score `images` against one held-out part; the other held-out part gives the score of real images."""
         other = splits.test if real is splits.val else splits.val
-        report = evaluate(
+        sets = ImageSets(
             real=real.images,
             fake=images,
             train=splits.train.images,
             other_real=None if other is None else other.images,
-            extractor=self.config["extractor"],
-            scores=scores,
-            seed=self.config["seed"],
-            device=device,
-            cache=cache,
         )
-        return report.values
+        scorer = Scorer(self.config["extractor"], scores, seed=self.config["seed"], device=device, cache=cache)
+        return evaluate(sets, scorer).values
 
     def _keep(self, result: Result, saved: SavedModel, tracker: Tracker) -> None:
         """Write the model file with its scores."""

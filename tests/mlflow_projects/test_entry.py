@@ -43,7 +43,11 @@ ROOT = Path(__file__).parents[2]
         (generate, ["--model=elsewhere"], "error: no model at 'elsewhere': give a file, models:/geovae@champion"),
         (evaluate, ["--n=5"], "error: give either --model, or both --real and --fake"),
         (evaluate, ["--model=m", "--real-labels=l.npy"], "error: --real-labels and --fake-labels go with --real and"),
-        (evaluate, ["--real=a", "--fake=b", "--extractor=vgg"], "error: unknown extractor 'vgg'"),
+        (
+            evaluate,
+            ["--real=a", "--fake=b", "--extractor=vgg"],
+            "error: `extractor` must be one of inception, ",
+        ),
         (evaluate, ["--real=a", "--fake=b", "--inception-weights=none.pth"], "error: no Inception weights at none.pth"),
         (evaluate, ["--real=a", "--fake=b", "--extractor=inception"], "error: no Inception weights at "),
         (evaluate, ["--real=a", "--fake=b", "--extractor=module"], "error: the extractor 'module' needs to know which"),

@@ -103,7 +103,7 @@ def test_features_that_are_kept_are_not_computed_again(client, monkeypatch):
     np.save("images.npy", np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8))
     flags = ["--real=images.npy", "--fake=images.npy", "--extractor=pixels", "--cache=kept"]
     extracted = []
-    monkeypatch.setattr("geovae.evaluation.cache.extract", lambda *a, **o: extracted.append(1) or extract(*a, **o))
+    monkeypatch.setattr("geovae.evaluation.extractors.extract", lambda *a, **o: extracted.append(1) or extract(*a, **o))
     entry.call(evaluate.main, flags)
     before = len(extracted)
     entry.call(evaluate.main, flags)
