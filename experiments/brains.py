@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from experiments.judge import magnification
 from experiments.quality import viewer_page
 from geovae.data import Split
 from geovae.figures import mri as figures
@@ -198,7 +197,7 @@ def _track_geodesic(tracker: Tracker, saved: SavedModel, cohort: Cohort, rows: l
     path.write_bytes(mri_samples.interpolation_gif(frames[:, 0].numpy().repeat(scale, 1).repeat(scale, 2)))
     tracker.artifact(path, "brains")
     evenly = torch.linspace(0, FRAMES - 1, STRIP).round().long()
-    strip = comparison_grid(frames[evenly], plain[evenly], scale=magnification(frames))
+    strip = comparison_grid(frames[evenly], plain[evenly], scale=None)
     tracker.image("brains/geodesic_above_straight_line", strip)
     tracker.tags({"geodesic": f"{cohort.ids[rows[start]]} to {cohort.ids[rows[end]]}"})
 

@@ -149,6 +149,22 @@ def test_an_output_folder_that_cannot_be_written_is_named(tmp_path):
         entry.writable(tmp_path / "blocked")
 
 
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [({}, "geovae"), ({"MLFLOW_EXPERIMENT_NAME": "mine"}, "mine"), ({"MLFLOW_EXPERIMENT_ID": "theirs"}, "theirs")],
+)
+def test_a_run_goes_into_the_experiment_of_the_environment(store, monkeypatch, tmp_path, variables, expected):
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.setenv(name, "")  # MLflow sets the id for later processes: both are taken back at the end
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, store.client.create_experiment(value) if name.endswith("ID") else value)
+    with entry.open_run("train") as tracker:
+        pass
+    assert store.client.get_experiment(tracker.experiment_id).name == expected
+
+
 @pytest.mark.parametrize(("name", "shown"), [(None, "a title"), ("my-own-1", "my-own-1"), ("wise", "wise")])
 def test_a_run_that_nobody_named_is_named_by_what_it_does(store, monkeypatch, tmp_path, name, shown):
     monkeypatch.chdir(tmp_path)
