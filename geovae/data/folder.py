@@ -9,9 +9,11 @@ from typing import Literal
 
 import torch
 
-from geovae.data import npz, pictures
-from geovae.data.dataset import DataSet, OnError, check_common, check_count, check_fractions
+from geovae.checks import check_count
+from geovae.data import npz
+from geovae.data.dataset import DataSet, check_common, check_fractions, read_test_folder
 from geovae.data.splits import Split, Splits, limit_train, random_splits
+from geovae.images.pictures import REMEDY, OnError, Prepare, list_images, read_files
 
 
 def load(
@@ -43,7 +45,7 @@ def load(
     check_common(seed, train_size, on_error)
     check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
     if size is not None:
-        check_count("size", size, low=1)
+        check_count(size=size)
     if channels not in (None, 1, 3):
         raise ValueError(f"`channels` must be 1 or 3, got {channels!r}")
     source = Path(root) / path
@@ -70,25 +72,24 @@ DATASET = DataSet(load, image_shape=None)
 def read_folder(
     folder: Path, *, size: int | None, channels: Literal[1, 3] | None, on_error: OnError, progress: bool = False
 ) -> tuple[Split, list[Path]]:
-    """Return the images of `folder` and its sub-folders, and the files that they come from.
+    """Return the images of `folder` and its sub-folders, and for each the file that it comes from.
 
     There are labels if the images lie in at least two folders: the number of the folder, in the order of names.
 
     Raises:
-        ValueError: if there are no images, or some are damaged, of another size, or gray among coloured ones.
+        FileNotFoundError: if there are no images.
+        ValueError: if some are damaged, of another size, or gray among coloured ones.
     """
-    files = pictures.list_images(folder, "**/*")
-    prepare = pictures.Prepare(size, channels)
-    images, kept = pictures.read_images(
+    files = list_images(folder)
+    images, rows = read_files(
         files,
-        pictures.common_shape(files, prepare, folder),
-        on_error,
         where=folder,
-        prepare=prepare,
+        on_error=on_error,
+        prepare=Prepare(size, channels),
+        remedy=f"`size` and `channels` make images alike. {REMEDY}",
         progress=progress,
-        hint="`size` and `channels` make images alike. ",
     )
-    used = [files[position] for position in kept]
+    used = [files[row] for row in rows]
     classes = [path.parent for path in used]
     names = sorted(set(classes))
     labels = torch.tensor([names.index(c) for c in classes]) if len(names) > 1 else None
@@ -101,4 +102,4 @@ def _read_npz(path: Path, on_error: OnError) -> tuple[Split, Split | None]:
     labels = npz.read_labels(path, "y_train", len(images)) if "y_train" in npz.keys(path) else None
     data = Split(images, labels)
     _, c, h, w = images.shape
-    return data, pictures.read_test_folder(path.parent / "test_folder", (c, h, w), on_error)
+    return data, read_test_folder(path.parent / "test_folder", (c, h, w), on_error)
