@@ -5,8 +5,7 @@ from pathlib import Path
 
 from torch import Generator, nn
 
-from experiments.judge import decode_images, load_data_of
-from geovae.checks import check_choice, check_count
+from geovae.checks import check_count
 from geovae.devices import choose_device
 from geovae.evaluation import (
     FeatureCache,
@@ -22,7 +21,6 @@ from geovae.evaluation import (
 from geovae.evaluation import extractor as build_extractor
 from geovae.evaluation.folders import read_images, read_labels
 from geovae.figures.evaluation import neighbour_figure, prd_figure
-from geovae.samplers import SAMPLERS
 from geovae.saved_model import load_model
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
@@ -148,17 +146,15 @@ def _from_files(sources: Sources) -> ImageSets:
 
 def _from_model(model: str, sampler: str, n: int, seed: int) -> ImageSets:
     saved = load_model(fetch_model(model))
-    name = sampler or saved.meta["best_sampler"]
-    check_choice("sampler", name, SAMPLERS)
-    splits = load_data_of(saved)
-    z = SAMPLERS[name](**saved.meta["sampler"].get(name, {})).fit(saved.codes).sample(n, Generator().manual_seed(seed))
+    splits = saved.splits()
+    z = saved.sampler(sampler or None).sample(n, Generator().manual_seed(seed))
     real, other = (splits.test, splits.val) if splits.test is not None else (splits.val, None)
     return ImageSets(
         real=real.images,
-        fake=decode_images(saved.model, z),
+        fake=saved.decode(z),
         train=splits.train.images,
         other_real=None if other is None else other.images,
-        reconstructions=decode_images(saved.model, saved.codes.mu),
+        reconstructions=saved.decode(saved.codes.mu),
         latents=Latents(saved.codes.mu, z, saved.encode(real.images).mu),
     )
 
