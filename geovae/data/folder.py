@@ -4,6 +4,7 @@ Sub-folders of the folder are classes, numbered in the order of their names. Bes
 `test_folder` of PNG images.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -52,7 +53,7 @@ def load(
     if source.suffix == ".npz" and source.is_file():
         data, test = _read_npz(source, on_error)
     elif source.is_dir():
-        data, _ = read_folder(source, size=size, channels=channels, on_error=on_error)
+        data, _ = read_folder(source, list_images(source), size=size, channels=channels, on_error=on_error)
         test = None
     else:
         raise FileNotFoundError(f"`{source}` does not exist: put a folder of images or a .npz there, or pass `path`")
@@ -70,17 +71,21 @@ DATASET = DataSet(load, image_shape=None)
 
 
 def read_folder(
-    folder: Path, *, size: int | None, channels: Literal[1, 3] | None, on_error: OnError, progress: bool = False
+    folder: Path,
+    files: Sequence[Path],
+    *,
+    size: int | None,
+    channels: Literal[1, 3] | None,
+    on_error: OnError,
+    progress: bool = False,
 ) -> tuple[Split, list[Path]]:
-    """Return the images of `folder` and its sub-folders, and for each the file that it comes from.
+    """Return the images of the `files` below `folder`, and for each the file that it comes from.
 
     There are labels if the images lie in at least two folders: the number of the folder, in the order of names.
 
     Raises:
-        FileNotFoundError: if there are no images.
-        ValueError: if some are damaged, of another size, or gray among coloured ones.
+        ValueError: if some are damaged, of another size, or gray among coloured ones, or if all are the same.
     """
-    files = list_images(folder)
     images, rows = read_files(
         files,
         where=folder,
@@ -89,6 +94,10 @@ def read_folder(
         remedy=f"`size` and `channels` make images alike. {REMEDY}",
         progress=progress,
     )
+    if len(images) > 1 and bool((images == images[:1]).all()):
+        raise ValueError(
+            f"the {len(images)} images in `{folder}` are all the same: there is nothing to learn from them"
+        )
     used = [files[row] for row in rows]
     classes = [path.parent for path in used]
     names = sorted(set(classes))

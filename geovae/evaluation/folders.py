@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from geovae.images.pictures import list_images as image_files
-from geovae.images.pictures import read_images
+from geovae.images.pictures import match_channels, read_images
 
-__all__ = ["image_files", "read_images", "read_labels"]
+__all__ = ["image_files", "match_channels", "read_images", "read_labels"]
 
 
 def read_labels(path: str | Path) -> Tensor:

@@ -65,7 +65,7 @@ def build(
     )
     if job.is_complete:
         return job.report
-    data, used = read_folder(source, size=size, channels=channels, on_error=on_error, progress=progress)
+    data, used = read_folder(source, files, size=size, channels=channels, on_error=on_error, progress=progress)
     job.report["skipped"] = [str(path) for path in files if path not in set(used)]
     images = data.images.permute(0, 2, 3, 1).numpy()
     labels = None if data.labels is None else data.labels.numpy()
