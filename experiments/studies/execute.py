@@ -122,9 +122,7 @@ def execute(
                     say(line.format(name=name))
             if found is None:
                 continue
-            if (
-                variant == TRAINED and not model_file.is_file() and found.run_id is not None
-            ):  # trained elsewhere
+            if variant == TRAINED and not model_file.is_file() and found.run_id is not None:  # trained elsewhere
                 model_file = ledger.model_file(found.run_id)
             outcomes.append(Outcome(cell, variant, found, model_file))
     return outcomes, failures
