@@ -5,8 +5,7 @@ from pathlib import Path
 
 from torch import Generator, nn
 
-from experiments.judge import decode_images, load_data_of
-from geovae.checks import check_choice, check_count
+from geovae.checks import check_count
 from geovae.devices import choose_device
 from geovae.evaluation import (
     FeatureCache,
@@ -20,9 +19,8 @@ from geovae.evaluation import (
     headline,
 )
 from geovae.evaluation import extractor as build_extractor
-from geovae.evaluation.folders import read_images, read_labels
+from geovae.evaluation.folders import match_channels, read_images, read_labels
 from geovae.figures.evaluation import neighbour_figure, prd_figure
-from geovae.samplers import SAMPLERS
 from geovae.saved_model import load_model
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
@@ -142,23 +140,22 @@ def main(
 def _from_files(sources: Sources) -> ImageSets:
     train = read_images(sources.train) if sources.train else None
     labels = [read_labels(file) if file else None for file in (sources.real_labels, sources.fake_labels)]
-    real, fake = read_images(sources.real), read_images(sources.fake)
-    return ImageSets(real, fake, train, real_labels=labels[0], fake_labels=labels[1])
+    read = {"real": read_images(sources.real), "fake": read_images(sources.fake)}
+    sets = match_channels(read | ({} if train is None else {"train": train}))
+    return ImageSets(sets["real"], sets["fake"], sets.get("train"), real_labels=labels[0], fake_labels=labels[1])
 
 
 def _from_model(model: str, sampler: str, n: int, seed: int) -> ImageSets:
     saved = load_model(fetch_model(model))
-    name = sampler or saved.meta["best_sampler"]
-    check_choice("sampler", name, SAMPLERS)
-    splits = load_data_of(saved)
-    z = SAMPLERS[name](**saved.meta["sampler"].get(name, {})).fit(saved.codes).sample(n, Generator().manual_seed(seed))
+    splits = saved.splits()
+    z = saved.sampler(sampler or None).sample(n, Generator().manual_seed(seed))
     real, other = (splits.test, splits.val) if splits.test is not None else (splits.val, None)
     return ImageSets(
         real=real.images,
-        fake=decode_images(saved.model, z),
+        fake=saved.decode(z),
         train=splits.train.images,
         other_real=None if other is None else other.images,
-        reconstructions=decode_images(saved.model, saved.codes.mu),
+        reconstructions=saved.decode(saved.codes.mu),
         latents=Latents(saved.codes.mu, z, saved.encode(real.images).mu),
     )
 

@@ -100,7 +100,6 @@ ARTIFACTS = {
     "figures/pullback.png": "posterior variances against the decoder's pull-back metric",
     "model/model.safetensors": "the model file: weights, codes, samplers' options, scores",
     "checkpoints/checkpoint.safetensors": "the training state, to go on from",
-    "figures/figure1.png": "of `figure1`: the paper's Fig. 1",
     "figures/prd.png": "of `evaluate`: precision-recall curve",
     "figures/nearest.png": "of `evaluate`: samples beside their nearest training images",
     "leaderboard.md": "of a comparison: runs and samplers, of a sweep: configurations; best first",

@@ -80,7 +80,7 @@ ROOT = Path(__file__).parents[2]
         (cohort, ["--folder=x", "--subjects=0"], "error: `subjects` and `workers` must be at least 1"),
         (brains, ["--model=elsewhere"], "error: no model at 'elsewhere': give a file, models:/geovae@champion"),
         (brains, ["--n=1"], "error: `n` must be a whole number of at least 2, got 1"),
-        (study, ["--name=oasis", "--size=full"], "error: no `data_folders/oasis/OASIS.npz`: make it with `mlflow run"),
+        (study, ["--name=oasis", "--size=full"], "error: no `data_folders/oasis/OASIS.npz`: call geovae.mri"),
         (promote, [], "error: give one of --candidate (a run id, the id of a parent run, or a version), --rollback tr"),
         (promote, ["--candidate=1", "--rollback=true"], "error: give one of --candidate (a run id, the id of a parent"),
         (promote, ["--candidate=1", "--min_seeds=few"], "error: `min_seeds` must be a whole number, got 'few'"),
@@ -147,6 +147,22 @@ def test_an_output_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "blocked").write_text("a file")
     with pytest.raises(PermissionError, match="cannot write to the output folder .*blocked"):
         entry.writable(tmp_path / "blocked")
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [({}, "geovae"), ({"MLFLOW_EXPERIMENT_NAME": "mine"}, "mine"), ({"MLFLOW_EXPERIMENT_ID": "theirs"}, "theirs")],
+)
+def test_a_run_goes_into_the_experiment_of_the_environment(store, monkeypatch, tmp_path, variables, expected):
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.setenv(name, "")  # MLflow sets the id for later processes: both are taken back at the end
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, store.client.create_experiment(value) if name.endswith("ID") else value)
+    with entry.open_run("train") as tracker:
+        pass
+    assert store.client.get_experiment(tracker.experiment_id).name == expected
 
 
 @pytest.mark.parametrize(("name", "shown"), [(None, "a title"), ("my-own-1", "my-own-1"), ("wise", "wise")])

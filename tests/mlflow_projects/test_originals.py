@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.judge import load_data_of
 from geovae.codes import encode_images
 from geovae.data import DATASETS
 from geovae.evaluation import extract
@@ -69,7 +68,7 @@ def test_a_published_model_is_scored_and_kept_like_one_of_ours(client):
     assert run.data.tags["imported_from"] == "best_model.pt"
     assert {"score/prior/fd_pixels", "score/mixture/fd_pixels", "best/fd_pixels"} <= run.data.metrics.keys()
     saved = load_model(client.download_artifacts(run.info.run_id, "model/model.safetensors"))
-    images = load_data_of(saved).train.images
+    images = saved.splits().train.images
     torch.testing.assert_close(saved.codes.mu, encode_images(model.eval(), images).mu)
 
 
