@@ -8,10 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geovae.files import atomic_path
-
 from experiments.page import run_url
 from experiments.run_report import SHOWN, Record, group_runs, write_run_report
+from geovae.files import atomic_path
 from mlflow_projects import entry
 from mlflow_projects.registry.versions import quiet
 
