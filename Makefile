@@ -11,7 +11,7 @@ BRAINS := data_folders/synthetic
 OASIS  := mlflow run . --env-manager local --experiment-name geovae-oasis
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-oasis demo-volumes demo-augmentation ui test test-slow lint format requirements names docs \
+.PHONY: help setup demo demo-oasis demo-volumes demo-augmentation ui test test-slow lint format requirements names mlproject docs \
 	screenshots pictures pictures-studies pictures-oasis clean
 
 help: ## print this list
@@ -64,6 +64,9 @@ requirements: ## regenerate requirements.txt and requirements-docs.txt from pypr
 
 screenshots: setup ## take screenshots of the UI on the runs of this folder, into screenshots/ and docs/pictures (needs chromium)
 	PYTHONPATH=. python tools/screenshots.py
+
+mlproject: setup ## write MLproject from the signatures of the entry points
+	$(BIN)/python -m tools.mlproject
 
 names: setup ## write docs/names.md from the names in the code
 	PYTHONPATH=. python tools/names.py

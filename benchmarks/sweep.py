@@ -19,7 +19,7 @@ import mlflow
 from experiments.config import resolve
 from experiments.describe import describe_run
 from experiments.judge import Result
-from experiments.run import run
+from experiments.run import plan_run, run
 from geovae.tracking import MlflowTracker
 from tests.tuning.conftest import Server
 from tuning.engine import Engine
@@ -161,11 +161,12 @@ def part_calls(options: argparse.Namespace, folder: Path) -> None:
     found = {}
     for epochs in (10, 50):
         counted.clear()
-        config = resolve([f"--training.epochs={epochs}", "--n_samples=60", "--scores=frechet", "--images_every=1000"])
+        options = {"training.epochs": epochs, "n_samples": 60, "scores": ["frechet"], "images_every": 1000}
+        plan = plan_run(resolve(options))
         output = folder / str(epochs)
         with MlflowTracker(output, experiment_id=experiment, name="run", tracking_uri=server.uri) as tracker:
-            describe_run("run", config, tracker, output)
-            run(**config, output=output, tracker=tracker)
+            describe_run("run", plan.config, tracker, output)
+            run(plan, output=output, tracker=tracker)
         found[epochs] = len(counted)
     server.stop()
     per_epoch = (found[50] - found[10]) / 40

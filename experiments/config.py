@@ -1,101 +1,184 @@
-"""Configuration: a YAML file and dotted flags, bound to the signatures of what they configure.
+"""Configuration: YAML files and command line options, checked against the signatures of what they configure.
 
 There are no configuration classes: the options of `model` are the keyword arguments of the model's class, those of
-`data` the loader's, and so on; `--help` prints their docstrings. Order: defaults, then the file, then the flags.
+`data` the loader's, and so on; `--help` prints their docstrings. Order: defaults, then the file, then what is given.
+An option is text on the command line; `resolve` turns it, once, into the type that the signature asks for.
 """
 
 import difflib
 import functools
 import hashlib
-import inspect
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
-from experiments.judge import choose_device
-from experiments.run import check, run
+from geovae.checks import check_choice, check_count
 from geovae.data import DATASETS
+from geovae.devices import choose_device
+from geovae.evaluation import SCORES, choose_extractor
 from geovae.models import MODELS
+from geovae.models.networks import PAPER_WIDTHS
 from geovae.samplers import SAMPLERS
 from geovae.training import Trainer
 
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
 CONFIGS = Path(__file__).parent / "configs"
+Options = dict[str, Any]
+"""Some options of a run under dotted names, as given: text from a command line, or typed values from anywhere else."""
 Config = dict[str, Any]
-LISTS = ("samplers", "scores")  # may be written with commas
+"""All options of a run, nested and typed: what `resolve` returns."""
+ALIASES = {"dataset": "data.name", "model": "model.name"}
+DEFAULT_SCORES = ("frechet", "kid", "prd", "precision_recall")
+TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "NoneType": "null"}
 
 
 class ConfigError(ValueError):
     """A configuration that cannot be run; the message is one sentence for the user."""
 
 
-def resolve(flags: Sequence[str] = (), *, prog: str = "geovae") -> Config:
-    """Return the whole configuration, every option present, from command line `flags`.
+@dataclass(frozen=True)
+class RunOptions:
+    """The options of a run beside those of its data set, model, training and samplers.
 
-    `--config FILE` names the YAML file, by default the one of the data set (`--data.name`, or digits). A flag with an
-    empty value stands for "as the file says", which is how an MLproject leaves a parameter open.
+    Args:
+        samplers: which samplers to draw with; by default all that the model's codes allow.
+        n_samples: images to draw with each sampler.
+        extractor: whose features are scored: `inception`, `random-conv-v1`, `pixels`, or `auto` for inception where its
+            weights are found and random-conv-v1 elsewhere.
+        scores: names in `SCORES`; by default frechet, kid, prd and precision_recall.
+        seed: of the weights, the shuffling, the latent noise and the samplers.
+        device: `cpu`, `cuda`, or `auto` for the GPU where there is one.
+        images_every: epochs between two tracked pictures of reconstructions.
+    """
+
+    samplers: list[str] | None = None
+    n_samples: int = 500
+    extractor: str = "auto"
+    scores: list[str] | None = None
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    images_every: int = 10
+
+    def __post_init__(self) -> None:
+        """Check ranges and names."""
+        check_count(low=2, n_samples=self.n_samples)
+        check_count(images_every=self.images_every)
+        for name in self.samplers or []:
+            check_choice("samplers", name, SAMPLERS)
+        for name in self.scores or []:
+            check_choice("scores", name, SCORES)
+        choose_device(self.device)
+
+
+def parse_options(flags: Sequence[str]) -> Options:
+    """Return command line flags, `--a.b value` or `--a.b=value`, as {"a.b": "value"}; `help` stands for --help.
+
+    Options with an empty value are left out: an MLproject writes them for parameters that nobody has set.
+
+    Raises:
+        ConfigError: for a word that is no option, or an option without a value.
+    """
+    options: Options = {}
+    rest = list(flags)
+    while rest:
+        flag = rest.pop(0)
+        if flag in ("-h", "--help"):
+            options["help"] = "true"
+            continue
+        if not flag.startswith("--"):
+            raise ConfigError(f"expected an option that starts with --, got {flag!r}")
+        name, equals, value = flag.removeprefix("--").partition("=")
+        if not equals:
+            if not rest:
+                raise ConfigError(f"option --{name} needs a value")
+            value = rest.pop(0)
+        if value != "":
+            options[name.replace("-", "_")] = value
+    return options
+
+
+def resolve(options: Mapping[str, Any] | None = None, *, prog: str = "geovae") -> Config:
+    """Return the whole configuration, every option present and typed, from the `options` that are given.
+
+    `config` among them names the YAML file below them, by default the one of the data set (`data.name`, or digits).
+    `dataset` and `model` may stand for `data.name` and `model.name`.
 
     Raises:
         ConfigError: for an unknown file, option, model or data set, or a value of the wrong type.
-        SystemExit: after `--help`.
+        SystemExit: after `help`.
     """
-    given, wants_help = split_flags(flags)
-    file = given.pop("config", None) or _default_file(given)
-    from_file = flatten(read_yaml(Path(file)))
-    options = from_file | given
+    given = rename(options or {})
+    wants_help = given.pop("help", None)
+    from_file = rename(read_yaml(Path(given.pop("config", None) or _default_file(given))))
+    both = from_file | given
     known = (*DATASETS, *MODELS, *SAMPLERS)
-    parser = _parser(_choice("data", options, DATASETS), _choice("model", options, MODELS), prog, known)
+    parser = _parser(_choice("data", both, DATASETS), _choice("model", both, MODELS), prog, known)
     if wants_help:
         parser.print_help()
         raise SystemExit(0)
-    names = _option_names(parser)
-    options = {key: value for key, value in options.items() if not _of_other_choice(key, names, from_file, given)}
-    _check_names(options, names)
-    return _parse(parser, options)
+    names = list(flatten(parser.get_defaults().as_dict()))
+    both = {key: value for key, value in both.items() if not _belongs_to_replaced(key, names, from_file, given)}
+    check_names(both, names)
+    return _fill(parse(parser, both, lists=list_names(RunOptions)))
 
 
-def check_config(config: Config) -> Config:
-    """Return the configuration, with everything checked that needs no data.
+def _fill(config: Config) -> Config:
+    """Return the configuration with its ranges checked, and with the values that its open options stand for.
 
-    Raises:
-        ValueError: in one sentence, for an option out of its range.
+    `device` stays as given: what it stands for depends on the machine, and changes no result by intent.
     """
-    check(**{name: config[name] for name in inspect.signature(check).parameters})
-    choose_device(config["device"])
-    return config
+    RunOptions(**{field.name: config[field.name] for field in fields(RunOptions)})
+    Trainer(**config["training"])
+    model = config["model"]
+    if model.get("network") in PAPER_WIDTHS and model.get("width", 0) is None:
+        model = model | {"width": PAPER_WIDTHS[model["network"]]}
+    used = {"extractor": choose_extractor(config["extractor"]), "scores": config["scores"] or list(DEFAULT_SCORES)}
+    samplers = {name: _used_options(name, options) for name, options in config["sampler"].items()}
+    return config | {"model": model, "sampler": samplers} | used
 
 
-def flatten(nested: Mapping[str, Any], prefix: str = "") -> Config:
+def _used_options(name: str, options: Config) -> Config:
+    """Return what a sampler makes of its options: presets and rules replaced by the values that they stand for."""
+    used = getattr(SAMPLERS[name](**options), "options", {})
+    return {key: used.get(key, value) for key, value in options.items()}
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> Options:
     """Return {"model": {"beta": 1}} as {"model.beta": 1}."""
-    flat: Config = {}
+    flat: Options = {}
     for key, value in nested.items():
         flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
 
 
-def to_flags(options: Mapping[str, Any]) -> list[str]:
-    """Return nested or dotted options as the flags that say the same."""
-    return [f"--{key}={_text(value)}" for key, value in flatten(options).items()]
+def rename(options: Mapping[str, Any]) -> Options:
+    """Return nested or dotted options under their dotted names, with those of `ALIASES` replaced."""
+    return {ALIASES.get(name, name): value for name, value in flatten(options).items()}
 
 
 def to_yaml(config: Config) -> str:
-    """Return the configuration as a file that `--config` reads back to the same configuration."""
+    """Return the configuration as a file that `config` reads back to the same configuration."""
     return yaml.safe_dump(config, sort_keys=False)
 
 
 def fingerprint(config: Config, *, over_seeds: bool = False) -> str:
     """Return 12 hexadecimal digits that two configurations share if and only if they ask for the same results.
 
-    Where it runs (`device`) and how often it tells of it (`images_every`) do not count, nor `seed` with `over_seeds`.
+    Where it runs (`device`) and how often it logs pictures (`images_every`) do not count, nor `seed` with `over_seeds`.
     """
-    aside = {"device", "images_every"} | ({"seed"} if over_seeds else set())
-    said = {key: value for key, value in config.items() if key not in aside}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
+    ignored = {"device", "images_every"} | ({"seed"} if over_seeds else set())
+    counted = {key: value for key, value in config.items() if key not in ignored}
+    return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def read_yaml(path: Path) -> Config:
+def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
     Raises:
@@ -113,36 +196,77 @@ def read_yaml(path: Path) -> Config:
     return content
 
 
-def split_flags(flags: Sequence[str]) -> tuple[Config, bool]:
-    """Return `--a.b v` and `--a.b=v` as {"a.b": "v"}, without empty values, and whether help is asked for."""
-    given: Config = {}
-    rest = list(flags)
-    wants_help = False
-    while rest:
-        flag = rest.pop(0)
-        if flag in ("-h", "--help"):
-            wants_help = True
-            continue
-        if not flag.startswith("--"):
-            raise ConfigError(f"expected an option that starts with --, got {flag!r}")
-        name, equals, value = flag.removeprefix("--").partition("=")
-        if not equals:
-            if not rest:
-                raise ConfigError(f"option --{name} needs a value")
-            value = rest.pop(0)
-        if value != "":
-            given[name] = value
-    return given, wants_help
+def parse(parser: "ArgumentParser", options: Mapping[str, Any], *, lists: Iterable[str] = ()) -> dict[str, Any]:
+    """Return all options of `parser`, nested and typed; text of those in `lists` may hold several values with commas.
+
+    Raises:
+        ConfigError: in one sentence, for a value of the wrong type.
+    """
+    from jsonargparse import ArgumentError
+
+    split = {name: _split_commas(options[name]) for name in lists if name in options}
+    try:
+        return parser.parse_object({**options, **split}).as_dict()
+    except ArgumentError as error:
+        raise ConfigError(_explain(str(error))) from error
 
 
-def _default_file(given: Config) -> Path:
-    name = given.get("data.name", "digits")
-    _choice("data", {"data.name": name}, DATASETS)
+def list_names(*parts: Any) -> list[str]:
+    """Return the names of the arguments of functions, and of the fields of classes, that hold several values."""
+    hints = {name: hint for part in parts for name, hint in get_type_hints(part).items()}
+    several = (list, tuple, Sequence)
+    return [name for name, hint in hints.items() if any(get_origin(one) in several for one in (hint, *get_args(hint)))]
+
+
+def check_names(options: Iterable[str], names: Sequence[str]) -> None:
+    """Raise a ConfigError for an option that is not one of `names`, with the nearest that is."""
+    for name in options:
+        if name not in names:
+            group = name.rpartition(".")[0]
+            siblings = [other for other in names if other.rpartition(".")[0] == group] or names
+            raise ConfigError(f"unknown option {name!r}; {_hint(name, names)}valid here: {', '.join(siblings)}")
+
+
+def _hint(name: str, names: Sequence[str]) -> str:
+    """Return which option was probably meant: `epoch`, `epochs` and `model.epochs` all stand for `training.epochs`."""
+    close = difflib.get_close_matches(name, names, n=1)
+    if not close:
+        short = {other.rpartition(".")[2]: other for other in reversed(names)}
+        close = [short[found] for found in difflib.get_close_matches(name.rpartition(".")[2], short, n=1)]
+    return f"did you mean {close[0]}? " if close else ""
+
+
+def _split_commas(value: Any) -> Any:
+    return value.split(",") if isinstance(value, str) and value != "null" and "[" not in value else value
+
+
+def _explain(message: str) -> str:
+    """Return jsonargparse's message about a value as one sentence."""
+    found = re.search(r'Parser key "(?P<key>.+?)":.*?(?:Given value:|Got value:) (?P<value>.*)', message, re.DOTALL)
+    if found is None:
+        missing = re.search(r"required: (.*)", message)
+        return f"give --{missing[1].replace(', ', ', --')}" if missing else " ".join(message.split())
+    kinds = dict.fromkeys(
+        _in_words(kind) for kind in re.findall(r"Expected an? (.+?)(?:\. Got value.*)?$", message, re.M)
+    )
+    return f"`{found['key']}` must be {' or '.join(kinds)}, got {found['value'].strip()!r}"
+
+
+def _in_words(kind: str) -> str:
+    """Return a type, as jsonargparse writes it, in words."""
+    if literal := re.search(r"Literal\[(.*)\]", kind):
+        return f"one of {literal[1]}".replace("'", "")
+    name = re.sub(r"<class '(.*)'>", r"\1", kind)
+    return TYPES.get(name, f"a {name}")
+
+
+def _default_file(given: Options) -> Path:
+    name = _choice("data", {"data.name": given.get("data.name", "digits")}, DATASETS)
     file = CONFIGS / f"{name}.yaml"
     return file if file.exists() else CONFIGS / "digits.yaml"
 
 
-def _choice(group: str, options: Config, registry: Mapping[str, Any]) -> str:
+def _choice(group: str, options: Options, registry: Mapping[str, Any]) -> str:
     name = options.get(f"{group}.name", next(iter(registry)))
     if name not in registry:
         raise ConfigError(f"unknown {group}.name {name!r}; choose from {', '.join(registry)}")
@@ -150,7 +274,7 @@ def _choice(group: str, options: Config, registry: Mapping[str, Any]) -> str:
 
 
 @functools.cache
-def _parser(data: str, model: str, prog: str, known: tuple[str, ...]) -> Any:
+def _parser(data: str, model: str, prog: str, known: tuple[str, ...]) -> "ArgumentParser":
     """Return a parser with every option of a run on this data set with this model; `known` are all registered names."""
     from jsonargparse import ArgumentParser
 
@@ -160,11 +284,7 @@ def _parser(data: str, model: str, prog: str, known: tuple[str, ...]) -> Any:
         exit_on_error=False,
         description="Every option of one run; a YAML file given with --config sets them too.",
     )
-    own = inspect.signature(run).parameters
-    sections: set[str | int] = {
-        name for name, p in own.items() if p.annotation == Config or name in ("tracker", "on_epoch")
-    }
-    parser.add_function_arguments(run, skip=sections | {"output"})
+    parser.add_class_arguments(RunOptions)
     parser.add_function_arguments(DATASETS[data].load, "data")
     parser.add_class_arguments(MODELS[model], "model", skip={"image_shape"})
     parser.add_argument("--data.name", type=Literal[tuple(DATASETS)], default=data, help="the data set")
@@ -175,37 +295,8 @@ def _parser(data: str, model: str, prog: str, known: tuple[str, ...]) -> Any:
     return parser
 
 
-def _option_names(parser: Any) -> list[str]:
-    return [key for key in parser.get_defaults().as_flat().__dict__ if key != "help"]
-
-
-def _of_other_choice(key: str, names: list[str], from_file: Config, given: Config) -> bool:
-    """Return whether `key` is an option that the file gives to a model or data set which a flag replaces."""
+def _belongs_to_replaced(key: str, names: list[str], from_file: Options, given: Options) -> bool:
+    """True if `key` belongs to the model or data set that the file names, and another one was given in its place."""
     group = key.partition(".")[0]
     replaced = given.get(f"{group}.name", from_file.get(f"{group}.name")) != from_file.get(f"{group}.name")
     return replaced and key not in given and key not in names
-
-
-def _check_names(options: Config, names: list[str]) -> None:
-    for name in options:
-        if name not in names:
-            group = name.rpartition(".")[0]
-            siblings = [other for other in names if other.rpartition(".")[0] == group] or names
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
-            raise ConfigError(f"unknown option {name!r}; {hint}valid here: {', '.join(siblings)}")
-
-
-def _parse(parser: Any, options: Config) -> Config:
-    from jsonargparse import ArgumentError
-
-    written = {key: options[key] for key in LISTS if isinstance(options.get(key), str)}
-    lists = {key: text.split(",") for key, text in written.items() if text != "null" and "[" not in text}
-    try:
-        return parser.parse_args(to_flags(options | lists)).as_dict()
-    except ArgumentError as error:
-        raise ConfigError(" ".join(str(error).split()).replace("Parser key", "option")) from error
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

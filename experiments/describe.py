@@ -1,17 +1,19 @@
-"""What every run tells of itself before it starts: its configuration, its software, the commit of its code."""
+"""What every run records before it starts: its configuration, its software, the commit of its code."""
 
 import json
 import os
+import platform
 import subprocess
 from pathlib import Path
 
+import torch
+
 from experiments.config import Config, fingerprint, flatten, to_yaml
-from experiments.run import environment
 from geovae.tracking import MlflowTracker
 
 
 def describe_run(name: str, config: Config, tracker: MlflowTracker, output: Path | None = None) -> Path:
-    """Tell the tracker what a run is made of, and return its output folder with `config.yaml` in it."""
+    """Record what a run is made of, and return its output folder with `config.yaml` in it."""
     output = writable(output or tracker.output)
     (output / "config.yaml").write_text(to_yaml(config))
     tracker.artifact(output / "config.yaml")
@@ -26,7 +28,7 @@ def describe_run(name: str, config: Config, tracker: MlflowTracker, output: Path
 def git_tags() -> dict[str, str]:
     """Return the commit of the code that runs, under MLflow's own name; nothing outside a checkout.
 
-    GEOVAE_COMMIT says it where the code has come without its repository, as on the nodes of a cluster.
+    GEOVAE_COMMIT holds it where the code came without its repository, as on the nodes of a cluster.
     """
     if os.environ.get("GEOVAE_COMMIT"):
         return {"mlflow.source.git.commit": os.environ["GEOVAE_COMMIT"]}
@@ -51,3 +53,13 @@ def writable(folder: Path) -> Path:
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"cannot write to the output folder {folder}: make it writable or choose another")
     return folder
+
+
+def environment() -> dict[str, str]:
+    """Return the versions and the machine that a run used."""
+    from importlib.metadata import version
+
+    packages = {name: version(name) for name in ("torch", "numpy", "scipy", "scikit-learn", "mlflow", "ray")}
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    machine = {"python": platform.python_version(), "platform": platform.platform(), "cores": str(os.cpu_count())}
+    return machine | gpu | packages

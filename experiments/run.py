@@ -1,20 +1,22 @@
 """One run, the whole flow: data -> model -> training -> codes -> samplers -> images -> scores -> tracker."""
 
-import os
-import platform
+import functools
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from experiments.judge import Config, Judge, Result, choose_device, magnification, plan_judge
+from experiments.config import Config
+from experiments.judge import Judge, Result, magnification, plan_judge
 from geovae import checkpoint
 from geovae.codes import Codes, encode_images
 from geovae.data import DATASETS, Splits
+from geovae.devices import choose_device
 from geovae.figures.geometry import pullback_figure
 from geovae.geometry import check_pullback
 from geovae.images import as_pictures, comparison_grid, to_float
@@ -24,125 +26,112 @@ from geovae.tracking import NullTracker, Tracker
 from geovae.training import EpochRecord, Trainer, TrainState
 
 CHECKPOINT = "checkpoint.safetensors"
-NARROW = 2_000_000  # parameters of a network that is built and used in hundredths of a second
-
-
-def run(
-    *,
-    data: Config,
-    model: Config,
-    training: Config,
-    sampler: Config,
-    output: Path,
-    samplers: list[str] | None = None,
-    n_samples: int = 500,
-    extractor: str = "auto",
-    scores: list[str] | None = None,
-    seed: int = 0,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    images_every: int = 10,
-    tracker: Tracker | None = None,
-    on_epoch: Callable[[EpochRecord], None] | None = None,
-) -> Result:
-    """Train a model, draw images with every sampler, score them, and tell the tracker.
-
-    A run whose `output` holds a checkpoint goes on from there, bit for bit.
-
-    Args:
-        data: `name` in `DATASETS` and its loader's options.
-        model: `name` in `MODELS` and its options.
-        training: options of `Trainer`.
-        sampler: options for each name in `SAMPLERS`.
-        output: folder for the checkpoint and the model file.
-        samplers: which samplers to draw with; by default all that the model's codes allow.
-        n_samples: images to draw with each sampler.
-        extractor: whose features are scored: `inception`, `random-conv-v1`, `pixels`, or `auto` for inception where its
-            weights are found and random-conv-v1 elsewhere.
-        scores: names in `SCORES`; by default frechet, kid, prd and precision_recall.
-        seed: of the weights, the shuffling, the latent noise and the samplers.
-        device: `cpu`, `cuda`, or `auto` for the GPU where there is one.
-        images_every: epochs between two tracked pictures of reconstructions.
-        tracker: where to report; by default nowhere.
-        on_epoch: called after each epoch, when its checkpoint is on disk; what it raises ends the run.
-    """
-    tracker = tracker or NullTracker()
-    place = choose_device(device)
-    plan = check(data, model, training, sampler, samplers, n_samples, extractor, scores, seed)
-    splits = load_data(data)
-    plan.judge.require(len(splits.train))
-    track_data(tracker, data["name"], splits)
-
-    network: Any = build_model(model["name"], splits.image_shape, seed=seed, **_options(model)).to(place)
-    state = plan.trainer.start(network, seed=seed)
-    if (output / CHECKPOINT).exists():
-        checkpoint.load_training(output / CHECKPOINT, state)
-    train(plan.trainer, state, splits, output, tracker, images_every, on_epoch)
-    tracker.artifact(output / CHECKPOINT, "checkpoints")
-
-    network = state.load_best()
-    return judge_trained(plan.judge, network, splits, data=data, model=model, seed=seed, output=output, tracker=tracker)
-
-
-def judge_trained(
-    judge: Judge,
-    network: Any,
-    splits: Splits,
-    *,
-    data: Config,
-    model: Config,
-    seed: int,
-    output: Path,
-    tracker: Tracker,
-) -> Result:
-    """Encode the training images, hold the codes against the decoder, and draw and score; the options are `run`'s."""
-    codes = encode_images(network, splits.train.images)
-    _track_pullback(tracker, network, codes)
-    meta = {
-        "model": model["name"],
-        "options": _options(model),
-        "image_shape": splits.image_shape,
-        "data": data,
-        "digest": splits.digest,
-        "seed": seed,
-    }
-    return judge(SavedModel(network, codes, meta, splits.train.labels), splits, output, tracker)
+OnEpoch = Callable[[EpochRecord], None]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The parts of a run that can be built, and so checked, before any data are read."""
+    """A run that can start, once: its complete configuration, and its parts.
 
+    `network` is untrained and on the CPU. `splits` are loaded here only where the network's shape depends on them.
+    """
+
+    config: Config
     trainer: Trainer
+    network: Any
     judge: Judge
+    splits: Splits | None = None
 
 
-def check(
-    data: Config,
-    model: Config,
-    training: Config,
-    sampler: Config,
-    samplers: list[str] | None,
-    n_samples: int,
-    extractor: str,
-    scores: list[str] | None,
-    seed: int,
-) -> Plan:
-    """Build what needs no data, so that a wrong option is refused before the first file is opened.
+def plan_run(config: Config) -> Plan:
+    """Build the parts of a run, so that wrong options are refused before anything is written.
 
     Raises:
-        ValueError: for any option out of its range, an unknown sampler, or a sampler that the model cannot feed.
+        ValueError: for any option out of its range, or a sampler that the model cannot feed.
     """
-    judge = plan_judge(
-        _untrained_codes(model, DATASETS[data["name"]].image_shape),
-        model["name"],
-        sampler=sampler,
-        samplers=samplers,
-        n_samples=n_samples,
-        extractor=extractor,
-        scores=scores,
-        seed=seed,
-    )
-    return Plan(Trainer(**training), judge)
+    splits, shape = None, DATASETS[config["data"]["name"]].image_shape
+    if shape is None:
+        splits = load_data(config["data"])
+        shape = splits.image_shape
+    network = build_model(config["model"]["name"], shape, seed=config["seed"], **_options(config["model"]))
+    judge = plan_judge(config, _untrained_codes(network, shape))
+    return Plan(judge.config, Trainer(**config["training"]), network, judge, splits)
+
+
+def run(plan: Plan, *, output: Path, tracker: Tracker | None = None, on_epoch: OnEpoch | None = None) -> Result:
+    """Train a model, draw images with every sampler, score and track them.
+
+    A run whose `output` holds a checkpoint resumes from it, with the same result bit for bit.
+
+    Args:
+        plan: of the configuration, see `plan_run`.
+        output: folder for the checkpoint and the model file.
+        tracker: where to report; by default nowhere.
+        on_epoch: called after each epoch, when its checkpoint is on disk; an exception from it ends the run.
+    """
+    tracker, config = tracker or NullTracker(), plan.config
+    splits = plan.splits or load_data(config["data"])
+    plan.judge.require(len(splits.train))
+    track_data(tracker, config["data"]["name"], splits)
+
+    state = plan.trainer.start(plan.network.to(choose_device(config["device"])), seed=config["seed"])
+    if (output / CHECKPOINT).exists():
+        checkpoint.load_training(output / CHECKPOINT, state)
+    train(plan, state, splits, output, tracker, on_epoch)
+    tracker.artifact(output / CHECKPOINT, "checkpoints")
+
+    return judge_trained(plan.judge, state.load_best(), splits, output, tracker)
+
+
+def judge_trained(judge: Judge, network: Any, splits: Splits, output: Path, tracker: Tracker) -> Result:
+    """Encode the training images, compare the codes with the decoder's metric, and draw and score."""
+    config = judge.config
+    codes = encode_images(network, splits.train.images)
+    _track_pullback(tracker, network, codes)
+    meta = {
+        "model": config["model"]["name"],
+        "options": _options(config["model"]),
+        "image_shape": splits.image_shape,
+        "data": config["data"],
+        "digest": splits.digest,
+        "seed": config["seed"],
+    }
+    return judge(SavedModel(network, codes, meta, splits.train.labels), splits, output, tracker)
+
+
+def check_config(config: Config) -> Config:
+    """Return the configuration complete and checked, for a run in another process; no weights are made.
+
+    Raises:
+        ValueError: as `plan_run`.
+    """
+    codes = _codes_of(json.dumps(config["model"]), _image_shape(json.dumps(config["data"])))
+    return plan_judge(config, codes).config
+
+
+@functools.cache
+def _codes_of(model: str, shape: tuple[int, int, int]) -> Codes:
+    """Return codes of the kind that a model gives; building it, without memory, checks all its options."""
+    name, options = (config := json.loads(model))["name"], _options(config)
+    with torch.device("meta"):
+        build_model(name, shape, **options)
+    # encoding on the meta device would import torch._dynamo (seconds); a narrow network has codes of the same kind
+    narrow = {**options, "width": 1} if "width" in options else options
+    return _untrained_codes(build_model(name, shape, **narrow), shape)
+
+
+@functools.cache
+def _image_shape(data: str) -> tuple[int, int, int]:
+    config = json.loads(data)
+    return DATASETS[config["name"]].image_shape or load_data(config).image_shape
+
+
+@torch.no_grad()
+def _untrained_codes(network: Any, shape: tuple[int, int, int]) -> Codes:
+    """Return the codes (1, d) of a black image, to see what the model's codes consist of."""
+    codes = network.eval().encode(torch.zeros(1, *shape))
+    network.train()
+    return Codes(codes.mu, codes.log_var, network.latent_tensors() if hasattr(network, "latent_tensors") else {})
 
 
 def load_data(data: Config) -> Splits:
@@ -154,42 +143,19 @@ def _options(section: Config) -> Config:
     return {key: value for key, value in section.items() if key != "name"}
 
 
-@torch.no_grad()
-def _untrained_codes(model: Config, image_shape: tuple[int, int, int] | None) -> Codes:
-    """Build the model, which checks all its options, and see what its codes consist of.
-
-    A wide network stays on torch's meta device, without memory. Encoding there imports torch's compiler, which takes
-    longer than a narrow network does for real.
-    """
-    shape = image_shape or (1, 32, 32)
-    with torch.device("meta"):
-        network: Any = build_model(model["name"], shape, **_options(model))
-    narrow = sum(parameter.numel() for parameter in network.parameters()) < NARROW
-    with torch.device("cpu" if narrow else "meta"):
-        if narrow:
-            network = build_model(model["name"], shape, **_options(model))
-        mu, log_var = network.eval().encode(torch.zeros(1, *shape))
-    return Codes(mu, log_var, network.latent_tensors() if hasattr(network, "latent_tensors") else {})
-
-
 def train(
-    trainer: Trainer,
-    state: TrainState,
-    splits: Splits,
-    output: Path,
-    tracker: Tracker,
-    images_every: int,
-    on_epoch: Callable[[EpochRecord], None] | None = None,
+    plan: Plan, state: TrainState, splits: Splits, output: Path, tracker: Tracker, on_epoch: OnEpoch | None = None
 ) -> None:
-    """Train from where `state` stands, with a progress bar, a checkpoint after every epoch, and all of it tracked."""
+    """Train from where `state` stands, with a progress bar and a checkpoint after every epoch; all is tracked."""
     from tqdm import tqdm
 
-    for record in state.history:  # of a run that goes on: the same points again, or all of them in a new run
+    images_every = plan.config["images_every"]
+    for record in state.history:  # of a resumed run: the same points again, or all of them in a new run
         _track_epoch(tracker, record)
-    pace = 0.5 if sys.stderr.isatty() else 20.0  # a log file gets a line every 20 seconds
-    with tqdm(total=trainer.epochs, initial=state.epoch, unit="epoch", mininterval=pace) as bar:
-        for record in trainer.run(state, splits.train.images, splits.val.images):
-            # told before it is saved: a run that dies in between tells it once more, and nothing is missing
+    interval = 0.5 if sys.stderr.isatty() else 20.0  # a log file gets a line every 20 seconds
+    with tqdm(total=plan.trainer.epochs, initial=state.epoch, unit="epoch", mininterval=interval) as bar:
+        for record in plan.trainer.run(state, splits.train.images, splits.val.images):
+            # tracked before the checkpoint: after a crash in between it is tracked twice, and nothing is missing
             _track_epoch(tracker, record)
             if record.epoch % images_every == 1 or images_every == 1:
                 _track_reconstructions(tracker, state.model, splits.val.images[:16], record.epoch)
@@ -203,8 +169,8 @@ def train(
 
 
 def track_data(tracker: Tracker, name: str, splits: Splits) -> None:
-    """Tell the tracker which images a run uses, part by part."""
-    # one name for each part: MLflow takes two inputs of one name and digest for the same, and keeps one context
+    """Track which images a run uses, part by part."""
+    # a name for each part: MLflow keeps only one context of two inputs with the same name and digest
     for context, part in splits.parts().items():
         tracker.dataset(
             name=f"{name}-{context}",
@@ -218,8 +184,8 @@ def track_data(tracker: Tracker, name: str, splits: Splits) -> None:
 
 def _track_epoch(tracker: Tracker, record: Any) -> None:
     losses = {f"train/{k}": v for k, v in record.train.items()} | {f"val/{k}": v for k, v in record.val.items()}
-    pace = {"train/learning_rate": record.learning_rate, "time/epoch_seconds": record.seconds}
-    tracker.metrics(losses | pace, step=record.epoch, timestamp=record.time)
+    speed = {"train/learning_rate": record.learning_rate, "time/epoch_seconds": record.seconds}
+    tracker.metrics(losses | speed, step=record.epoch, timestamp=record.time)
 
 
 @torch.no_grad()
@@ -233,25 +199,17 @@ def _track_reconstructions(tracker: Tracker, model: Any, images: Tensor, epoch: 
 
 
 def _track_pullback(tracker: Tracker, model: Any, codes: Codes) -> None:
-    """Hold the posterior variances against the decoder's pull-back metric (Sec. 4.4), at 64 codes.
+    """Compare the posterior variances with the decoder's pull-back metric (Sec. 4.4), at 64 codes.
 
     The squared error plus beta times the divergence (Eq. 3) is a Gaussian decoder of variance beta / 2.
     """
     beta = getattr(model, "beta", 0.0)
     if codes.log_var is None or not beta > 0 or getattr(model, "likelihood", "gaussian") != "gaussian":
         return
-    some = slice(None, None, max(1, len(codes.mu) // 64))
+    subset = slice(None, None, max(1, len(codes.mu) // 64))
     device = next(model.parameters()).device
-    found = check_pullback(model.decode, Codes(codes.mu[some].to(device), codes.log_var[some].to(device)), beta / 2)
-    tracker.metrics({f"geometry/{key}": value for key, value in found.scalars().items()})
-    tracker.figure("figures/pullback.png", pullback_figure(found.predicted, found.observed))
-
-
-def environment() -> dict[str, str]:
-    """Return what a reader needs to know of the machine and the software that a run used."""
-    from importlib.metadata import version
-
-    packages = {name: version(name) for name in ("torch", "numpy", "scipy", "scikit-learn", "mlflow", "ray")}
-    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
-    machine = {"python": platform.python_version(), "platform": platform.platform(), "cores": str(os.cpu_count())}
-    return machine | gpu | packages
+    pullback = check_pullback(
+        model.decode, Codes(codes.mu[subset].to(device), codes.log_var[subset].to(device)), beta / 2
+    )
+    tracker.metrics({f"geometry/{key}": value for key, value in pullback.scalars().items()})
+    tracker.figure("figures/pullback.png", pullback_figure(pullback.predicted, pullback.observed))

@@ -1,15 +1,12 @@
-"""Where runs run: the options that `main`, `study` and `sweep` share, and the Ray cluster that they stand for.
+"""Where runs run: the options that `main`, `study` and `sweep` share, and the Ray cluster that they stand for."""
 
-`--address` local, auto or host:port; `--storage` a folder that all nodes see or s3://...; `--cpus`, `--gpus` for each
-run (by default a GPU where there are any); `--concurrency` runs at once; `--max-failures` restarts of a run.
-"""
-
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
+from geovae.checks import check_count, check_not_negative, check_positive
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
 from tuning.nodes import (
@@ -23,49 +20,55 @@ from tuning.nodes import (
 )
 from tuning.storage import Storage
 
-WHERE = {
-    "address": "local",
-    "storage": "",
-    "cpus": "1",
-    "gpus": "auto",
-    "concurrency": "",
-    "max-failures": "3",
-}
 
+@dataclass(frozen=True)
+class Cluster:
+    """Where runs run.
 
-def resources_of(values: Mapping[str, str]) -> dict[str, Any]:
-    """Return `cpus`, `gpus` (None for auto), `concurrency` and `max_failures` as numbers.
-
-    Raises:
-        ValueError: for a value that is none, or out of its range.
+    Args:
+        address: of a Ray cluster: local, auto or host:port.
+        storage: folder that all nodes see, or s3://...; by default a folder of the run's own.
+        cpus: for each run.
+        gpus: for each run; auto: one where there are any.
+        concurrency: runs at once; by default as many as fit.
+        max_failures: restarts of a run.
     """
-    return {
-        "cpus": amount("cpus", values["cpus"]),
-        "gpus": None if values["gpus"] == "auto" else amount("gpus", values["gpus"], zero=True),
-        "concurrency": entry.whole("concurrency", values["concurrency"], 1) if values["concurrency"] else None,
-        "max_failures": entry.whole("max-failures", values["max-failures"], 0),
-    }
+
+    address: str = "local"
+    storage: str = ""
+    cpus: float = 1.0
+    gpus: float | Literal["auto"] = "auto"
+    concurrency: int | None = None
+    max_failures: int = 3
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_positive(cpus=self.cpus)
+        if self.gpus != "auto":
+            check_not_negative(gpus=self.gpus)
+        if self.concurrency is not None:
+            check_count(concurrency=self.concurrency)
+        check_count(low=0, max_failures=self.max_failures)
 
 
 @contextmanager
-def reached(values: Mapping[str, str], device: str = "auto") -> Iterator[Resources]:
-    """Connect to the cluster at `values["address"]`; give the resources of a run, which some node has.
+def reached(cluster: Cluster, device: str = "auto") -> Iterator[Resources]:
+    """Connect to the cluster; give the resources of a run, which some node has.
 
     Args:
-        values: of the options in `WHERE`.
+        cluster: to connect to.
         device: of the runs; on `cpu` they take no GPU.
 
     Raises:
         ClusterError: if the tracking server or the cluster cannot be reached, or no node has the resources.
-        ValueError: for an option.
     """
-    resources = resources_of(values)
     configure_environment()
     check_store(entry.tracking_uri())
-    with connected(values["address"]):
-        if resources["gpus"] is None:
-            resources["gpus"] = 0.0 if device == "cpu" else default_gpus()
-        yield check_resources(Resources(**resources))
+    with connected(cluster.address):
+        gpus = cluster.gpus if cluster.gpus != "auto" else 0.0 if device == "cpu" else default_gpus()
+        yield check_resources(
+            Resources(cluster.cpus, gpus, concurrency=cluster.concurrency, max_failures=cluster.max_failures)
+        )
 
 
 def settle(storage: str, tracker: MlflowTracker) -> str:
@@ -81,18 +84,3 @@ def settle(storage: str, tracker: MlflowTracker) -> str:
     Storage(storage).check_writable()
     check_nodes(storage, entry.tracking_uri())
     return storage
-
-
-def amount(name: str, text: str, zero: bool = False) -> float:
-    """Return the positive number (with `zero`, or 0) that `text` stands for.
-
-    Raises:
-        ValueError: if it is none.
-    """
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not (math.isfinite(number) and (number > 0 or (zero and number == 0))):
-        raise ValueError(f"`{name}` must be a {'number of 0 or more' if zero else 'positive number'}, got {text!r}")
-    return number

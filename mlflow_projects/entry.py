@@ -5,31 +5,32 @@ for Ctrl-C and SIGTERM.
 """
 
 import inspect
+import itertools
 import os
 import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from experiments.config import check_config as check_config
-from experiments.config import split_flags, to_flags
-from experiments.describe import describe_run as describe_run
+from experiments.config import Options, RunOptions, check_names, list_names, parse, parse_options, rename
 from experiments.describe import writable
 from geovae.tracking import MlflowTracker, without_password
 
 if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
     from mlflow import MlflowClient
 
 EXPERIMENT = "geovae"
 RUNS = Path("runs")
 
 
-def main(function: Callable[[Sequence[str]], None]) -> NoReturn:
-    """Run an entry point on the command line's flags, and exit with the right code."""
+def main(function: Callable[..., None], more_help: Callable[[Options], Any] | None = None) -> NoReturn:
+    """Call an entry point with the command line's flags, by `call`, and exit with the right code."""
     signal.signal(signal.SIGTERM, _terminate)
     warnings.showwarning = _show_warning
     # A tracking server that is gone must be noticed in seconds; the outbox does the waiting.
@@ -38,7 +39,7 @@ def main(function: Callable[[Sequence[str]], None]) -> NoReturn:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     try:
-        function(sys.argv[1:])
+        call(function, sys.argv[1:], more_help)
     except (ValueError, FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, TimeoutError) as error:
         if os.environ.get("GEOVAE_TRACEBACK"):
             raise
@@ -77,14 +78,10 @@ def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + signum)
 
 
-def take_flags(flags: Sequence[str], **defaults: str) -> tuple[dict[str, str], list[str]]:
-    """Take the flags named in `defaults` (`--name value` or `--name=value`) out of `flags`; return both parts.
-
-    An empty value stands for the default, which is how an MLproject leaves a parameter open.
-    """
-    given, wants_help = split_flags(flags)
-    values = {name: given.pop(name, default) for name, default in defaults.items()}
-    return values, [*to_flags(given), *(["--help"] if wants_help else [])]
+def check_new(folder: Path) -> None:
+    """Raise a FileExistsError if an output folder exists already."""
+    if folder.exists():
+        raise FileExistsError(f"{folder} exists already: choose another output folder, nothing is overwritten")
 
 
 def open_run(name: str, title: str = "") -> MlflowTracker:
@@ -130,67 +127,77 @@ def show_training_runs(experiment_id: str) -> None:
         client.set_experiment_tag(experiment_id, "mlflow.experimentKind", "custom_model_development")
 
 
-def bind(
-    function: Callable[..., Any],
-    flags: Sequence[str],
-    prog: str,
-    *,
-    skip: Sequence[str] = (),
-    defaults: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """Return the keyword arguments of `function` that the flags stand for; flags without a value are left out.
+def call(
+    function: Callable[..., None], flags: Sequence[str], more_help: Callable[[Options], Any] | None = None
+) -> None:
+    """Call an entry point with the flags of a command line as typed arguments, by `bind`.
 
-    `skip` names arguments that are no options, `defaults` replaces those of the signature.
+    Words before the first flag fill a parameter `*words`. After --help, `more_help` shows what `options` may hold.
+
+    Raises:
+        ValueError: for an unknown option, or a value of the wrong type.
+        SystemExit: after --help.
+    """
+    kinds = {parameter.kind for parameter in inspect.signature(function).parameters.values()}
+    takes_words = inspect.Parameter.VAR_POSITIONAL in kinds
+    words = list(itertools.takewhile(lambda flag: takes_words and not flag.startswith("-"), flags))
+    given = parse_options(flags[len(words) :])
+    if "help" not in given:
+        return function(*words, **bind(function, given))
+    build_parser(function).print_help()
+    if more_help is not None:
+        more_help(given)
+    raise SystemExit(0)
+
+
+def bind(function: Callable[..., Any], given: Options, prog: str = "") -> dict[str, Any]:
+    """Return all keyword arguments of `function`, typed: the values `given`, else its defaults.
+
+    A parameter that is a dataclass stands for the dataclass's fields. A parameter `options` gets what else is given,
+    under its dotted names and as text: it is typed by the function that it configures.
 
     Raises:
         ValueError: for an unknown option, or a value of the wrong type.
     """
-    from jsonargparse import ArgumentError, ArgumentParser
-
-    parser = ArgumentParser(prog=prog, exit_on_error=False, description=inspect.getdoc(function), allow_abbrev=False)
-    parser.add_function_arguments(function, as_positional=False, skip=set(skip))
-    parser.set_defaults(dict(defaults or {}))
-    given, wants_help = split_flags(flags)
-    try:
-        return parser.parse_args(["--help"] if wants_help else to_flags(given)).as_dict()
-    except ArgumentError as error:
-        raise ValueError(" ".join(str(error).split()).replace("Parser key", "option")) from error
-
-
-def show_help(flags: Sequence[str], known: Iterable[str], help_text: str | None) -> None:
-    """On `--help`, print an entry point's documentation with its own options, and end."""
-    if "--help" in flags:
-        print(inspect.cleandoc(help_text or "") + "\n\noptions: " + ", ".join(f"--{name}" for name in known))
-        raise SystemExit(0)
+    parser, parameters = build_parser(function, prog), inspect.signature(function).parameters
+    names = list(parser.get_defaults().as_dict())
+    others = rename({name: value for name, value in given.items() if name not in names})
+    if "options" not in parameters:
+        check_names(others, names)
+    groups = _dataclasses(function)
+    lists = list_names(function, *map(type, groups.values()))
+    values = parse(parser, {name: given[name] for name in names if name in given}, lists=lists)
+    for name, group in groups.items():
+        own = {field.name: values.pop(field.name) for field in fields(group) if field.name in values}
+        values[name] = replace(group, **own)
+    return values | ({"options": others} if "options" in parameters else {})
 
 
-def refuse(flags: Sequence[str], known: Sequence[str], help_text: str) -> None:
-    """Raise if there are flags left that an entry point does not know; print its documentation on `--help`."""
-    show_help(flags, known, help_text)
-    if flags:
-        raise ValueError(f"unknown option {flags[0]!r}; valid here: {', '.join(f'--{name}' for name in known)}")
+def build_parser(function: Callable[..., Any], prog: str = "") -> "ArgumentParser":
+    """Return a parser of the options of `function`, all but `options`; see `bind`."""
+    from jsonargparse import ArgumentParser
+
+    about, groups = inspect.getdoc(function) or "", _dataclasses(function)
+    parser = ArgumentParser(
+        prog=prog or Path(sys.argv[0]).stem,
+        usage="%(prog)s [--OPTION VALUE ...]",
+        exit_on_error=False,
+        description=about.partition("\n\nArgs:")[0],
+    )
+    parser.add_function_arguments(function, as_group=False, as_positional=False, skip={"options", *groups})
+    # the `seed` that a user gives is the one of a sweep's runs, not that of its search
+    takes_options = "options" in inspect.signature(function).parameters
+    runs = {field.name for field in fields(RunOptions)} if takes_options else set()
+    for group in groups.values():
+        parser.add_class_arguments(type(group), as_group=False, skip=runs)
+        parser.set_defaults({name: value for name, value in vars(group).items() if name not in runs})
+    return parser
 
 
-def whole(name: str, text: str, lowest: int) -> int:
-    """Return the whole number that `text` stands for.
-
-    Raises:
-        ValueError: if it is none, or below `lowest`.
-    """
-    if not text.lstrip("-").isdigit() or int(text) < lowest:
-        raise ValueError(f"`{name}` must be a whole number of at least {lowest}, got {text!r}")
-    return int(text)
-
-
-def yes(name: str, text: str) -> bool:
-    """Return what `true` or `false` stands for.
-
-    Raises:
-        ValueError: for any other text.
-    """
-    if text not in ("true", "false"):
-        raise ValueError(f"`{name}` must be true or false, got {text!r}")
-    return text == "true"
+def _dataclasses(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the default values of those parameters that are dataclasses, by name."""
+    parameters = inspect.signature(function).parameters.values()
+    return {parameter.name: parameter.default for parameter in parameters if is_dataclass(parameter.default)}
 
 
 def tracking_uri() -> str:

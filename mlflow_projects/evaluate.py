@@ -1,20 +1,22 @@
 """`mlflow run . -e evaluate`: score a model's samples against its data set's test images, or two sets of images."""
 
-from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from torch import Generator, Tensor, nn
 
-from experiments.judge import choose_device, choose_extractor, decode_images, load_data_of
+from experiments.judge import decode_images, load_data_of
+from geovae.checks import check_choice, check_count
 from geovae.codes import encode_images
-from geovae.evaluation import FeatureCache
+from geovae.devices import choose_device
+from geovae.evaluation import FeatureCache, choose_extractor
 from geovae.evaluation import extractor as build_extractor
 from geovae.evaluation.evaluate import evaluate
 from geovae.evaluation.folders import read_images, read_labels
 from geovae.evaluation.image_sets import check_sets
 from geovae.evaluation.report import Report, differences
-from geovae.evaluation.scores import reported_name
+from geovae.evaluation.scores import headline
 from geovae.figures.evaluation import neighbour_figure, prd_figure
 from geovae.samplers import SAMPLERS
 from geovae.saved_model import load_model
@@ -23,25 +25,63 @@ from mlflow_projects import entry
 from mlflow_projects.registry.versions import fetch_model
 
 SHOWN = 8
-DEFAULTS = {
-    "model": "",
-    "sampler": "",
-    "n": "500",
-    "seed": "0",
-    "real": "",
-    "fake": "",
-    "train": "",
-    "real-labels": "",
-    "fake-labels": "",
-    "extractor": "auto",
-    "inception-weights": "",
-    "module": "",
-    "module-state": "",
-    "compare": "",
-    "device": "auto",
-    "batch-size": "50",
-    "cache": "",
-}
+
+
+@dataclass(frozen=True)
+class Features:
+    """Whose features are scored.
+
+    Args:
+        extractor: auto, inception, random-conv-v1, pixels, or module.
+        inception_weights: file of Inception's weights, if they lie elsewhere than in torch's cache.
+        module: package:Class of the extractor `module`.
+        module_state: file of its state dict.
+        device: where the extractor runs: cpu, cuda or auto.
+        batch_size: images at once.
+    """
+
+    extractor: str = "auto"
+    inception_weights: str = ""
+    module: str = ""
+    module_state: str = ""
+    device: str = "auto"
+    batch_size: int = 50
+
+    def choose(self) -> str | nn.Module:
+        """Return the extractor, or the name of a shipped one.
+
+        Raises:
+            ValueError: for an unknown extractor or device, or a batch size below 1.
+            FileNotFoundError: for files that are not there.
+        """
+        check_count(batch_size=self.batch_size)
+        choose_device(self.device)
+        if self.module:
+            return build_extractor("module", target=self.module, state=self.module_state or None)
+        if self.extractor == "module":
+            raise ValueError("the extractor 'module' needs to know which: give --module package:Class")
+        if self.inception_weights:
+            return build_extractor("inception", weights=self.inception_weights)
+        return choose_extractor(self.extractor)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Folders of pictures, or npy or npz files, to be scored in place of a model's samples.
+
+    Args:
+        real: real images.
+        fake: images to be scored against them.
+        train: training images, for the scores of memorisation.
+        real_labels: npy file of the real images' classes, whole numbers in the same order; for scores within classes.
+        fake_labels: the same for the scored images.
+    """
+
+    real: str = ""
+    fake: str = ""
+    train: str = ""
+    real_labels: str = ""
+    fake_labels: str = ""
 
 
 class Images(NamedTuple):
@@ -57,69 +97,73 @@ class Images(NamedTuple):
     fake_labels: Tensor | None = None
 
 
-def main(flags: Sequence[str]) -> None:
-    """Score `--n` samples of `--model` (drawn with `--sampler`), or the images `--fake` against `--real`.
+def main(
+    model: str = "",
+    sampler: str = "",
+    n: int = 500,
+    seed: int = 0,
+    compare: Path | None = None,
+    cache: Path | None = None,
+    sources: Sources = Sources(),
+    features: Features = Features(),
+) -> None:
+    """Score samples of a model against its data set's test images, or the images `fake` against `real`.
 
-    `--real`, `--fake` and `--train` are folders of pictures, or npy or npz files; `--real-labels` and `--fake-labels`,
-    npy files of whole numbers in the same order, add the scores within each class. `--seed` draws the samples and the
-    subsets. `--extractor` names the features: auto, inception (with `--inception-weights FILE` if they lie elsewhere
-    than in torch's cache), random-conv-v1, pixels, or module with `--module package:Class` and `--module-state FILE`.
-    `--compare REPORT` ends in an error unless the numbers of that earlier report.json compare with these. `--cache
-    FOLDER` keeps features there, for sets that are scored again; `--device` and `--batch-size` are for the extractor.
+    Args:
+        model: a model file, run id or models:/ URI.
+        sampler: to draw with; by default the model's best.
+        n: how many samples.
+        seed: of the samples and of the subsets.
+        compare: an earlier report.json; it is an error if the numbers of both do not compare.
+        cache: folder that keeps features, for sets that are scored again.
+        sources: the images, without a model.
+        features: the extractor.
     """
-    values, rest = entry.take_flags(flags, **DEFAULTS)
-    entry.refuse(rest, list(values), main.__doc__ or "")
-    seed, n = entry.whole("seed", values["seed"], 0), entry.whole("n", values["n"], 2)
-    device, batch_size = choose_device(values["device"]), entry.whole("batch-size", values["batch-size"], 1)
-    earlier = _read_report(Path(values["compare"])) if values["compare"] else None
-    extractor = _extractor(values)
-    if bool(values["model"]) == bool(values["real"] and values["fake"]):
+    check_count(low=0, seed=seed)
+    check_count(low=2, n=n)
+    earlier = _read_report(compare) if compare else None
+    if bool(model) == bool(sources.real and sources.fake):
         raise ValueError("give either --model, or both --real and --fake")
-    if values["model"] and (values["real-labels"] or values["fake-labels"]):
+    if model and (sources.real_labels or sources.fake_labels):
         raise ValueError("--real-labels and --fake-labels go with --real and --fake: samples of a model have no labels")
-    images = _from_model(values, n, seed) if values["model"] else _from_files(values)
+    extractor = features.choose()
+    images = _from_model(model, sampler, n, seed) if model else _from_files(sources)
     with entry.open_run("evaluate") as tracker:
         report = evaluate(
             **images._asdict(),
             extractor=extractor,
             seed=seed,
-            batch_size=batch_size,
-            device=device,
-            cache=FeatureCache(values["cache"]) if values["cache"] else None,
+            batch_size=features.batch_size,
+            device=choose_device(features.device),
+            cache=FeatureCache(cache) if cache else None,
             progress=True,
         )
         _track(tracker, report, images)
-        tracker.params({f"cfg.{key}": value for key, value in values.items()})
+        used = {"model": model, "sampler": sampler, "n": n, "seed": seed, **asdict(sources), **asdict(features)}
+        tracker.params(
+            {f"cfg.{key}": value for key, value in (used | {"extractor": report.settings["extractor"]}).items()}
+        )
     if earlier is not None and (why := differences(earlier, report)):
-        raise ValueError(f"these numbers do not compare with those of {values['compare']}: {'; '.join(why)}")
-    key = reported_name("frechet", report.settings["extractor"])
+        raise ValueError(f"these numbers do not compare with those of {compare}: {'; '.join(why)}")
+    key = headline(report.settings["extractor"])
     for name, value in report.values.items():
         print(f"{name:40s} {value:.5g}")
     print(f"\n{key} {report.values[key]:.5g}; real against real {report.values[f'real_{key}']:.5g}")
 
 
-def _extractor(values: dict[str, str]) -> str | nn.Module:
-    if values["module"]:
-        return build_extractor("module", target=values["module"], state=values["module-state"] or None)
-    if values["inception-weights"]:
-        return build_extractor("inception", weights=values["inception-weights"])
-    return choose_extractor(values["extractor"])
-
-
-def _from_files(values: dict[str, str]) -> Images:
-    train = read_images(values["train"]) if values["train"] else None
-    labels = [read_labels(file) if (file := values[f"{name}-labels"]) else None for name in ("real", "fake")]
-    real, fake = read_images(values["real"]), read_images(values["fake"])
+def _from_files(sources: Sources) -> Images:
+    train = read_images(sources.train) if sources.train else None
+    labels = [read_labels(file) if file else None for file in (sources.real_labels, sources.fake_labels)]
+    real, fake = read_images(sources.real), read_images(sources.fake)
     images = Images(real, fake, train, real_labels=labels[0], fake_labels=labels[1])
     check_sets(**{name: x for name, x in images._asdict().items() if name != "codes"})
     return images
 
 
-def _from_model(values: dict[str, str], n: int, seed: int) -> Images:
-    saved = load_model(fetch_model(values["model"]))
-    name = values["sampler"] or saved.meta["best_sampler"]
-    if name not in SAMPLERS:
-        raise ValueError(f"unknown sampler {name!r}; choose from {', '.join(SAMPLERS)}")
+def _from_model(model: str, sampler: str, n: int, seed: int) -> Images:
+    saved = load_model(fetch_model(model))
+    name = sampler or saved.meta["best_sampler"]
+    check_choice("sampler", name, SAMPLERS)
     splits = load_data_of(saved)
     z = SAMPLERS[name](**saved.meta["sampler"].get(name, {})).fit(saved.codes).sample(n, Generator().manual_seed(seed))
     real, other = (splits.test, splits.val) if splits.test is not None else (splits.val, None)

@@ -1,74 +1,50 @@
-"""`python -m mlflow_projects.frechet A B`: the Frechet distance of two sets, as `python -m pytorch_fid A B` gives it.
-
-Each of A and B is a folder or file of images, or an npz file of statistics (`mu`, `sigma`), ours or pytorch-fid's.
-`--save-stats IMAGES FILE.npz` writes such a file, which pytorch-fid reads. `--extractor`, `--inception-weights`,
-`--device` and `--batch-size` say how images become features. No MLflow run is made.
-"""
+"""`python -m mlflow_projects.frechet A B`: the Frechet distance of two sets, as `python -m pytorch_fid A B` has it."""
 
 import sys
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import nn
 
-from experiments.judge import choose_device, choose_extractor
+from geovae.devices import choose_device
 from geovae.evaluation import Statistics, extract, frechet_distance, read_statistics, statistics, write_statistics
 from geovae.evaluation import extractor as build_extractor
 from geovae.evaluation.folders import image_files, read_images
 from geovae.evaluation.inception import Inception
-from geovae.evaluation.scores import reported_name
+from geovae.evaluation.scores import headline
 from geovae.evaluation.statistics import statistics_path
 from mlflow_projects import entry
+from mlflow_projects.evaluate import Features
 
-DEFAULTS = {"extractor": "auto", "inception-weights": "", "device": "auto", "batch-size": "50"}
 
+def main(*paths: str, save_stats: str = "", features: Features = Features()) -> None:
+    """Print the Frechet distance of two sets: folders or files of images, or npz files of statistics (`mu`, `sigma`).
 
-def main(flags: Sequence[str]) -> None:
-    """Take the two paths and the options."""
-    paths, options = _sorted_out([flag for flag in flags if flag != "--save-stats"])
-    values, rest = entry.take_flags(options, **DEFAULTS)
-    entry.refuse(rest, [*DEFAULTS, "save-stats"], __doc__ or "")
-    if len(paths) != 2:
-        raise ValueError(f"give two paths, got {len(paths)}: {', '.join(paths) or 'none'}")
-    batch_size, device = entry.whole("batch-size", values["batch-size"], 1), choose_device(values["device"])
-    sources = [Path(path) for path in paths]
-    target = statistics_path(sources.pop()) if "--save-stats" in flags else None
-    for source in sources:
-        image_files(source)  # a path that leads nowhere is said before the work on the other begins
-    network = None if all(_holds_statistics(s) for s in sources) else _network(values)
-    found = [
-        read_statistics(source)
-        if network is None or _holds_statistics(source)
-        else _statistics(source, network, batch_size, device)
-        for source in sources
-    ]
+    Statistics may be ours or pytorch-fid's, and pytorch-fid reads ours. No MLflow run is made.
+
+    Args:
+        *paths: the two sets; one with `save_stats`.
+        save_stats: npz file to write the statistics of one set to.
+        features: the extractor.
+    """
+    if len(paths) != (1 if save_stats else 2):
+        raise ValueError(
+            f"give {'one path' if save_stats else 'two paths'}, got {len(paths)}: {', '.join(paths) or 'none'}"
+        )
+    target = statistics_path(save_stats) if save_stats else None
+    for path in paths:
+        image_files(path)  # a path that does not exist is an error before the work on the other begins
+    network = None if all(_holds_statistics(Path(path)) for path in paths) else _network(features)
+    sets = [_statistics(Path(path), network, features) for path in paths]
     if target is not None:
-        print(f"wrote {write_statistics(target, found[0])}")
+        print(f"wrote {write_statistics(target, sets[0])}")
     else:
-        print(f"{_name(network, found)}: {frechet_distance(*found):.6f}")
+        print(f"{_name(network, sets)}: {frechet_distance(*sets):.6f}")
 
 
-def _sorted_out(flags: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the paths, and the options with their values, in whatever order they stand."""
-    paths, options, rest = [], [], list(flags)
-    while rest:
-        flag = rest.pop(0)
-        if not flag.startswith("-"):
-            paths.append(flag)
-            continue
-        options.append(flag)
-        if "=" not in flag and flag not in ("-h", "--help"):
-            options += rest[:1]
-            del rest[:1]
-    return paths, options
-
-
-def _network(values: dict[str, str]) -> nn.Module:
-    if values["inception-weights"]:
-        return build_extractor("inception", weights=values["inception-weights"])
-    return build_extractor(choose_extractor(values["extractor"]))
+def _network(features: Features) -> nn.Module:
+    chosen = features.choose()
+    return build_extractor(chosen) if isinstance(chosen, str) else chosen
 
 
 def _holds_statistics(path: Path) -> bool:
@@ -78,18 +54,20 @@ def _holds_statistics(path: Path) -> bool:
         return "mu.npy" in file.namelist()
 
 
-def _statistics(path: Path, network: nn.Module, batch_size: int, device: torch.device) -> Statistics:
-    images, progress = read_images(path), sys.stderr.isatty()
-    features = extract(images, network, batch_size=batch_size, device=device, progress=progress)
-    return statistics(features, extractor=str(network.id))
+def _statistics(path: Path, network: nn.Module | None, features: Features) -> Statistics:
+    if network is None or _holds_statistics(path):
+        return read_statistics(path)
+    device, progress = choose_device(features.device), sys.stderr.isatty()
+    values = extract(read_images(path), network, batch_size=features.batch_size, device=device, progress=progress)
+    return statistics(values, extractor=str(network.id))
 
 
-def _name(network: nn.Module | None, found: list[Statistics]) -> str:
-    """Return what the distance is called; files of statistics know their extractor themselves, or nobody does."""
+def _name(network: nn.Module | None, sets: list[Statistics]) -> str:
+    """Return the name of the distance; without a network, files of statistics may know their extractor themselves."""
     if network is not None:
-        return reported_name("frechet", str(network.name))
-    known = next((s.extractor for s in found if s.extractor), None)
-    return reported_name("frechet", "inception" if known == Inception.id else known) if known else "frechet"
+        return headline(str(network.name))
+    extractor = next((one.extractor for one in sets if one.extractor), None)
+    return headline("inception" if extractor == Inception.id else extractor) if extractor else "frechet"
 
 
 if __name__ == "__main__":

@@ -1,55 +1,42 @@
 """`mlflow run . -e import_checkpoint`: bring a trained model of the paper's published code into a run of ours."""
 
-import inspect
-from collections.abc import Sequence
-from pathlib import Path
-
-from experiments.config import resolve
+from experiments.config import Options, resolve
 from experiments.describe import describe_run
-from experiments.judge import choose_device
-from experiments.run import check, judge_trained, load_data, track_data
-from geovae.models import build_model
+from experiments.run import judge_trained, load_data, plan_run, track_data
+from geovae.devices import choose_device
 from geovae.models.published import read_published
 from mlflow_projects import entry
+from mlflow_projects.train import print_result
 
 
-def main(flags: Sequence[str]) -> None:
-    """Read `--path` (a best_model.pt), encode the training images of `--dataset` with it, draw, score, and keep it all.
+def main(path: str, options: Options) -> None:
+    """Encode the training images of `--dataset` with a published model, draw, score, and track all of it.
 
-    The other flags are options of a run: `--data.root`, `--samplers`, `--sampler.riemannian.temperature` and so on.
+    All other options are those of a run, such as `--data.root`: `python -m mlflow_projects.train --help` lists them.
+
+    Args:
+        path: the best_model.pt of the published code.
+        options: of the run.
     """
-    values, rest = entry.take_flags(flags, path="", dataset="digits")
-    if not values["path"]:
-        raise ValueError("give --path, the best_model.pt of the published code")
-    published = read_published(values["path"])
-    options = [f"--model.{key}={value}" for key, value in published.options.items()]
-    chosen = [f"--data.name={values['dataset']}", f"--model.name={published.name}", *options, *rest]
-    config = entry.check_config(resolve(chosen, prog="import_checkpoint"))
-    judge = check(**{name: config[name] for name in inspect.signature(check).parameters}).judge
-    splits = load_data(config["data"])
+    published = read_published(path)
+    # the published networks have the paper's width, whatever the file of the data set says
+    options_of_model = {"name": published.name, "width": None, **published.options}
+    model = {f"model.{key}": value for key, value in options_of_model.items()}
+    plan = plan_run(resolve(model | options, prog="import_checkpoint"))
+    config = plan.config
+    splits = plan.splits or load_data(config["data"])
     if splits.image_shape != published.image_shape:
         raise ValueError(
-            f"the model draws images of shape {published.image_shape}, but {values['dataset']} has {splits.image_shape}"
+            f"the model draws images of shape {published.image_shape}, but {config['data']['name']} has "
+            f"{splits.image_shape}"
         )
-    model = build_model(published.name, published.image_shape, **published.options).eval()
-    model.load_state_dict(published.weights)
+    plan.network.load_state_dict(published.weights)
+    network = plan.network.eval().to(choose_device(config["device"]))
     with entry.open_run("import_checkpoint") as tracker:
         output = describe_run("import_checkpoint", config, tracker)
-        tracker.tags({"imported_from": Path(values["path"]).name})
-        track_data(tracker, values["dataset"], splits)
-        result = judge_trained(
-            judge,
-            model.to(choose_device(config["device"])),
-            splits,
-            data=config["data"],
-            model={"name": published.name, **published.options},
-            seed=config["seed"],
-            output=output,
-            tracker=tracker,
-        )
-    for name, scores in result.val_scores.items():
-        print(f"{name:12s} {result.headline} {scores[result.headline]:.4g} against the validation images")
-    print(f"model: {result.model_file}    run: {result.run_id}")
+        tracker.tags({"imported_from": path.rpartition("/")[2]})
+        track_data(tracker, config["data"]["name"], splits)
+        print_result(judge_trained(plan.judge, network, splits, output, tracker))
 
 
 if __name__ == "__main__":

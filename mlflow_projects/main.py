@@ -3,48 +3,47 @@
 The models are trained by the engine of sweeps, as many at once as the machine (or a cluster) has cores.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from experiments.compare import read_comparison
-from experiments.config import CONFIGS, Config, ConfigError
+from experiments.config import CONFIGS, Config, Options
 from experiments.judge import Result
 from experiments.leaderboard import as_csv, as_figure, as_markdown, rank_results, winner_sentence
 from experiments.page import run_url
 from experiments.tables import for_terminal, for_ui, link
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
-from mlflow_projects.cluster import WHERE, reached, settle
+from mlflow_projects.cluster import Cluster, reached, settle
+from mlflow_projects.registry import versions
 from mlflow_projects.registry.evidence import Rules, gather
 from mlflow_projects.registry.promotion import Candidate, promote, sentences
-from mlflow_projects.registry.versions import NAME, register
+from mlflow_projects.registry.versions import NAME
 from mlflow_projects.registry.views import scores_view
 from tuning.execute import Failure, Task, execute
 from tuning.nodes import Resources
 from tuning.progress import Progress
 
-COMPARISON = str(CONFIGS / "demo.yaml")
+COMPARISON = CONFIGS.relative_to(Path(__file__).parents[1]) / "demo.yaml"  # an MLproject runs in the project's folder
 
 
-def main(flags: Sequence[str]) -> None:
-    """Compare the runs of `--comparison FILE`, register the best as `--register NAME`.
+def main(options: Options, comparison: Path = COMPARISON, register: str = NAME, cluster: Cluster = Cluster()) -> None:
+    """Compare several runs and register the model of the best.
 
-    `--address`, `--storage`, `--cpus`, `--gpus`, `--concurrency` and `--max-failures` say where, as for sweeps.
-    All other flags are options of every run: `python -m mlflow_projects.train --help` lists them.
+    All other options are those of every run: `python -m mlflow_projects.train --help` lists them.
+
+    Args:
+        options: of every run.
+        comparison: YAML file that lists the runs.
+        register: name of the registered model.
+        cluster: where the runs run.
     """
-    values, rest = entry.take_flags(flags, comparison=COMPARISON, register=NAME, **WHERE)
-    entry.show_help(rest, values, main.__doc__)
-    configs = read_comparison(Path(values["comparison"]), rest, prog="main")
-    for name, config in configs.items():
-        try:
-            entry.check_config(config)
-        except ValueError as error:
-            raise ConfigError(f"run {name!r}: {error}") from error
+    configs = read_comparison(comparison, options, prog="main")
     device = next(iter(configs.values()))["device"]
-    with reached(values, device) as resources, entry.open_run("comparison") as tracker:
+    with reached(cluster, device) as resources, entry.open_run("comparison") as tracker:
         tracker.tags({"role": "comparison"})
-        results, failures = _run_all(configs, tracker, settle(values["storage"], tracker), resources)
+        results, failures = _run_all(configs, tracker, settle(cluster.storage, tracker), resources)
         pages = {name: run_url("", str(tracker.experiment_id), str(result.run_id)) for name, result in results.items()}
         board = rank_results(results, {name: link("run", page) for name, page in pages.items()})
         winner = board[0].contender.model
@@ -57,7 +56,7 @@ def main(flags: Sequence[str]) -> None:
         tracker.metrics({f"best/{result.headline}": board[0].mean(result.headline, "val")})
         print(for_terminal(table))
         print(winner_sentence(board))
-        _register(result, values["register"])
+        register_best(result, register)
         epoch = min(config["training"]["epochs"] for config in configs.values())
         samplers = list(dict.fromkeys(row.contender.sampler for row in board))
         view = partial(scores_view, headline=result.headline, samplers=samplers, epoch=epoch)
@@ -76,11 +75,12 @@ def _run_all(
     progress.show()
     failures = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Failure)}
     if len(failures) == len(outcomes):
-        raise SystemExit(1)  # each has said why
+        raise SystemExit(1)  # the reasons are printed already
     return {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Result)}, failures
 
 
-def _register(result: Result, name: str) -> None:
+def register_best(result: Result, name: str) -> None:
+    """Register the model of a run, and promote it if it is better than the champion."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -94,7 +94,7 @@ def _register(result: Result, name: str) -> None:
         print("Not registered: the tracking store does not answer. Once it does: python -m mlflow_projects.sync")
         return
     evidence = gather(client, run, rules)
-    version = register(result.run_id, evidence, name)
+    version = versions.register(result.run_id, evidence, name)
     verdict = promote(client, Candidate(run, evidence, version), rules, name=name)
     print(f"Registered as {name} version {version.version}.", *sentences(verdict, name), sep="\n")
 

@@ -1,60 +1,73 @@
 """`mlflow run . -e prepare`: turn an original distribution into the files that a data set's loader reads."""
 
 import json
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from experiments.config import flatten
+from experiments.config import Options, flatten
 from experiments.quality import track_quality
 from geovae import mri
+from geovae.checks import check_choice, check_count
 from geovae.data.builders import BUILDERS
 from geovae.mri.cohort.prepare import check_request
-from geovae.mri.steps.slices import VIEWS
+from geovae.mri.steps.slices import View
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
 
 KNOWN = {**BUILDERS, "oasis": mri.prepare}
-QUALITY = {"shown": "48", "masked_ids": "false", "qc_view": "neurological"}
 
 
-def main(flags: Sequence[str]) -> None:
-    """Build `--dataset` from the files in `--source` below `--root`; the other flags are the builder's options.
+@dataclass(frozen=True)
+class Quality:
+    """The quality figures of the data set oasis.
 
-    For oasis also: `--shown N` sessions in the quality figures, `--masked_ids true`, `--qc_view radiological`.
+    Args:
+        shown: sessions in them.
+        masked_ids: leave the sessions' ids out of everything that is tracked.
+        qc_view: radiological shows the patient's left on the right.
     """
-    values, rest = entry.take_flags(flags, dataset="")
-    name = values["dataset"]
-    if name not in KNOWN:
-        raise ValueError(f"unknown dataset {name!r}; choose from {', '.join(KNOWN)}")
-    shown: dict[str, str] = {}
-    if name == "oasis":
-        shown, rest = entry.take_flags(rest, **QUALITY)
-        _check_quality(shown)
-    options = entry.bind(KNOWN[name], rest, f"prepare --dataset {name}")
-    if name == "oasis":
-        check_request(options)
+
+    shown: int = 48
+    masked_ids: bool = False
+    qc_view: View = "neurological"
+
+
+def main(dataset: str, source: str, options: Options, root: str = "data_folders", quality: Quality = Quality()) -> None:
+    """Build a data set's files; all other options are the builder's: `--dataset NAME --help` lists them.
+
+    Args:
+        dataset: which one.
+        source: the original files.
+        options: of the builder.
+        root: folder of all data sets.
+        quality: of oasis.
+    """
+    check_choice("dataset", dataset, KNOWN)
+    check_count(shown=quality.shown)
+    settings = entry.bind(KNOWN[dataset], {"source": source, "root": root, **options})
+    if dataset == "oasis":
+        check_request(settings)
     with entry.open_run("prepare") as tracker:
-        tracker.params({f"cfg.{key}": value for key, value in (values | options | shown).items()})
-        report = _prepare_oasis(tracker, options, shown) if name == "oasis" else BUILDERS[name](**options)
-        if shown.get("masked_ids") != "true":
+        used = {"dataset": dataset, **settings, **(vars(quality) if dataset == "oasis" else {})}
+        tracker.params({f"cfg.{key}": value for key, value in used.items()})
+        report = _prepare_oasis(tracker, settings, quality) if dataset == "oasis" else BUILDERS[dataset](**settings)
+        if not quality.masked_ids:
             tracker.text("build.json", json.dumps(report, indent=2, default=str))
     print(json.dumps(report, indent=2, default=str))
 
 
-def _check_quality(shown: dict[str, str]) -> None:
-    entry.whole("shown", shown["shown"], 1)
-    for name, allowed in {"masked_ids": ("true", "false"), "qc_view": VIEWS}.items():
-        if shown[name] not in allowed:
-            raise ValueError(f"`{name}` must be {' or '.join(allowed)}, got {shown[name]!r}")
+def show_builder_options(given: Options) -> None:
+    """Print the options of the builder that `given` names."""
+    if given.get("dataset") in KNOWN:
+        entry.build_parser(KNOWN[given["dataset"]]).print_help()
 
 
-def _prepare_oasis(tracker: MlflowTracker, options: dict[str, Any], shown: dict[str, str]) -> dict[str, Any]:
+def _prepare_oasis(tracker: MlflowTracker, settings: dict[str, Any], quality: Quality) -> dict[str, Any]:
     """Prepare brain volumes; track where they come from, what was done, and how they look."""
-    masked = shown["masked_ids"] == "true"
     try:
-        report = mri.prepare(**options)
+        report = mri.prepare(**settings)
     except mri.InputProblems as problems:
-        if not masked:
+        if not quality.masked_ids:
             tracker.text("problems.txt", f"{problems}\n")
         raise
     counts = report["counts"]
@@ -64,19 +77,13 @@ def _prepare_oasis(tracker: MlflowTracker, options: dict[str, Any], shown: dict[
     tracker.dataset(
         name="oasis-source",
         digest=report["input_hash"],
-        source=str(options["source"]),
+        source=str(settings["source"]),
         context="source",
         shape=(counts["used"], *(report["settings"]["shape"] or ())),
     )
-    track_quality(
-        tracker,
-        options["root"],
-        shown=int(shown["shown"]),
-        masked_ids=masked,
-        view=shown["qc_view"],  # type: ignore[arg-type]
-    )
+    track_quality(tracker, settings["root"], shown=quality.shown, masked_ids=quality.masked_ids, view=quality.qc_view)
     return {key: value for key, value in report.items() if key != "settings"}
 
 
 if __name__ == "__main__":
-    entry.main(main)
+    entry.main(main, more_help=show_builder_options)

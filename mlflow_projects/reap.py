@@ -7,24 +7,25 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from geovae.checks import check_count
 from mlflow_projects import entry
 
 
-def main(flags: Sequence[str]) -> None:
-    """End, as KILLED, every RUNNING run without a sign of life for `--minutes` (60).
+def main(minutes: int = 60, experiment: str = entry.EXPERIMENT) -> None:
+    """End, as KILLED, every RUNNING run without a sign of life for some time.
 
-    `--experiment` names another experiment than geovae. Choose more minutes than an epoch of your runs takes.
+    Args:
+        minutes: without a sign of life; choose more than an epoch of your runs takes.
+        experiment: name of the runs' experiment.
     """
     from mlflow import MlflowClient
 
-    values, rest = entry.take_flags(flags, minutes="60", experiment=entry.EXPERIMENT)
-    entry.refuse(rest, list(values), main.__doc__ or "")
-    minutes = entry.whole("minutes", values["minutes"], 1)
+    check_count(minutes=minutes)
     client = MlflowClient()
-    experiment = client.get_experiment_by_name(values["experiment"])
-    if experiment is None:
-        raise FileNotFoundError(f"no experiment {values['experiment']!r} in {entry.tracking_uri()}")
-    runs = _running(client, experiment.experiment_id)
+    searched = client.get_experiment_by_name(experiment)
+    if searched is None:
+        raise FileNotFoundError(f"no experiment {experiment!r} in {entry.tracking_uri()}")
+    runs = _running(client, searched.experiment_id)
     signs = last_signs(runs)
     now = time.time() * 1000
     stale = [run for run in runs if now - signs[run.info.run_id] > minutes * 60_000]

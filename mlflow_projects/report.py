@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from experiments.page import run_url
 from experiments.run_report import SHOWN, Record, group_runs, write_run_report
+from geovae.checks import check_count
 from geovae.files import atomic_path
 from mlflow_projects import entry
 from mlflow_projects.registry.versions import quiet
@@ -24,34 +25,38 @@ LEFT_OUT = ("cfg.seed", "cfg.device", "cfg.images_every", "cfg.samplers")
 CURVES = ("train/loss", "val/loss", "train/reconstruction", "val/reconstruction", "train/kl", "val/kl")
 
 
-def main(flags: Sequence[str]) -> None:
-    """Write `--output` (report.html) on the runs of `--experiment` (a name) that the search string `--search` finds.
+def main(
+    search: str = SEARCH, experiment: str = "", output: Path = Path("report.html"), title: str = "", limit: int = 200
+) -> None:
+    """Write a page on the runs of an experiment that a search finds; runs that differ in the seed alone make one row.
 
-    A search is written as in the UI: `tags.mlflow.parentRunId = 'ID'`, `metrics."score/fid" < 20`; docs/names.md lists
-    the names. By default all finished runs. Runs that differ in nothing but the seed make one row. `--title` is the
-    page's, `--limit` the most runs to read, the newest first.
+    Args:
+        search: as in the UI: `tags.mlflow.parentRunId = 'ID'`, `metrics."score/fid" < 20`; docs/names.md lists the
+            names. By default all finished runs.
+        experiment: name of the experiment; by default the one that `mlflow run` runs in, or geovae.
+        output: the HTML file.
+        title: of the page.
+        limit: the most runs to read, the newest first.
     """
     import mlflow
     from mlflow.exceptions import MlflowException
 
-    values, rest = entry.take_flags(flags, search=SEARCH, experiment="", output="report.html", title="", limit="200")
-    entry.refuse(rest, list(values), main.__doc__ or "")
-    limit, output = entry.whole("limit", values["limit"], 1), Path(values["output"])
+    check_count(limit=limit)
     client = mlflow.MlflowClient()
-    experiment = _experiment(client, values["experiment"])
+    searched = _experiment(client, experiment)
     try:
-        found = client.search_runs([experiment.experiment_id], values["search"], max_results=limit)
+        found = client.search_runs([searched.experiment_id], search, max_results=limit)
     except MlflowException as error:
-        raise ValueError(f"the search {values['search']!r} is not valid: {' '.join(str(error).split())}") from error
+        raise ValueError(f"the search {search!r} is not valid: {' '.join(str(error).split())}") from error
     runs = [run for run in found if "model" in run.data.tags and run.data.metrics and not _is_mean(run)]
     if not runs:
-        raise ValueError(f"no run of a model in {experiment.name!r} matches {values['search']!r}")
+        raise ValueError(f"no run of a model in {searched.name!r} matches {search!r}")
     entry.writable(output.parent)
-    note = f"{len(runs)} runs of the experiment {experiment.name} found by: {values['search']}"
+    note = f"{len(runs)} runs of the experiment {searched.name} found by: {search}"
     data = ", ".join(dict.fromkeys(run.data.tags.get("dataset", "unknown data") for run in runs))
     with quiet(), tempfile.TemporaryDirectory() as folder:
         records = read(client, runs, Path(folder))
-        page = write_run_report(values["title"] or f"Runs on {data}", records, Path(folder), note=note).read_text()
+        page = write_run_report(title or f"Runs on {data}", records, Path(folder), note=note).read_text()
     with entry.open_run("report") as tracker:
         tracker.tags({"role": "report"})
         with atomic_path(output) as temporary:

@@ -13,20 +13,21 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.config import Config, ConfigError, check_config, fingerprint
+from experiments.config import Config, Options, fingerprint
 from experiments.describe import describe_run, writable
 from experiments.judge import MODEL
 from experiments.page import run_url
 from experiments.studies.cells import TRAINED, Study
 from experiments.studies.execute import Found, execute
 from experiments.studies.oasis import make_ready
-from experiments.studies.plan import SIZES, names, read_study
+from experiments.studies.plan import read_study
 from experiments.studies.study_report import write_report
 from experiments.tables import for_terminal
+from geovae.checks import check_count
 from geovae.data import DATASETS
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
-from mlflow_projects.cluster import WHERE, reached, settle
+from mlflow_projects.cluster import Cluster, reached, settle
 from mlflow_projects.registry.versions import fetch_model
 from mlflow_projects.registry.views import study_view
 from tuning.execute import Failure, Task
@@ -41,25 +42,33 @@ if TYPE_CHECKING:
 FOLDER = entry.RUNS / "studies"
 
 
-def main(flags: Sequence[str]) -> None:
-    """Execute the study `--name` in `--size`; all further flags are options of every run (`train --help` lists them).
+def main(
+    options: Options,
+    name: str = "",
+    size: str = "small",
+    seeds: int | None = None,
+    data: list[str] | None = None,
+    output: Path | None = None,
+    cluster: Cluster = Cluster(address=""),
+) -> None:
+    """Execute a study: a table or figure of the paper.
 
-    `--seeds N` replaces the number of seeds, `--data a,b` keeps some of the data, `--output FOLDER` is where the report
-    is also written. Runs come one after the other in this process; with `--address` local, auto or host:port as many at
-    once as a Ray cluster holds; `--storage`, `--cpus`, `--gpus`, `--concurrency`, `--max-failures` are as for sweeps.
+    Runs come one after the other in this process; with an `address` as many at once as a Ray cluster holds. All other
+    options are those of every run: `python -m mlflow_projects.train --help` lists them.
+
+    Args:
+        options: of every run.
+        name: of a shipped study, or a YAML file.
+        size: full, small or ci.
+        seeds: how many, in place of the study's number.
+        data: names of the data to keep, with commas.
+        output: folder where the report is also written.
+        cluster: where the runs run.
     """
-    values, rest = entry.take_flags(
-        flags, name="", size="small", seeds="", data="", output="", **WHERE | {"address": ""}
-    )
-    entry.show_help(rest, values, main.__doc__)
-    if not values["name"]:
-        raise ConfigError(f"say which study: --name {', '.join(names())}; --size {', '.join(SIZES)}")
-    seeds = entry.whole("seeds", values["seeds"], 1) if values["seeds"] else 0
-    only = values["data"].split(",") if values["data"] else []
-    study = read_study(values["name"], values["size"], rest, only=only, seeds=seeds)
+    if seeds is not None:
+        check_count(seeds=seeds)
+    study = read_study(name, size, options, only=data or [], seeds=seeds or 0)
     configs = [config for cell in study.cells for config in cell.configs.values()]
-    for config in configs:
-        check_config(config)
     make_ready(study, say=_say)
     check_data(configs)
     folder = writable(FOLDER / study.name)
@@ -67,15 +76,15 @@ def main(flags: Sequence[str]) -> None:
         tracker.tags({"role": "study", "study": study.name, "size": study.size, "host": socket.gethostname()})
         ledger = MlflowLedger(study.name, tracker)
         ledger.end_abandoned()
-        failed = spread(study, ledger, folder, values) if values["address"] else {}
+        failed = run_on_ray(study, ledger, folder, cluster) if cluster.address else {}
         outcomes, failures = execute(study, ledger, folder, say=_say, failed=failed)
         if not outcomes:
             raise RuntimeError(f"none of the study's runs has a result: {next(iter(failures.values()))}")
-        output = writable(Path(values["output"]) if values["output"] else tracker.output / "report")
+        target = writable(output or tracker.output / "report")
         url = partial(run_url, tracker.uri, str(tracker.experiment_id))
-        report = write_report(study, outcomes, output, failures, url)
+        report = write_report(study, outcomes, target, failures, url)
         for file in report.files:
-            tracker.artifact(output / file, file.parent.as_posix())
+            tracker.artifact(target / file, file.parent.as_posix())
         tracker.tags({"mlflow.note.content": report.summary})
         print(for_terminal(report.summary))
         samplers = list(dict.fromkeys(name for one in outcomes for name in one.samplers))
@@ -86,14 +95,14 @@ def main(flags: Sequence[str]) -> None:
         raise SystemExit(1)
 
 
-def spread(study: Study, ledger: "MlflowLedger", folder: Path, values: Mapping[str, str]) -> dict[str, str]:
+def run_on_ray(study: Study, ledger: "MlflowLedger", folder: Path, cluster: Cluster) -> dict[str, str]:
     """Run on a Ray cluster what is not finished: the trainings first, then all that is drawn from them.
 
     Returns why runs failed, by their names.
     """
     trainings, drawings = {}, {}
-    with reached(values) as resources:
-        storage = settle(values["storage"] or str(folder.absolute()), ledger.tracker)
+    with reached(cluster) as resources:
+        storage = settle(cluster.storage or str(folder.absolute()), ledger.tracker)
         for cell in study.cells:
             mark = fingerprint(cell.configs[TRAINED])
             if ledger.find(mark) is None:

@@ -1,8 +1,8 @@
 """`mlflow run . -e sweep`: search hyper-parameters over seeds with Ray Tune, from a laptop to a cluster."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,14 @@ from typing import Any
 import yaml
 from mlflow import MlflowClient
 
-from experiments.config import split_flags, to_flags
+from experiments.config import Options
 from experiments.describe import git_tags
 from experiments.tables import for_terminal
 from geovae.checkpoint import load
+from geovae.checks import check_positive
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
-from mlflow_projects.cluster import WHERE, amount, reached, settle
+from mlflow_projects.cluster import Cluster, reached, settle
 from mlflow_projects.registry.versions import fetch_model
 from mlflow_projects.registry.views import sweep_view
 from tuning.board import description, table
@@ -25,78 +26,93 @@ from tuning.progress import Progress
 from tuning.runs import find_configurations, find_sweep
 from tuning.schedulers import check_population
 from tuning.search import build_search
-from tuning.space import Options, Space, SpaceError, check_space, config_in, parse_space, read_space
+from tuning.space import Space, SpaceError, check_space, config_in, parse_space, read_space
 from tuning.sweep import Settings, SweepResult, best_run, sweep
 
-Definition = dict[str, Any]
-
-DEFAULTS = {
-    "dataset": "",
-    "model": "",
-    "space": "",
-    "search": "optuna",
-    "trials": "20",
-    "seeds": "3",
-    "reduction": "3",
-    "scheduler": "none",
-    "grace": "5",
-    "halving": "3",
-    "every": "5",
-    "watched": "val/loss",
-    "time-budget": "",
-    "warm-start": "",
-    "trained": "",
-    "resume": "",
-    **WHERE,
-}
 DEFINITION = "sweep.yaml"
-MAY_CHANGE = ("address", "cpus", "gpus", "concurrency", "max-failures", "time-budget", "resume")  # on a resume
 
 
-def main(flags: Sequence[str]) -> None:
-    """Search a space: `--space` is a shipped one (the model's by default) or a YAML file.
+@dataclass(frozen=True)
+class Definition:
+    """What a sweep is: all that `sweep.yaml` keeps, and that a resumed sweep must have again.
 
-    How to search: `--search` optuna, random or grid; `--trials` configurations; `--seeds 3` runs of each, or `3,6,12`
-    for rounds in which the best 1/`--reduction` go on; `--scheduler` none, asha (`--grace`, `--halving`) or pbt
-    (`--every`), by the epoch's `--watched`; `--warm-start SWEEP_ID` starts from another sweep's configurations.
-    Sampler options are searched on one model, given with `--trained` (a file, run id or models:/ URI) or trained first.
-
-    Where: `--address` local, auto or host:port; `--storage` a folder that all nodes see or s3://...; `--cpus`, `--gpus`
-    for each run (by default a GPU where there are any), `--concurrency` runs at once, `--time-budget` seconds,
-    `--max-failures` restarts of a run.
-
-    `--resume SWEEP_ID` goes on with a sweep. All other flags are options of every run, `--training.epochs` and so on:
-    `python -m mlflow_projects.train --help` lists them.
+    `space` is a space as `Space.describe` gives it, `options` those of every run, `warm_start` another sweep's id,
+    `trained` the path of a model file.
     """
-    values, rest = entry.take_flags(flags, **DEFAULTS)
-    entry.show_help(rest, values, main.__doc__)
+
+    space: dict[str, Any]
+    options: Options
+    settings: Settings
+    warm_start: str = ""
+    trained: str = ""
+    storage: str = ""
+
+    def to_yaml(self) -> str:
+        """Return the definition as the text of a file."""
+        content = asdict(self)
+        content["settings"]["seeds"] = list(self.settings.seeds)
+        return yaml.safe_dump(content, sort_keys=False)
+
+    @classmethod
+    def from_yaml(cls, text: str) -> "Definition":
+        """Return the definition that `to_yaml` wrote."""
+        content = yaml.safe_load(text)
+        settings = content.pop("settings")
+        return cls(**content, settings=Settings(**settings | {"seeds": tuple(settings["seeds"])}))
+
+
+def main(
+    options: Options,
+    space: str = "",
+    trained: str = "",
+    warm_start: str = "",
+    resume: str = "",
+    time_budget: float | None = None,
+    settings: Settings = Settings(),
+    cluster: Cluster = Cluster(),
+) -> None:
+    """Search hyper-parameters.
+
+    All other options are those of every run: `python -m mlflow_projects.train --help` lists them.
+
+    Args:
+        options: of every run.
+        space: name of a shipped space (by default the model's), or a YAML file.
+        trained: file, run id or models:/ URI of the model on which sampler options are searched; without it one is
+            trained first.
+        warm_start: id of a sweep whose configurations the search starts from.
+        resume: id of a sweep to go on with.
+        time_budget: seconds after which all runs are stopped.
+        settings: how to search.
+        cluster: where the runs run.
+    """
     check_store(entry.tracking_uri())
-    budget = amount("time-budget", values["time-budget"]) if values["time-budget"] else None
-    definition = _stored(values, rest) if values["resume"] else _define(values, rest)
-    space = parse_space(definition["space"], "the search space")
-    settings = Settings(**{**definition["settings"], "seeds": tuple(definition["settings"]["seeds"])})
-    if not values["resume"]:
-        check_space(space, definition["flags"])
-        if settings.scheduler == "pbt":
-            check_population(space, definition["flags"])
-    earlier = find_configurations(MlflowClient(), definition["warm-start"]) if definition["warm-start"] else []
-    device = config_in(space, definition["flags"], space.corners()[0])["device"]
-    with reached(values, device) as resources, _open(values["resume"]) as tracker:
-        definition["storage"] = settle(definition["storage"], tracker)
-        if not values["resume"]:
-            _keep(definition, tracker)
+    if time_budget is not None:
+        check_positive(time_budget=time_budget)
+    if resume:
+        definition = stored_definition(resume)
+        given = {"settings": settings, "warm_start": warm_start, "trained": trained, "storage": cluster.storage}
+        check_resume(definition, given, options, space)
+    else:
+        definition = define(options, space, settings, trained=trained, warm_start=warm_start, storage=cluster.storage)
+    searched, settings = parse_space(definition.space, "the search space"), definition.settings
+    earlier = find_configurations(MlflowClient(), definition.warm_start) if definition.warm_start else []
+    device = config_in(searched, definition.options, searched.corners()[0])["device"]
+    with reached(cluster, device) as resources, _open(resume) as tracker:
+        storage = settle(definition.storage, tracker)
+        if not resume:
+            _keep(replace(definition, storage=storage), tracker)
         _announce(tracker)
-        known_length = settings.search != "grid" and len(settings.seeds) == 1 and not values["resume"]
-        total = settings.trials * settings.seeds[0] if known_length else None
-        progress = Progress(total)
+        known_length = settings.search != "grid" and len(settings.seeds) == 1 and not resume
+        progress = Progress(settings.trials * settings.seeds[0] if known_length else None)
         outcome = sweep(
-            space,
-            definition["flags"],
+            searched,
+            definition.options,
             tracker,
             settings=settings,
-            resources=replace(resources, time_budget=budget),
-            storage=definition["storage"],
-            model_file=definition["trained"] or None,
+            resources=replace(resources, time_budget=time_budget),
+            storage=storage,
+            model_file=definition.trained or None,
             earlier=earlier,
             on_event=progress,
         )
@@ -104,33 +120,32 @@ def main(flags: Sequence[str]) -> None:
         print(for_terminal(table(outcome.board, outcome.configurations, outcome.headline)))
         if not outcome.board:
             raise SystemExit(1)
-        _tell_best(outcome, tracker, [dimension.name for dimension in space.dimensions])
+        _print_best(outcome, tracker, [dimension.name for dimension in searched.dimensions])
 
 
-def _define(values: dict[str, str], rest: list[str]) -> Definition:
-    """Return all that says what the sweep is, as plain data; everything is checked that needs no cluster."""
-    given, _ = split_flags(rest)
-    given |= {"data.name": values["dataset"]} if values["dataset"] else {}
-    given |= {"model.name": values["model"]} if values["model"] else {}
-    name = values["space"] or given.get("model.name", "vae")
-    space = read_space(name).without(list(given))
-    if not space.dimensions:
+def define(
+    options: Options, space: str, settings: Settings, *, trained: str, warm_start: str, storage: str
+) -> Definition:
+    """Return the definition of a new sweep; everything is checked that needs no cluster.
+
+    Raises:
+        ValueError: in one sentence, for a space, setting or option that does not fit.
+    """
+    settings.check()
+    name = space or options.get("model.name", "vae")
+    searched = read_space(name).without(list(options))
+    if not searched.dimensions:
         raise SpaceError(f"the flags set every option that the space {name!r} searches; leave one open")
-    settings = _settings(values)
     if settings.search == "grid":
-        build_search(space, "grid", trials=1, seed=0)
-    trained = str(fetch_model(values["trained"]).absolute()) if values["trained"] else ""
-    if trained and space.retrains:
+        build_search(searched, "grid", trials=1, seed=0)
+    trained = str(fetch_model(trained).absolute()) if trained else ""
+    if trained and searched.retrains:
         raise SpaceError(f"--trained belongs to a space of sampler options alone, and {name!r} searches others too")
-    fixed = space.fixed | _trained_options(trained)
-    return {
-        "space": Space(fixed, space.dimensions).describe(),
-        "flags": to_flags(given),
-        "settings": asdict(settings) | {"seeds": list(settings.seeds)},
-        "warm-start": values["warm-start"],
-        "trained": trained,
-        "storage": values["storage"],
-    }
+    searched = Space(searched.fixed | _trained_options(trained), searched.dimensions)
+    check_space(searched, options)
+    if settings.scheduler == "pbt":
+        check_population(searched, options)
+    return Definition(searched.describe(), options, settings, warm_start, trained, storage)
 
 
 def _trained_options(trained: str) -> Options:
@@ -142,68 +157,51 @@ def _trained_options(trained: str) -> Options:
     return {"model.name": meta["model"]} | model | {f"data.{key}": value for key, value in meta["data"].items()}
 
 
-def _stored(values: dict[str, str], rest: list[str]) -> Definition:
+def stored_definition(sweep_id: str) -> Definition:
     """Return the definition that a sweep was started with.
 
     Raises:
         FileNotFoundError: if there is no such sweep.
-        ValueError: if anything that would change it is given.
     """
     from mlflow.exceptions import MlflowException
 
     client = MlflowClient()
-    find_sweep(client, values["resume"])
+    find_sweep(client, sweep_id)
     try:
-        text = Path(client.download_artifacts(values["resume"], DEFINITION)).read_text()
+        return Definition.from_yaml(Path(client.download_artifacts(sweep_id, DEFINITION)).read_text())
     except (MlflowException, OSError) as error:
-        raise FileNotFoundError(f"sweep {values['resume']} has no {DEFINITION}: it died before it began") from error
-    stored: Definition = yaml.safe_load(text)
-    if rest:
-        raise ValueError(f"a sweep goes on as it was started; leave out {rest[0]}, or start a new one with warm-start=")
-    plain = _plain(stored)
-    for name, default in DEFAULTS.items():
-        if name not in (*MAY_CHANGE, "space") and values[name] not in (default, plain.get(name, default)):
+        raise FileNotFoundError(f"sweep {sweep_id} has no {DEFINITION}: it died before it began") from error
+
+
+def check_resume(stored: Definition, given: dict[str, Any], options: Options, space: str) -> None:
+    """Raise a ValueError if anything is given that would change a stored sweep; defaults count as not given."""
+    if changed := [name for name, value in options.items() if stored.options.get(name) != value]:
+        raise ValueError(
+            f"a sweep goes on as it was started; leave out --{changed[0]}, or start a new one with warm_start="
+        )
+    defaults, kept = _values({"settings": Settings()}), _values(vars(stored))
+    for name, value in _values(given).items():
+        if value not in (defaults.get(name, ""), kept[name]):
             raise ValueError(
-                f"a sweep goes on as it was started, with {name}={plain.get(name, default)!r}, not {values[name]!r}; "
-                "leave it out, or start a new sweep with warm-start="
+                f"a sweep goes on as it was started, with {name}={kept[name]}, not {value}; "
+                "leave it out, or start a new sweep with warm_start="
             )
-    if values["space"] and read_space(values["space"]).describe() != stored["space"]:
-        raise SpaceError(f"the space {values['space']!r} is not the one that sweep {values['resume']} searches")
-    return stored
+    if space and read_space(space).describe() != stored.space:
+        raise SpaceError(f"the space {space!r} is not the one that this sweep searches")
 
 
-def _plain(stored: Definition) -> dict[str, str]:
-    """Return the stored definition's values as a command line writes them."""
-    settings = {key: str(value) for key, value in stored["settings"].items()}
-    settings["seeds"] = ",".join(map(str, stored["settings"]["seeds"]))
-    flags, _ = split_flags(stored["flags"])
-    names = {"dataset": flags.get("data.name", ""), "model": flags.get("model.name", "")}
-    return settings | names | {name: stored[name] for name in ("warm-start", "trained", "storage")}
-
-
-def _settings(values: dict[str, str]) -> Settings:
-    numbers = {
-        name: entry.whole(name, values[name], 1) for name in ("trials", "reduction", "grace", "halving", "every")
-    }
-    seeds = tuple(entry.whole("seeds", text.strip(), 1) for text in values["seeds"].split(","))
-    chosen = {"search": ("optuna", "random", "grid"), "scheduler": ("none", "asha", "pbt")}
-    for name, known in chosen.items():
-        if values[name] not in known:
-            raise ValueError(f"unknown {name} {values[name]!r}; choose from {', '.join(known)}")
-    names = {name: values[name] for name in (*chosen, "watched")}
-    settings = Settings(**numbers, **names, seeds=seeds)  # type: ignore[arg-type]
-    settings.check()
-    return settings
+def _values(definition: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in definition.items() if name != "settings"} | asdict(definition["settings"])
 
 
 @contextmanager
 def _open(resumed: str) -> Iterator[MlflowTracker]:
     """Open the sweep's own run: a new one, or that of a sweep that goes on, which ends as this process does."""
-    with entry.open_run("sweep") as mine:
-        if not resumed or mine.run_id == resumed:
-            yield mine
+    with entry.open_run("sweep") as own:
+        if not resumed or own.run_id == resumed:
+            yield own
             return
-        mine.tags({"role": "resume", "sweep": resumed})
+        own.tags({"role": "resume", "sweep": resumed})
         client = MlflowClient()
         client.update_run(resumed, status="RUNNING")
         experiment = client.get_run(resumed).info.experiment_id
@@ -221,13 +219,14 @@ def _open(resumed: str) -> Iterator[MlflowTracker]:
 
 
 def _keep(definition: Definition, tracker: MlflowTracker) -> None:
-    """Write down what the sweep is before it begins."""
+    """Store what the sweep is before it begins."""
     assert tracker.run_id is not None
     client = MlflowClient()
     client.set_tag(tracker.run_id, "role", "sweep")
-    client.log_text(tracker.run_id, yaml.safe_dump(definition, sort_keys=False), DEFINITION)
-    settings = {f"sweep.{name}": value for name, value in definition["settings"].items()}
-    tracker.params(settings | {"sweep.flags": " ".join(definition["flags"])})
+    client.log_text(tracker.run_id, definition.to_yaml(), DEFINITION)
+    options = " ".join(f"{name}={value}" for name, value in definition.options.items())
+    tracker.params({f"sweep.{name}": value for name, value in asdict(definition.settings).items()})
+    tracker.params({"sweep.options": options})
     tracker.tags({"sweep": tracker.run_id, **git_tags()})
 
 
@@ -238,7 +237,7 @@ def _announce(tracker: MlflowTracker) -> None:
     print(f"sweep {tracker.run_id}: {url}", flush=True)
 
 
-def _tell_best(outcome: SweepResult, tracker: MlflowTracker, options: list[str]) -> None:
+def _print_best(outcome: SweepResult, tracker: MlflowTracker, options: list[str]) -> None:
     view = partial(sweep_view, sweep_id=str(tracker.run_id), headline=outcome.headline, options=options)
     if link := entry.say_where(view, tracker):
         text = description(outcome.board, outcome.configurations, outcome.headline, str(tracker.experiment_id))

@@ -1,24 +1,31 @@
 """`mlflow run . -e train`: one run: train a model, draw with its samplers, score, track."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.config import resolve
-from experiments.run import CHECKPOINT, run
+from experiments.config import Options, resolve
+from experiments.describe import describe_run
+from experiments.judge import Result
+from experiments.run import CHECKPOINT, plan_run, run
 from mlflow_projects import entry
 
 
-def main(flags: Sequence[str]) -> None:
-    """Run one configuration; `--resume` takes the run id or the folder of a run that did not end."""
-    values, rest = entry.take_flags(flags, resume="")
-    folder = _interrupted(values["resume"]) if values["resume"] else None
-    if folder is not None:
-        rest = ["--config", str(folder / "config.yaml"), *rest]
-    config = entry.check_config(resolve(rest, prog="train"))
-    title = f"{config['model']['name']}-{config['data']['name']}-s{config['seed']}"
-    with entry.open_run("train", title) as tracker:
-        output = entry.describe_run("train", config, tracker, folder)
-        result = run(**config, output=output, tracker=tracker)
+def main(options: Options, resume: str = "") -> None:
+    """Run one configuration.
+
+    Args:
+        options: of the run.
+        resume: run id or folder of an interrupted run.
+    """
+    folder = _interrupted(resume) if resume else None
+    resumed = {"config": str(folder / "config.yaml")} if folder else {}
+    plan = plan_run(resolve(resumed | options, prog="train"))
+    model, data = plan.config["model"]["name"], plan.config["data"]["name"]
+    with entry.open_run("train", f"{model}-{data}-s{plan.config['seed']}") as tracker:
+        print_result(run(plan, output=describe_run("train", plan.config, tracker, folder), tracker=tracker))
+
+
+def print_result(result: Result) -> None:
+    """Print the score of each sampler, and where the model is."""
     for name, scores in result.val_scores.items():
         print(f"{name:12s} {result.headline} {scores[result.headline]:.4g} against the validation images")
     print(f"model: {result.model_file}    run: {result.run_id}")
@@ -35,4 +42,4 @@ def _interrupted(name: str) -> Path:
 
 
 if __name__ == "__main__":
-    entry.main(main)
+    entry.main(main, more_help=resolve)

@@ -237,12 +237,12 @@ def test_streaming_changes_no_result(device):
 PROGRAM = """
 import sys, torch
 from pathlib import Path
-from experiments.config import resolve
-from experiments.run import run
+from experiments.config import parse_options, resolve
+from experiments.run import plan_run, run
 torch.set_num_threads(1)
 flags = ["--data.augment=0", "--model.width=64", "--training.epochs=6", "--training.batch_size=20", "--samplers=prior",
          "--n_samples=10", "--scores=frechet", "--extractor=pixels", "--images_every=100"]
-result = run(**resolve(flags), output=Path(sys.argv[1]))
+result = run(plan_run(resolve(parse_options(flags))), output=Path(sys.argv[1]))
 """
 
 

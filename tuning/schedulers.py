@@ -1,6 +1,6 @@
 """Ray's schedulers for a sweep: ASHA, which stops trials early, and population based training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -95,13 +95,13 @@ def _mutations(space: Space) -> dict[str, Any]:
     return found
 
 
-def check_population(space: Space, flags: Sequence[str]) -> None:
+def check_population(space: Space, options: Mapping[str, Any]) -> None:
     """Raise a SpaceError if an option changes the shapes of weights: they are copied between members."""
     corner = space.corners()[0]
-    shapes = _weight_shapes(config_in(space, flags, corner))
+    shapes = _weight_shapes(config_in(space, options, corner))
     for dimension in space.dimensions:
         for value in dimension.values:
-            if _weight_shapes(config_in(space, flags, corner | {dimension.name: value})) != shapes:
+            if _weight_shapes(config_in(space, options, corner | {dimension.name: value})) != shapes:
                 raise SpaceError(
                     f"scheduler=pbt copies weights between runs, and {dimension.name} changes their shapes; set it, "
                     f"{dimension.name}={corner[dimension.name]}"

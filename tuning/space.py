@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.config import ConfigError, check_config, read_yaml, resolve, to_flags
+from experiments.config import Config, ConfigError, Options, read_yaml, resolve
+from experiments.run import check_config
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 SPACES = Path(__file__).parent / "spaces.yaml"
 KINDS = ("choice", "grid", "uniform", "log_uniform")
-Options = dict[str, Any]
 
 
 class SpaceError(ConfigError):
@@ -169,23 +169,27 @@ def parse_space(content: Mapping[str, Any], where: str) -> Space:
     return Space(dict(fixed), tuple(dimensions))
 
 
-def check_space(space: Space, flags: Sequence[str]) -> None:
-    """Hold every searched option against the signatures, and the ends of every range against the parts' own rules.
+def check_space(space: Space, options: Mapping[str, Any]) -> None:
+    """Check every searched option against the signatures, and the ends of every range against the parts' own rules.
 
     Raises:
         ConfigError: in one sentence, naming the option.
     """
-    for options in space.corners():
+    for corner in space.corners():
         try:
-            check_config(config_in(space, flags, options))
+            config_in(space, options, corner)
         except ValueError as error:
-            shown = ", ".join(f"{name}={value}" for name, value in options.items())
+            shown = ", ".join(f"{name}={value}" for name, value in corner.items())
             raise SpaceError(f"the search space does not fit the run: {error} (at {shown})") from error
 
 
-def config_in(space: Space, flags: Sequence[str], options: Options) -> Options:
-    """Return the resolved configuration of a run: the file, the space's fixed options, the flags, the searched ones."""
-    return resolve([*to_flags(space.fixed), *flags, *to_flags(options)], prog="sweep")
+def config_in(space: Space, options: Mapping[str, Any], searched: Mapping[str, Any]) -> Config:
+    """Return the checked configuration of a run: the file, the space's fixed options, those given, the searched ones.
+
+    Raises:
+        ConfigError: in one sentence, naming the option.
+    """
+    return check_config(resolve({**space.fixed, **options, **searched}, prog="sweep"))
 
 
 def _dimension(name: str, about: Any, where: str, fixed: Mapping[str, Any], earlier: list[Dimension]) -> Dimension:

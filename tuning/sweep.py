@@ -2,12 +2,12 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from experiments.config import Config, fingerprint, to_yaml
-from experiments.judge import choose_extractor, headline
+from geovae.evaluation import headline
 from geovae.tracking import MlflowTracker
 from tuning.board import record_board
 from tuning.engine import OnEvent, engine_for
@@ -72,7 +72,7 @@ class SweepResult:
 
 def sweep(
     space: Space,
-    flags: Sequence[str],
+    options: Mapping[str, Any],
     tracker: MlflowTracker,
     *,
     settings: Settings,
@@ -88,7 +88,7 @@ def sweep(
 
     Args:
         space: checked by `check_space`.
-        flags: options of every run; they must not name searched ones (`Space.without`).
+        options: of every run; they must not name searched ones (`Space.without`).
         tracker: of the sweep's own run.
         settings: how to search and to judge.
         resources: for each trial.
@@ -106,11 +106,11 @@ def sweep(
     engine = engine_for(tracker, storage, resources, watched=settings.watched)
     restored = engine.runs.read_configurations()
     if not space.retrains and model_file is None:
-        model_file = _train_model(space, flags, tracker, storage, resources)
+        model_file = _train_model(space, options, tracker, storage, resources)
     # a resumed search needs another seed, or it would propose its first configurations again
     seed = settings.seed + 1000 * len(restored)
     search = build_search(space, settings.search, trials=settings.trials, seed=seed, earlier=earlier)
-    queue = _SweepQueue(search, settings, space, flags, engine.runs, tracker, restored)
+    queue = _SweepQueue(search, settings, space, options, engine.runs, tracker, restored)
     queue.model_file = model_file
     scheduler = _build_scheduler(settings, space, queue)
     # all members of a population are live at once; Ray pauses those that do not fit on the cluster
@@ -141,9 +141,11 @@ def _build_scheduler(settings: Settings, space: Space, queue: "_SweepQueue") -> 
     return scheduler
 
 
-def _train_model(space: Space, flags: Sequence[str], tracker: MlflowTracker, storage: str, resources: Resources) -> str:
+def _train_model(
+    space: Space, options: Mapping[str, Any], tracker: MlflowTracker, storage: str, resources: Resources
+) -> str:
     """Train the model whose samplers are searched, and return its path or URI."""
-    config = config_in(space, flags, {}) | {"samplers": ["prior"]}
+    config = config_in(space, options, {}) | {"samplers": ["prior"]}
     task = Task(config, tags={"sweep": tracker.run_id})
     resources = replace(resources, time_budget=None)  # the budget is the search's
     outcome = execute({"model": task}, tracker, storage=storage, resources=resources)["model"]
@@ -177,7 +179,7 @@ class _SweepQueue(Plan):
         search: Search,
         settings: Settings,
         space: Space,
-        flags: Sequence[str],
+        options: Mapping[str, Any],
         runs: RunStore,
         tracker: MlflowTracker,
         restored: Sequence[Configuration],
@@ -186,10 +188,10 @@ class _SweepQueue(Plan):
         super().__init__(
             search, seeds=settings.seeds, reduction=settings.reduction, first_alone=self.scheduler == "asha"
         )
-        self.space, self.flags, self.runs, self.tracker = space, list(flags), runs, tracker
+        self.space, self.options, self.runs, self.tracker = space, options, runs, tracker
         self.model_file: str | None = None  # a trained model whose samplers are searched
-        self.base = config_in(space, flags, space.corners()[0])
-        self.headline = headline(choose_extractor(self.base["extractor"]))
+        self.base = config_in(space, options, space.corners()[0])
+        self.headline = headline(self.base["extractor"])
         self._ended: set[int] = set()  # numbers of configurations whose run has ended
         self._n_judged = 0
         for configuration in restored:
@@ -197,7 +199,7 @@ class _SweepQueue(Plan):
             self._n_judged += bool(configuration.scores)
 
     def config(self, options: Options, seed: int) -> Config:
-        config = config_in(self.space, self.flags, options)
+        config = config_in(self.space, self.options, options)
         return config | {"seed": config["seed"] + seed}
 
     def task(self, trial: Trial) -> dict[str, Any]:

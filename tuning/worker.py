@@ -17,17 +17,16 @@ from typing import Any
 
 from ray import tune
 
-from experiments.config import Config, flatten, resolve, to_flags
+from experiments.config import Config, flatten, resolve
 from experiments.describe import describe_run
 from experiments.judge import Result, rejudge
-from experiments.run import CHECKPOINT, run
+from experiments.run import CHECKPOINT, plan_run, run
 from geovae import checkpoint
 from geovae.tracking import MlflowTracker
 from geovae.training import EpochRecord
 from tuning.storage import CONFIG, Storage
 
 SCHEDULED = "scheduled"  # the key of a report that a scheduler compares, with `epoch` as its time
-REJUDGED = ("sampler", "samplers", "n_samples", "extractor", "scores", "seed", "device")
 
 
 class Stopped(Exception):
@@ -182,11 +181,10 @@ def run_task(
         config = _apply_changes(task["config"], changed, folder / CHECKPOINT, tracker)
         storage.upload(name, folder / CONFIG)
         if task.get("model_file"):
-            options = {option: config[option] for option in REJUDGED}
             model = _download_model(task["model_file"], folder)
-            result = rejudge(model, output=folder, tracker=tracker, keep=task.get("keep", True), **options)
+            result = rejudge(model, config, output=folder, tracker=tracker, keep=task.get("keep", True))
         else:
-            result = run(**config, output=folder, tracker=tracker, on_epoch=upload_and_report)
+            result = run(plan_run(config), output=folder, tracker=tracker, on_epoch=upload_and_report)
         tracker.tags({"headline": result.headline})
         storage.upload(name, result.model_file)
     return result
@@ -202,7 +200,7 @@ def _apply_changes(config: Config, changed: Config, checkpoint_file: Path, track
     numbers = {name: value for name, value in new.items() if isinstance(value, int | float)}
     tracker.metrics({f"changed/{name}": float(value) for name, value in numbers.items()}, step=epoch)
     tracker.tags({"changed": json.dumps(new)})
-    return resolve(to_flags(flat | new), prog="trial")
+    return resolve(flat | new, prog="trial")
 
 
 def _download_model(location: str, folder: Path) -> Path:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from experiments.config import Config, fingerprint
-from experiments.judge import MODEL, headline, rejudge
-from experiments.run import run
+from experiments.judge import MODEL, rejudge
+from experiments.run import plan_run, run
 from experiments.studies.cells import TRAINED, Cell, Study
-
-JUDGED = ("sampler", "samplers", "n_samples", "extractor", "scores", "seed", "device")
+from geovae.evaluation import headline
 
 
 @dataclass(frozen=True)
@@ -141,17 +140,16 @@ def train_cell(cell: Cell, ledger: Ledger, output: Path) -> Found:
     with ledger.open(cell.name, config, {"cell": cell.name}) as tracker:
         tracker = Remembering(tracker)
         output.mkdir(parents=True, exist_ok=True)
-        return Found(run(**config, output=output, tracker=tracker).run_id, tracker.seen)
+        return Found(run(plan_run(config), output=output, tracker=tracker).run_id, tracker.seen)
 
 
 def judge_variant(cell: Cell, variant: str, config: Config, model_file: Path, ledger: Ledger) -> Found:
     """Draw from the cell's trained model with the options of one variant."""
     with ledger.open(cell.run_name(variant), config, {"cell": cell.name, "variant": variant}) as tracker:
         tracker = Remembering(tracker)
-        asked = {name: config[name] for name in JUDGED}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="sampler ")  # a variant may be meant to fail; its run has the tag
-            result = rejudge(model_file, output=model_file.parent, keep=False, tracker=tracker, **asked)
+            result = rejudge(model_file, config, output=model_file.parent, keep=False, tracker=tracker)
         return Found(result.run_id, tracker.seen)
 
 

@@ -13,9 +13,9 @@ from typing import Any
 from experiments.augmentation import Task, Trial, augmentation_study, check_study, task_of
 from experiments.brains import read_cohort
 from experiments.config import Config, ConfigError
-from experiments.judge import choose_device
 from experiments.studies.cells import TRAINED, Study
 from experiments.studies.execute import Outcome
+from geovae.devices import choose_device
 from geovae.mri import prepare, write_cohort
 from geovae.mri.cohort.jobs import cores
 from geovae.mri.cohort.process import T88_SHAPE

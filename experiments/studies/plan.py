@@ -16,8 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.config import Config, ConfigError, read_yaml, resolve, to_flags
-from experiments.judge import choose_extractor
+from experiments.config import Config, ConfigError, Options, read_yaml, rename, resolve
+from experiments.run import check_config
 from experiments.studies.cells import TRAINED, Cell, Study
 from experiments.studies.reports import REPORTS
 
@@ -32,13 +32,15 @@ def names() -> list[str]:
     return sorted(file.stem for file in STUDIES.glob("*.yaml"))
 
 
-def read_study(name: str, size: str, flags: Sequence[str] = (), *, only: Sequence[str] = (), seeds: int = 0) -> Study:
+def read_study(
+    name: str, size: str, options: Options | None = None, *, only: Sequence[str] = (), seeds: int = 0
+) -> Study:
     """Return the study `name` (shipped, or the path of a YAML file) in one size, every configuration resolved.
 
     Args:
         name: one of `names()`, or a file.
         size: one of the file's sizes: full, small or ci.
-        flags: options for every run, over all that the file says.
+        options: of every run; they win over the file's.
         only: names of data to keep; by default all of the size.
         seeds: how many seeds; by default as the size says.
 
@@ -55,24 +57,25 @@ def read_study(name: str, size: str, flags: Sequence[str] = (), *, only: Sequenc
     _check_chosen(only, data)
     if content.get("report") not in REPORTS:
         raise ConfigError(f"{path}: unknown report {content.get('report')!r}; choose from {', '.join(REPORTS)}")
-    if any(flag.startswith("--seed=") or flag == "--seed" for flag in flags):
+    options = options or {}
+    if "seed" in options:
         raise ConfigError("a study sets the seeds of its runs itself: say how many with --seeds")
     cells = []
     for data_name in only or data:
-        configs = {m: dict(_configs(section, data_name, m, flags)) for m in section["models"]}
+        configs = {m: dict(_configs(section, data_name, m, options)) for m in section["models"]}
         for seed in range(seeds or section["seeds"]):
             for model, of_model in configs.items():
                 cells.append(Cell(data_name, model, seed, {v: c | {"seed": seed} for v, c in of_model.items()}))
     texts = {key: str(content.get(key, "")).strip() for key in ("title", "about", "report")}
     variants = list(section["variants"])
     used = section | {"seeds": seeds or section["seeds"], "data": {name: data[name] for name in only or data}}
-    command = _command(name, size, flags, only, seeds)
+    command = _command(name, size, options, only, seeds)
     return Study(path.stem, size, cells=cells, variants=variants, source=used, command=command, **texts)
 
 
-def _command(name: str, size: str, flags: Sequence[str], only: Sequence[str], seeds: int) -> str:
+def _command(name: str, size: str, options: Options, only: Sequence[str], seeds: int) -> str:
     asked = [f"name={name}", f"size={size}", *([f"data={','.join(only)}"] if only else [])]
-    asked += [*([f"seeds={seeds}"] if seeds else []), *(flag.removeprefix("--") for flag in flags)]
+    asked += [*([f"seeds={seeds}"] if seeds else []), *(f"{key}={value}" for key, value in options.items())]
     return "mlflow run . --env-manager local -e study " + " ".join(f"-P {shlex.quote(one)}" for one in asked)
 
 
@@ -109,16 +112,13 @@ def _check_chosen(only: Sequence[str], data: Mapping[str, Any]) -> None:
             raise ConfigError(f"the study has no data {name!r} in this size; choose from {', '.join(data)}")
 
 
-def _configs(section: Mapping[str, Any], data: str, model: str, flags: Sequence[str]) -> Iterator[tuple[str, Config]]:
+def _configs(section: Mapping[str, Any], data: str, model: str, options: Options) -> Iterator[tuple[str, Config]]:
     """Yield the configuration of the training and then of each variant."""
     of_data = dict(section["data"][data] or {})
     of_model = (of_data.pop("models", None) or {}).get(model) or {}
     own = section["options"] | (section["models"][model] or {}) | of_data | of_model
-    for name, options in {TRAINED: {}, **section["variants"]}.items():
-        options = dict(options or {})
-        if model not in (options.pop("models", None) or [model]) or (name != TRAINED and not options):
+    for name, changes in {TRAINED: {}, **section["variants"]}.items():
+        changes = dict(changes or {})
+        if model not in (changes.pop("models", None) or [model]) or (name != TRAINED and not changes):
             continue
-        asked = [*to_flags(own), *to_flags(options), *flags]
-        config = resolve(asked, prog="study")
-        # what `auto` stands for decides the results, so it belongs into the fingerprint
-        yield name, config | {"extractor": choose_extractor(config["extractor"])}
+        yield name, check_config(resolve(rename(own) | rename(changes) | options, prog="study"))

@@ -5,7 +5,6 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from geovae.saved_model import SavedModel, load_model
 from torch import Generator, Tensor
 
 from experiments.leaderboard import RATIO, Entry, Part, distinct
@@ -13,6 +12,7 @@ from experiments.page import Picture
 from experiments.studies.cells import TRAINED
 from experiments.studies.execute import Outcome
 from geovae.figures.evaluation import neighbour_figure
+from geovae.saved_model import SavedModel, load_model
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geovae.evaluation.inception import Inception
+from geovae.evaluation.inception import Inception, checked_weights, inception_weights_path
 from geovae.evaluation.random_conv import RandomConv
 from geovae.images import check_images, to_float
 
@@ -70,6 +70,24 @@ def extractor(name: str, **options: Any) -> nn.Module:
     if name not in EXTRACTORS:
         raise ValueError(f"no extractor is called {name!r}; there are {', '.join(EXTRACTORS)}")
     return EXTRACTORS[name](**options).eval()
+
+
+def choose_extractor(name: str) -> str:
+    """Return the extractor for a name: `auto` is inception where its weights are found, else random-conv-v1.
+
+    Raises:
+        FileNotFoundError: for inception without its weights.
+        ValueError: for an unknown name, `module`, which needs more than a name, or weights that are not the published.
+    """
+    if name == "auto":
+        name = "random-conv-v1" if inception_weights_path() is None else "inception"
+    if name not in EXTRACTORS:
+        raise ValueError(f"unknown extractor {name!r}; choose from {', '.join(EXTRACTORS)}")
+    if name == "module":
+        raise ValueError("the extractor 'module' needs to know which module: give its class as `target` to `extractor`")
+    if name == "inception":
+        checked_weights()  # now, not after hours of training
+    return name
 
 
 def extract(

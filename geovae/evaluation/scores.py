@@ -25,3 +25,8 @@ def reported_name(key: str, extractor: str) -> str:
     """
     fid, kid_name = ("fid", "kid") if extractor == "inception" else (f"fd_{extractor}", f"kid_{extractor}")
     return re.sub(r"(?<![a-z])kid", kid_name, re.sub(r"(?<![a-z])frechet", fid, key))
+
+
+def headline(extractor: str) -> str:
+    """Return the name of the score by which runs are ranked: the Frechet distance of this extractor's features."""
+    return reported_name("frechet", extractor)

@@ -77,8 +77,9 @@ CONV_NETWORKS: dict[str, ConvNetwork] = {
         ),
     ),
 }
-MLP_PAPER_WIDTH = 1000
 NETWORKS: tuple[str, ...] = ("mlp", *CONV_NETWORKS, "conv3d")
+PAPER_WIDTHS = {name: spec.paper_width for name, spec in CONV_NETWORKS.items()} | {"mlp": 1000, "conv3d": conv3d.WIDTH}
+"""What a `width` of None stands for."""
 
 
 def check_network(network: str, image_shape: ImageShape, latent_dim: int, width: int | None) -> int:
@@ -95,23 +96,19 @@ def check_network(network: str, image_shape: ImageShape, latent_dim: int, width:
         raise ValueError(f"`width` must be at least 1, got {width}")
     if len(image_shape) != 3 or min(image_shape) < 1:
         raise ValueError(f"`image_shape` must be (channels, height, width), got {tuple(image_shape)}")
-    if network == "mlp":
-        return width or MLP_PAPER_WIDTH
     if network == "conv3d":
         if min(image_shape) < conv3d.SMALLEST:
             raise ValueError(
                 f"network 'conv3d' fits volumes (x, y, z) of at least {conv3d.SMALLEST} voxels along each axis, "
                 f"got {tuple(image_shape)}; use mlp"
             )
-        return width or conv3d.WIDTH
-    spec = CONV_NETWORKS[network]
-    if tuple(image_shape[1:]) != spec.size:
+    elif network != "mlp" and tuple(image_shape[1:]) != (spec := CONV_NETWORKS[network]).size:
         fits = [name for name, other in CONV_NETWORKS.items() if other.size == tuple(image_shape[1:])]
         raise ValueError(
             f"network {network!r} fits images of {spec.size[0]}x{spec.size[1]}, got "
             f"{image_shape[1]}x{image_shape[2]}; use {' or '.join([*fits, 'mlp'])}"
         )
-    return width or spec.paper_width
+    return width or PAPER_WIDTHS[network]
 
 
 class Encoder(nn.Module):

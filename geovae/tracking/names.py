@@ -121,6 +121,7 @@ TAGS = {
     "model": Row("name of the model"),
     "dataset": Row("name of the data set"),
     "seed": Row("seed of the run"),
+    "device_used": Row("`cpu` or `cuda`: what `device` stood for on the machine of the run"),
     "config": Row("fingerprint of the configuration: the same for runs that ask for the same results"),
     "config_over_seeds": Row("the same without the seed: group by it to average over seeds"),
     "best_sampler": Row("the sampler with the lowest headline score on validation images"),

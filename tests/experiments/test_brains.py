@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 from experiments.brains import geodesic, read_cohort, rows_of, show_brains, young_and_old
-from experiments.run import run
+from experiments.config import resolve
+from experiments.run import plan_run, run
 from geovae.codes import Codes
 from geovae.data import DATASETS
 from geovae.geometry import LatentMetric, curve_lengths, straight
@@ -35,16 +36,16 @@ def prepared(tmp_path_factory):
 def train(name, root, output, network, width):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of scores of few images
-        result = run(
-            data={"name": name, "root": str(root), "val_fraction": 0.4},
-            model={"name": "vae", "network": network, "width": width, "latent_dim": 2},
-            training={"epochs": 1, "batch_size": 4},
-            sampler=SAMPLER,
-            output=output,
-            n_samples=4,
-            extractor="pixels",
-            scores=["frechet"],
-        )
+        options = {
+            "data": {"name": name, "root": str(root), "split": "disjoint", "val_fraction": 0.4},
+            "model": {"name": "vae", "network": network, "width": width, "latent_dim": 2},
+            "training": {"epochs": 1, "batch_size": 4},
+            "sampler": SAMPLER,
+            "n_samples": 4,
+            "extractor": "pixels",
+            "scores": ["frechet"],
+        }
+        result = run(plan_run(resolve(options)), output=output)
     return load_model(result.model_file)
 
 

@@ -6,14 +6,20 @@ import pytest
 import yaml
 
 from experiments.compare import read_comparison
-from experiments.config import CONFIGS, ConfigError, fingerprint, flatten, resolve, to_flags, to_yaml
-from experiments.judge import choose_device
-from experiments.run import check
+from experiments.config import CONFIGS, ConfigError, fingerprint, flatten, parse_options, to_yaml
+from experiments.config import resolve as resolve_options
+from experiments.run import check_config, plan_run
 from geovae.data import DATASETS
+from geovae.devices import choose_device
 from geovae.models import MODELS
+from geovae.models.networks import PAPER_WIDTHS
 from geovae.samplers import SAMPLERS
 from geovae.training import Trainer
-from mlflow_projects.entry import check_config, take_flags, whole
+from mlflow_projects import entry
+
+
+def resolve(flags):
+    return resolve_options(parse_options(flags))
 
 
 def options_of(function):
@@ -33,7 +39,7 @@ def test_every_option_of_the_signatures_is_there_with_its_default():
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_configurations_resolve_and_pass_every_check(file):
     if "runs" in yaml.safe_load(file.read_text()):
-        configs = read_comparison(file, [], "test").values()
+        configs = read_comparison(file, {}, "test").values()
     else:
         configs = [resolve(["--config", str(file)])]
     for config in configs:
@@ -54,7 +60,11 @@ def test_the_papers_settings(data, network, latent_dim, beta, learning_rate, epo
     model, training = config["model"], config["training"]
     assert (model["network"], model["latent_dim"], model["beta"]) == (network, latent_dim, beta)
     assert (training["learning_rate"], training["epochs"], training["batch_size"]) == (learning_rate, epochs, 100)
-    assert (model["width"], config["n_samples"], config["sampler"]["riemannian"]["floor"]) == (None, 10_000, floor)
+    assert (model["width"], config["n_samples"], config["sampler"]["riemannian"]["floor"]) == (
+        PAPER_WIDTHS[network],
+        10_000,
+        floor,
+    )
 
 
 def test_flags_go_over_the_file_and_the_file_over_the_defaults(tmp_path):
@@ -83,7 +93,8 @@ def test_the_resolved_configuration_reads_back_to_itself(tmp_path):
     assert config["sampler"]["riemannian"]["temperature"] == 2.5
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     assert resolve(["--config", str(tmp_path / "config.yaml")]) == config
-    assert resolve(to_flags(config)) == config
+    assert resolve_options(config) == config
+    assert resolve_options(flatten(config)) == config
     assert flatten(config)["model.width"] == 9
 
 
@@ -101,14 +112,16 @@ def test_the_fingerprint_is_of_what_decides_the_results():
     [
         (["--model.latnt_dim", "3"], "unknown option 'model.latnt_dim'; did you mean model.latent_dim"),
         (["--modle.beta", "3"], "unknown option 'modle.beta'"),
-        (["--model.beta", "lots"], 'option "model.beta": Expected a .*float.*Got value: lots'),
-        (["--training.epochs", "1.5"], 'option "training.epochs": Expected a .*int.*Got value: 1.5'),
+        (["--model.beta", "lots"], "`model.beta` must be a number, got 'lots'"),
+        (["--training.epochs", "1.5"], "`training.epochs` must be a whole number, got '1.5'"),
+        (["--epoch", "3"], "unknown option 'epoch'; did you mean training.epochs?"),
+        (["--device", "tpu"], "`device` must be one of auto, cpu, cuda, got 'tpu'"),
         (["--model.name", "gan"], "unknown model.name 'gan'; choose from vae, ae"),
         (["--data.name", "imagenet"], "unknown data.name 'imagenet'; choose from digits, mnist"),
         (["--config", "nowhere.yaml"], "cannot read the configuration nowhere.yaml: No such file .* shipped are "),
         (["--seed"], "option --seed needs a value"),
         (["seed"], "expected an option that starts with --, got 'seed'"),
-        (["--model.network", "conv33"], 'option "model.network".*conv33'),
+        (["--model.network", "conv33"], "`model.network` must be one of mlp, conv32, .*, got 'conv33'"),
     ],
 )
 def test_bad_flags_get_one_sentence(flags, message):
@@ -142,25 +155,25 @@ def test_a_file_cannot_run_code(tmp_path):
         (["--model.latent_dim", "0"], "`latent_dim` must be at least 1, got 0"),
         (["--training.epochs", "0"], "`epochs` must be at least 1, got 0"),
         (["--model.network", "conv64"], "network 'conv64' fits images of 64x64, got 32x32; use conv32 or mlp"),
-        (["--n_samples", "1"], "`n_samples` must be at least 2, got 1"),
-        (["--samplers", "gibbs"], "unknown sampler 'gibbs'; choose from prior, mixture, riemannian"),
-        (["--scores", "beauty"], "unknown score 'beauty'; choose from frechet"),
+        (["--n_samples", "1"], "`n_samples` must be a whole number of at least 2, got 1"),
+        (["--samplers", "gibbs"], "`samplers` must be one of prior, mixture, riemannian, .*, got 'gibbs'"),
+        (["--scores", "beauty"], "`scores` must be one of frechet, .*, got 'beauty'"),
         (["--extractor", "vgg"], "unknown extractor 'vgg'; choose from inception, random-conv-v1"),
         (["--model.name", "ae", "--samplers", "riemannian"], "sampler 'riemannian' needs posterior variances"),
         (["--sampler.mixture.n_components", "0"], "`n_components` must be at least 1, got 0"),
     ],
 )
-def test_ranges_are_checked_before_any_data_are_read(flags, message, monkeypatch):
-    monkeypatch.setitem(DATASETS, "digits", DATASETS["digits"])
-    config = resolve(flags)
+def test_ranges_are_checked_before_any_data_are_read(flags, message):
     with pytest.raises(ValueError, match=message):
-        check_config(config)
+        plan_run(resolve(flags))
+    with pytest.raises(ValueError, match=message):
+        check_config(resolve(flags))
 
 
 def test_a_model_without_variances_runs_with_the_samplers_it_can_feed():
     config = resolve(["--model.name", "ae"])
-    plan = check(**{name: config[name] for name in inspect.signature(check).parameters})
-    assert list(plan.judge.samplers) == ["prior", "mixture"]
+    assert list(plan_run(config).judge.samplers) == ["prior", "mixture"]
+    assert plan_run(config).config == check_config(config) == config | {"samplers": ["prior", "mixture"]}
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
@@ -178,23 +191,30 @@ def test_help_shows_what_the_docstrings_say(capsys):
     assert "weight of the Kullback-Leibler divergence" in shown
 
 
-def test_entry_points_take_their_own_flags_and_pass_on_the_rest():
-    values, rest = take_flags(["--n=3", "--model.beta", "2", "--seed", ""], n="1", seed="0")
-    assert values == {"n": "3", "seed": "0"}
-    assert rest == ["--model.beta=2"]
+def test_entry_points_take_their_own_options_and_pass_on_the_rest():
+    got = {}
+
+    def function(options, n: int = 1, size: float | None = None, names: list[str] | None = None, dry_run: bool = False):
+        got.update(options=options, n=n, size=size, names=names, dry_run=dry_run)
+
+    entry.call(
+        function, ["--n=3", "--model.beta", "2", "--size", "", "--names=a,b", "--dry-run=true", "--dataset=mnist"]
+    )
+    options = {"model.beta": "2", "data.name": "mnist"}
+    assert got == {"options": options, "n": 3, "size": None, "names": ["a", "b"], "dry_run": True}
     with pytest.raises(ValueError, match="option --n needs a value"):
-        take_flags(["--n"], n="1")
-    with pytest.raises(ValueError, match="`n` must be a whole number of at least 1, got '0x1'"):
-        whole("n", "0x1", 1)
+        entry.call(function, ["--n"])
+    with pytest.raises(ValueError, match="`n` must be a whole number, got 'x1'"):
+        entry.call(function, ["--n=x1"])
 
 
 def test_comparison_files_are_checked(tmp_path):
     file = tmp_path / "c.yaml"
     file.write_text("dataset: digits\nmodels: {}\n")
     with pytest.raises(ConfigError, match="must hold `dataset: NAME` and `runs: "):
-        read_comparison(file, [], "test")
+        read_comparison(file, {}, "test")
     file.write_text("dataset: digits\nruns: {a: {model.name: ae}, b: {seed: 3}}\n")
-    configs = read_comparison(file, ["--training.epochs", "2"], "test")
+    configs = read_comparison(file, {"training.epochs": "2"}, "test")
     assert [c["model"]["name"] for c in configs.values()] == ["ae", "vae"]
     assert [c["seed"] for c in configs.values()] == [0, 3]
     assert {c["training"]["epochs"] for c in configs.values()} == {2}

@@ -12,7 +12,7 @@ from geovae.data import DATASETS
 from geovae.evaluation import extract
 from geovae.models import build_model
 from geovae.saved_model import load_model
-from mlflow_projects import evaluate, import_checkpoint, prepare
+from mlflow_projects import entry, evaluate, import_checkpoint, prepare
 from tests.data.originals import write_mnist
 
 mlflow = pytest.importorskip("mlflow")
@@ -51,7 +51,7 @@ def publish(model, **args):
 
 def test_prepare_writes_the_files_that_the_loader_reads_and_says_so_in_a_run(client, tmp_path):
     write_mnist(tmp_path / "original", n=10_020)
-    prepare.main(["--dataset=mnist", "--source=original", "--root=data"])
+    entry.call(prepare.main, ["--dataset=mnist", "--source=original", "--root=data"])
     splits = DATASETS["mnist"](root="data")
     assert (len(splits.train), len(splits.val), len(splits.test)) == (20, 10_000, 7)
     run = only_run(client)
@@ -64,7 +64,7 @@ def test_a_published_model_is_scored_and_kept_like_one_of_ours(client):
     model = build_model("vae", (1, 32, 32), network="mlp", latent_dim=3, beta=0.05, seed=5)
     publish(model, latent_dim=3, beta=0.05, dataset="mnist")
     quick = ["--extractor=pixels", "--n_samples=40", "--samplers=prior,mixture", "--scores=frechet", "--data.augment=0"]
-    import_checkpoint.main(["--path=best_model.pt", "--dataset=digits", *quick])
+    entry.call(import_checkpoint.main, ["--path=best_model.pt", "--dataset=digits", *quick])
     run = only_run(client)
     assert run.data.tags["imported_from"] == "best_model.pt"
     assert {"score/prior/fd_pixels", "score/mixture/fd_pixels", "best/fd_pixels"} <= run.data.metrics.keys()
@@ -76,7 +76,7 @@ def test_a_published_model_is_scored_and_kept_like_one_of_ours(client):
 def test_a_published_model_of_other_images_is_refused_before_a_run_is_made(client):
     publish(build_model("vae", (3, 32, 32), network="mlp", latent_dim=2), dataset="cifar", n_channels=3)
     with pytest.raises(ValueError, match=r"draws images of shape \(3, 32, 32\), but digits has \(1, 32, 32\)"):
-        import_checkpoint.main(["--path=best_model.pt", "--dataset=digits"])
+        entry.call(import_checkpoint.main, ["--path=best_model.pt", "--dataset=digits"])
     assert not client.search_experiments(filter_string="name = 'geovae'")
 
 
@@ -96,7 +96,7 @@ def test_files_that_do_not_fit_are_refused_before_a_run_is_made(client, changed,
     flags = ["--real=real.npy", "--fake=fake.npy", "--real-labels=labels.npy", "--fake-labels=labels.npy"]
     compare = ["--compare=report.json"] if "report.json" in changed else []
     with pytest.raises(ValueError, match=sentence):
-        evaluate.main([*flags, *compare, "--extractor=pixels"])
+        entry.call(evaluate.main, [*flags, *compare, "--extractor=pixels"])
     assert not client.search_experiments(filter_string="name = 'geovae'")
 
 
@@ -105,9 +105,9 @@ def test_features_that_are_kept_are_not_computed_again(client, monkeypatch):
     flags = ["--real=images.npy", "--fake=images.npy", "--extractor=pixels", "--cache=kept"]
     extracted = []
     monkeypatch.setattr("geovae.evaluation.cache.extract", lambda *a, **o: extracted.append(1) or extract(*a, **o))
-    evaluate.main(flags)
+    entry.call(evaluate.main, flags)
     before = len(extracted)
-    evaluate.main(flags)
+    entry.call(evaluate.main, flags)
     assert len(extracted) == before > 0
 
 
@@ -116,7 +116,7 @@ def test_files_of_images_and_labels_are_scored_within_each_class(client):
     np.save("images.npy", images)
     np.save("labels.npy", np.arange(80) % 2)
     both = ["--real=images.npy", "--fake=images.npy", "--real-labels=labels.npy", "--fake-labels=labels.npy"]
-    evaluate.main([*both, "--extractor=pixels"])
+    entry.call(evaluate.main, [*both, "--extractor=pixels"])
     metrics = only_run(client).data.metrics
     assert metrics["score/fd_pixels_class0"] == pytest.approx(0, abs=1e-3)
     assert metrics["score/n_class1"] == 40

@@ -26,7 +26,8 @@ SMALL = ["--data.augment=0", "--model.width=32", "--model.latent_dim=4", "--trai
 SMALL += ["--images_every=1", "--extractor=pixels", "--scores=frechet,prd", "--concurrency=1"]
 # one process for both: a second one would spend most of its time importing
 COMPARE_AND_REPORT = (
-    "from mlflow_projects import entry, main, report\nentry.main(lambda flags: (main.main(flags), report.main([])))"
+    "import sys\nfrom mlflow_projects import entry, main, report\n"
+    "entry.call(main.main, sys.argv[1:])\nentry.call(report.main, [])"
 )
 
 

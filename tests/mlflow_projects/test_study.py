@@ -13,7 +13,7 @@ import pytest
 
 from experiments.studies.plan import names, read_study
 from geovae.tracking.names import unknown
-from mlflow_projects import study as entry_point
+from mlflow_projects import entry, study
 
 mlflow = pytest.importorskip("mlflow")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]
@@ -44,31 +44,31 @@ def runs(client, query):
 @pytest.mark.parametrize("name", names())
 def test_every_study_runs_in_its_smallest_size_and_ends_in_a_report(store, name, capsys):
     output = Path("reports") / name
-    entry_point.main(["--name", name, "--size", "ci", "--output", str(output)])
-    study = read_study(name, "ci")
+    entry.call(study.main, ["--name", name, "--size", "ci", "--output", str(output)])
+    planned = read_study(name, "ci")
     parent = runs(store, f"tags.role = 'study' and tags.study = '{name}'")[0]
     assert parent.info.status == "FINISHED"
     children = runs(store, f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
-    assert len(children) == sum(len(cell.configs) for cell in study.cells)
+    assert len(children) == sum(len(cell.configs) for cell in planned.cells)
     assert {child.info.status for child in children} == {"FINISHED"}
     for child in children:
         assert not unknown("metric", child.data.metrics)
         assert not unknown("tag", [tag for tag in child.data.tags if not tag.startswith("mlflow.")])
     page = (output / "report.html").read_text()
     assert page.count("<h1>") == 1
-    assert study.title.split(":")[0] in page
+    assert planned.title.split(":")[0] in page
     assert not re.search(r'(src|href)="(?!data:|#)', page), "the page must need nothing beside it"
     assert "not FID" in page
     files = {item.path for item in store.list_artifacts(parent.info.run_id)}
     assert {"report.html", "report.md", "scores.csv"} <= files
     assert not unknown("artifact", [path for path in files if path != "figures"])
     assert ("predictions-synthetic.csv" in files) == (name == "oasis")
-    assert f"# {study.title}" in parent.data.tags["mlflow.note.content"]
+    assert f"# {planned.title}" in parent.data.tags["mlflow.note.content"]
     assert "about 0 s left" in capsys.readouterr().out
 
 
 def test_a_finished_study_repeats_nothing_and_its_runs_move_below_the_newest_parent(store, capsys):
-    entry_point.main(["--name", "ablation", "--size", "ci", "--output", "again"])
+    entry.call(study.main, ["--name", "ablation", "--size", "ci", "--output", "again"])
     assert "4 runs, 4 of them finished before" in capsys.readouterr().out
     assert Path("again/scores.csv").read_text() == Path("reports/ablation/scores.csv").read_text()
     parents = runs(store, "tags.role = 'study' and tags.study = 'ablation'")
@@ -118,15 +118,15 @@ def test_a_study_killed_in_the_middle_of_a_training_goes_on_and_ends_in_the_same
     assert len(runs(store, "tags.study = 'killed' and attributes.status = 'FINISHED' and tags.role = 'cell'")) == 4
 
     Path("whole.yaml").write_text(STUDY.replace("EPOCHS", "30"))
-    entry_point.main(["--name", "whole.yaml", "--size", "ci", "--output", "whole"])
+    entry.call(study.main, ["--name", "whole.yaml", "--size", "ci", "--output", "whole"])
     assert table("second") == table("whole")
 
 
 def test_a_run_that_fails_fails_alone(store, capsys):
-    study = STUDY.replace("EPOCHS", "2").replace("models: {", "models: {bad: {training.learning_rate: 1.0e+12}, ")
-    Path("partly.yaml").write_text(study)
+    content = STUDY.replace("EPOCHS", "2").replace("models: {", "models: {bad: {training.learning_rate: 1.0e+12}, ")
+    Path("partly.yaml").write_text(content)
     with pytest.raises(SystemExit, match="1"):
-        entry_point.main(["--name", "partly.yaml", "--size", "ci", "--output", "partly"])
+        entry.call(study.main, ["--name", "partly.yaml", "--size", "ci", "--output", "partly"])
     said = capsys.readouterr().out
     assert said.count("-bad-0 failed: training diverged in epoch 1") == 1
     assert "about 0 s left" in said
@@ -152,8 +152,8 @@ def test_the_same_study_does_not_run_twice_at_once(store):
     folder = Path("runs/studies/twice")
     folder.mkdir(parents=True)
     with (
-        entry_point.only_one(folder),
+        study.only_one(folder),
         pytest.raises(PermissionError, match=f"study 'twice' already runs here, as process {os.getpid()}"),
-        entry_point.only_one(folder),
+        study.only_one(folder),
     ):
         pass

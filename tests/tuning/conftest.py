@@ -1,4 +1,4 @@
-"""Real parts for sweeps: a server over HTTP on SQLite or PostgreSQL, three Ray nodes, and the sweep's process."""
+"""Fixtures for sweeps: a tracking server on SQLite or PostgreSQL, a Ray cluster of three nodes, and drivers."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ def environment(**more):
         "OMP_NUM_THREADS": "1",
         "RAY_AUTH_MODE": "disabled",
         "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_worker_niceness": "0",  # beside other tests the runs would hardly come forward
+        "RAY_worker_niceness": "0",  # Ray lowers the priority of workers; other tests would slow them down
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "GIT_PYTHON_REFRESH": "quiet",
     }
@@ -41,10 +41,10 @@ def environment(**more):
 
 
 def until(what, seconds=180, pause=0.2):
-    """Wait until `what()` is true, and return it."""
+    """Wait until `what()` is true, and return its value."""
     deadline = time.monotonic() + seconds
     while not (found := what()):
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, f"not true after {seconds} s"
         time.sleep(pause)
     return found
 
@@ -92,7 +92,7 @@ class Server:
         self.log.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def postgres():
     """The URI of a throw-away PostgreSQL."""
     sys.path.insert(0, str(ROOT / "tools"))
@@ -111,7 +111,7 @@ def postgres():
     process.stdout.close()
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+@pytest.fixture(scope="session", params=["sqlite", "postgres"])
 def server(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("server")
     backend = f"sqlite:///{folder / 'mlflow.db'}"
@@ -120,9 +120,12 @@ def server(request, tmp_path_factory):
     running.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cluster():
-    """A head without CPUs and two nodes with one CPU and one fake GPU each."""
+    """A head without CPUs and two nodes with one CPU and one fake GPU each.
+
+    One for all tests: starting Ray takes half a minute, and a test that kills a node adds another.
+    """
     for name, value in environment().items():
         os.environ[name] = value
     from ray.cluster_utils import Cluster
@@ -137,7 +140,7 @@ def cluster():
 
 
 class Sweep:
-    """A sweep's process, and what its runs are in the store."""
+    """Starts drivers of sweeps, and reads their runs from the store."""
 
     def __init__(self, folder, uri):
         import mlflow
@@ -213,8 +216,8 @@ def sweep(tmp_path, server):
 
 @pytest.fixture
 def options(cluster, tmp_path):
-    """12 configurations, 3 of which fail, on 2 seeds each."""
+    """9 configurations, 3 of which fail, on 2 seeds each."""
     (tmp_path / "space.yaml").write_text(yaml.safe_dump(SPACE, sort_keys=False))
     storage = f"{tmp_path}/storage"
     on = {"address": cluster.address, "storage": storage, "training.epochs": EPOCHS, "data.augment": 0}
-    return {**TINY, **on, "space": tmp_path / "space.yaml", "search": "grid", "trials": 12, "seeds": 2}
+    return {**TINY, **on, "space": tmp_path / "space.yaml", "search": "grid", "trials": 9, "seeds": 2}

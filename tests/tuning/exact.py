@@ -1,4 +1,4 @@
-"""What a sweep must have left in the store, exactly: runs, states, points of curves, images and files."""
+"""The exact content of the store after a sweep: runs, states, points of curves, images and files."""
 
 import re
 from collections import Counter
@@ -9,7 +9,7 @@ SPACE = {
     "search": {
         "model.name": {"choice": ["vae", "ae"]},
         "model.beta": {"choice": [0.1, 1.0], "when": {"model.name": "vae"}},
-        "training.learning_rate": {"choice": [0.0003, 0.001, 0.003, 1e12]},  # the last diverges
+        "training.learning_rate": {"choice": [0.001, 0.003, 1e12]},  # the last diverges
     }
 }
 
@@ -19,13 +19,13 @@ def steps(sweep, run, key):
 
 
 def pictures(files):
-    """Return how often the store has each image at each step."""
+    """Count the images in the store by key and step."""
     found = [re.match(r"images/(.*?)[%+]step[%+](\d+)[%+].*\.png", file) for file in files]
     return Counter((match[1], int(match[2])) for match in found if match)
 
 
 def check_finished(sweep, run, epochs=EPOCHS):
-    """Hold a run that trained for so many epochs against all that it should have left."""
+    """Check everything that a finished run of `epochs` epochs has logged."""
     for key in ("train/loss", "val/loss", "train/learning_rate", "time/epoch_seconds"):
         assert steps(sweep, run, key) == list(range(1, epochs + 1)), (run.info.run_name, key)
     files = sweep.files(run.info.run_id)
@@ -38,8 +38,8 @@ def check_finished(sweep, run, epochs=EPOCHS):
     assert run.data.params["cfg.training.epochs"] == str(epochs)
 
 
-def check_sweep(sweep, tried=12, failed=3):
-    """Hold a whole sweep of so many configurations, 2 seeds each, against what it should have left."""
+def check_sweep(sweep, tried=9, failed=3):
+    """Check a whole sweep of `tried` configurations, 2 seeds each, of which `failed` diverge."""
     names = [f"c{number:04d}" for number in range(tried)]
     configurations = {run.info.run_name: run for run in sweep.runs("configuration")}
     seeds = sweep.runs("seed")
@@ -69,7 +69,7 @@ def check_sweep(sweep, tried=12, failed=3):
 
 
 def training(sweep, storage):
-    """Return the runs that are in the middle of their training."""
+    """Return the names of the runs that are training."""
     names = {run.info.run_name for run in sweep.runs("seed") if run.info.status == "RUNNING"}
     return [
         name for name in names if (Path(storage.removeprefix("file://")) / name / "checkpoint.safetensors").exists()

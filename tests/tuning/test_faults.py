@@ -1,4 +1,4 @@
-"""A sweep on real nodes and a real server through all that may happen: afterwards the store is exactly right."""
+"""A sweep survives dying workers, nodes and drivers and a server that hangs: the store is exactly right afterwards."""
 
 import os
 import signal
@@ -14,12 +14,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def restarted(sweep):
-    """Return how often runs have lost their process and went on."""
+    """Return the number of restarts after a death, over all runs."""
     return sum(int(run.data.tags.get("restarts", 0)) for run in sweep.runs("seed"))
 
 
 def busy(sweep, storage):
-    """Return the process id of a worker that is in the middle of a training."""
+    """Return the process id of a worker that is training, None if there is none."""
     names = training(sweep, storage)
     tags = [run.data.tags for run in sweep.runs("seed") if run.info.run_name in names]
     found = [int(tag["ray.node"].split()[-1]) for tag in tags if "ray.node" in tag]
@@ -27,7 +27,7 @@ def busy(sweep, storage):
 
 
 def strike(sweep, storage, kill):
-    """Kill what a run works in, until it was not too late for a run to notice."""
+    """Kill the process or node of a run until a restart is counted: a run may have ended just before."""
     before = restarted(sweep)
     while restarted(sweep) == before:
         kill(until(lambda: busy(sweep, storage)))
@@ -60,7 +60,7 @@ def test_a_worker_a_node_and_the_driver_are_killed_and_the_server_is_away_for_a_
     process.stdout.close()
     assert sweep.states("seed")["RUNNING"] >= 1
     ended_before = {r.info.run_id: r.info.end_time for r in sweep.runs("seed") if r.info.status == "FINISHED"}
-    assert 1 <= len(ended_before) < 18
+    assert 1 <= len(ended_before) < 12
 
     process = sweep.start(resume=sweep.id, address=options["address"])
     until(lambda: sweep.states("seed")["FINISHED"] > len(ended_before))
@@ -70,8 +70,8 @@ def test_a_worker_a_node_and_the_driver_are_killed_and_the_server_is_away_for_a_
     server.signal(signal.SIGCONT)
     text, _ = process.communicate(timeout=600)
     assert process.returncode == 0, text
-    assert restarted(sweep) == before, "the pause killed a run"
-    assert "9 of 12 configurations judged, 3 failed" in text
+    assert restarted(sweep) == before, "the pause restarted a run"
+    assert "6 of 9 configurations judged, 3 failed" in text
     check_sweep(sweep)
     after = {run.info.run_id: run.info.end_time for run in sweep.runs("seed")}
-    assert {run_id: after[run_id] for run_id in ended_before} == ended_before, "what had finished was repeated"
+    assert {run_id: after[run_id] for run_id in ended_before} == ended_before, "a finished run was repeated"

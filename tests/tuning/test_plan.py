@@ -1,4 +1,4 @@
-"""The order of work: seeds, rounds, what is dropped, and going on after a death, without any engine."""
+"""The order of trials: seeds, rounds, dropped configurations, and a resume after any death, without Ray."""
 
 import math
 import random

@@ -28,7 +28,7 @@ def space(**search):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_space_fits_the_signatures(name):
-    check_space(read_space(name), ["--data.name=digits"])
+    check_space(read_space(name), {"data.name": "digits"})
 
 
 def test_every_model_and_every_sampler_with_options_has_a_space():
@@ -172,7 +172,7 @@ def test_a_space_that_is_not_valid_gets_one_sentence(content, sentence):
 )
 def test_options_that_do_not_fit_the_run_are_refused(search, sentence):
     with pytest.raises(ValueError, match=sentence):
-        check_space(space(**search), ["--data.name=digits"])
+        check_space(space(**search), {"data.name": "digits"})
 
 
 def test_a_missing_space_names_the_shipped_ones(tmp_path):

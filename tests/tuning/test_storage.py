@@ -1,4 +1,4 @@
-"""Files of runs in a folder that all nodes see, and in an object store (here: a folder reached as one)."""
+"""Files of runs in a shared folder and in an object store (here a folder behind a file:// URI)."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Sweeps and a study on real nodes and a real server: schedulers, populations, samplers alone, a stop and going on."""
+"""Sweeps and a study on a cluster with a server: schedulers, populations, sampler spaces, stop and resume."""
 
 import re
 import signal
@@ -43,20 +43,20 @@ def test_the_scheduler_stops_what_lags_behind_and_another_sweep_starts_from_it(s
     assert sweep.client.get_run(sweep.id).data.tags["role"] == "sweep"
 
 
-def test_a_population_exchanges_weights_and_every_epoch_is_told_once(sweep, options):
+def test_a_population_exchanges_weights_and_every_epoch_is_logged_once(sweep, options):
     space = {"search": {"training.learning_rate": {"log_uniform": [1e-6, 1e-2]}}}
     options["space"].write_text(yaml.safe_dump(space))
-    options |= {"search": "random", "trials": 4, "seeds": 1, "training.epochs": 8}
+    options |= {"search": "random", "trials": 4, "seeds": 1, "training.epochs": 6}
     sweep.run(**options, scheduler="pbt", every=2)
     runs = sweep.runs("seed")
     assert sweep.states("seed") == {"FINISHED": 4}
     for run in runs:
-        assert steps(sweep, run, "val/loss") == list(range(1, 9)), run.info.run_name
+        assert steps(sweep, run, "val/loss") == list(range(1, 7)), run.info.run_name
     changed = [run for run in runs if "changed" in run.data.tags]
-    assert changed, "nobody took over another's weights"
+    assert changed, "no member copied the weights of another"
     for run in changed:
         rates = sweep.client.get_metric_history(run.info.run_id, "changed/training.learning_rate")
-        assert {point.step for point in rates} <= {2, 4, 6, 8}
+        assert {point.step for point in rates} <= {2, 4, 6}
         assert float(run.data.params["cfg.training.learning_rate"]) not in {point.value for point in rates}
 
 
@@ -73,9 +73,8 @@ def test_samplers_are_searched_on_one_model_without_training(sweep, options):
         assert "val_score/mixture/fd_pixels" in run.data.metrics
 
 
-def test_a_sweep_that_is_told_to_stop_leaves_nothing_running_and_goes_on(sweep, options):
+def test_a_sweep_that_is_stopped_leaves_nothing_running_and_resumes(sweep, options):
     fewer = {"model.beta": {"choice": [0.1], "when": {"model.name": "vae"}}}
-    fewer |= {"training.learning_rate": {"choice": [0.001, 0.003, 1e12]}}
     options["space"].write_text(yaml.safe_dump({"search": SPACE["search"] | fewer}, sort_keys=False))
     process = sweep.begin(**options | {"address": "local", "gpus": 0, "trials": 6})
     until(lambda: sweep.states("seed")["FINISHED"] >= 1 and training(sweep, options["storage"]))

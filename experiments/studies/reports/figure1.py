@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator
 
-from geovae.saved_model import load_model
-
 from experiments.figure1 import figure1
 from experiments.leaderboard import Entry
 from experiments.page import Part, Picture
@@ -11,6 +9,7 @@ from experiments.studies.cells import TRAINED, Study
 from experiments.studies.execute import Outcome
 from experiments.studies.reports.scores import scores
 from geovae.samplers import RiemannianSampler
+from geovae.saved_model import load_model
 
 CAPTION = (
     "Volume element with codes, affine (straight) and geometric curves (Eq. 12), Riemannian distances from one code, "

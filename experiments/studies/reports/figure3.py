@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Iterator
 
-from geovae.saved_model import SavedModel, load_model
 from torch import Tensor
 
 from experiments.leaderboard import RATIO, Entry
@@ -17,6 +16,7 @@ from geovae.data import Splits
 from geovae.evaluation.evaluate import evaluate
 from geovae.evaluation.report import Report
 from geovae.figures.evaluation import neighbour_figure
+from geovae.saved_model import SavedModel, load_model
 
 SHOWN = 12  # samples
 Numbers = dict[str, dict[str, list[float]]]  # by sampler and score, one value a seed

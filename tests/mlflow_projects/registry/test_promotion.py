@@ -202,12 +202,12 @@ def test_every_promotion_is_a_run_with_its_verdict(store, capsys, tmp_path, monk
     other = store.client.create_experiment("other", artifact_location=str(tmp_path / "elsewhere"))
     here, store.experiment = store.experiment, other
     worse, better = store.run(5.0, config="a"), store.run(4.0, config="b")
-    promote_command(["--candidate", worse, "--dry_run", "true"])
-    promote_command(["--candidate", worse])
-    promote_command(["--candidate", better, "--why", "a 'sharper' $three;\n`x`"])
+    promote_command(worse, dry_run=True)
+    promote_command(worse)
+    promote_command(better, why="a 'sharper' $three;\n`x`")
     with pytest.raises(SystemExit, match="3"):
-        promote_command(["--candidate", worse])
-    promote_command(["--rollback", "true"])
+        promote_command(worse)
+    promote_command(rollback=True)
     assert capsys.readouterr().out.splitlines() == [
         "the candidate (fd_pixels 5) would become champion",
         "version 1 (fd_pixels 5) is the champion now: models:/geovae@champion",
