@@ -16,6 +16,7 @@ from geovae.data import DATASETS, Split, Splits
 from geovae.devices import choose_device
 from geovae.evaluation import FeatureCache
 from geovae.evaluation.evaluate import evaluate
+from geovae.evaluation.report import Report
 from geovae.evaluation.scores import headline
 from geovae.figures.latent import latent_map
 from geovae.images import as_pictures, image_grid, to_uint8
@@ -73,6 +74,7 @@ class Judge:
         _track_latents(tracker, saved.codes, splits.train.labels, latents)
         cache = FeatureCache(output / "features")
         scored: dict[str, dict[str, dict[str, float]]] = {"val_score": {}, "score": {}}
+        notes: dict[str, None] = {}  # each once: most hold for all samplers
         for name, z in latents.items():
             images = as_pictures(decode_images(saved.model, z))
             tracker.image(f"samples/{name}", image_grid(images[:64], scale=magnification(images)))
@@ -81,8 +83,12 @@ class Judge:
                 ("score", splits.test, self.config["scores"]),
             ):
                 if part is not None:
-                    scored[kind][name] = self._score(scores, images, part, splits, cache, device)
-                    tracker.metrics({f"{kind}/{name}/{key}": value for key, value in scored[kind][name].items()})
+                    report = self._score(scores, images, part, splits, cache, device)
+                    scored[kind][name] = report.values
+                    notes |= dict.fromkeys(report.notes)
+                    tracker.metrics({f"{kind}/{name}/{key}": value for key, value in report.values.items()})
+        if notes:
+            tracker.tags({"warning.scores": "; ".join(notes)})
         first = headline(self.config["extractor"])
         result = Result(tracker.run_id, output / MODEL, first, scored["val_score"], scored["score"])
         _track_best(result, tracker)
@@ -109,9 +115,11 @@ class Judge:
                 warnings.simplefilter("always")
                 n = self.config["n_samples"]
                 latents[name], info = sampler.fit(codes).sample(n, generator, return_info=True)
-            for warning in caught:  # a doubtful sampler must be visible in the tracker, not only on this terminal
-                warnings.warn(f"sampler {name}: {warning.message}")
-                tracker.tags({f"warning.{name}": warning.message})
+            texts = list(dict.fromkeys(str(warning.message) for warning in caught))
+            for text in texts:
+                warnings.warn(f"sampler {name}: {text}")
+            if texts:  # a doubtful sampler must be visible in the tracker, not only on this terminal
+                tracker.tags({f"warning.{name}": "; ".join(texts)})
             seconds = time.perf_counter() - started
             tracker.metrics({f"sampler/{name}/{k}": v for k, v in (info.scalars() | {"seconds": seconds}).items()})
         return latents
@@ -124,10 +132,10 @@ class Judge:
         splits: Splits,
         cache: FeatureCache,
         device: torch.device,
-    ) -> dict[str, float]:
+    ) -> Report:
         """Score `images` against one held-out part; the other held-out part gives the score of real images."""
         other = splits.test if real is splits.val else splits.val
-        report = evaluate(
+        return evaluate(
             real=real.images,
             fake=images,
             train=splits.train.images,
@@ -138,7 +146,6 @@ class Judge:
             device=device,
             cache=cache,
         )
-        return report.values
 
     def _keep(self, result: Result, saved: SavedModel, tracker: Tracker) -> None:
         """Write the model file with its scores."""
