@@ -68,7 +68,7 @@ screenshots: setup ## take screenshots of the UI on the runs of this folder, int
 mlproject: setup ## write MLproject from the signatures of the entry points
 	$(BIN)/python -m tools.mlproject
 
-names: setup ## write docs/names.md from the names in the code
+names: setup ## write docs/names.md from tools/names.py and what scores, samplers and models declare
 	PYTHONPATH=. python tools/names.py
 
 docs: setup ## build the documentation with search and the API reference into site/; a warning is an error

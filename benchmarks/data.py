@@ -2,7 +2,8 @@
 
     python benchmarks/data.py [--images 10000] [--batch 100] [--faces 16000] [--rounds 7]
 
-Prints samples/s of each way, and ratios as median [lowest to highest] over rounds; the ways take turns in every round.
+Prints samples/s of each method, and ratios as median [lowest to highest] over rounds; the methods take turns in
+every round.
 """
 
 import argparse

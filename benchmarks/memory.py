@@ -1,7 +1,7 @@
 """The peak of memory over all processes that a command starts: python benchmarks/memory.py make demo
 
-Sums proportional set sizes (pages that processes share are counted once) of every process that was not there before,
-Ray's included, which leave the command's group. Linux only; start nothing else meanwhile.
+Sums the proportional set sizes (shared pages are counted once) of all processes that start during the command. This
+includes Ray's processes, which leave the command's process group. Linux only; start nothing else meanwhile.
 """
 
 import os

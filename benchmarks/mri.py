@@ -2,9 +2,9 @@
 
     python benchmarks/mri.py [--volumes 416] [--scaling 96] [--rounds 15]
 
-Times one 176 x 208 x 176 volume from file to picture beside the plain chain (nibabel, numpy, nothing checked), the ways
-in turn; `prepare` with two processes against one; its peak memory, in a process of its own; `import geovae.mri`. The
-volumes are synthetic and full-size; for many of them, 4 are linked under further names.
+Times one 176 x 208 x 176 volume from file to picture beside the plain chain (nibabel, numpy, no checks), in turn;
+`prepare` with two processes against one; its peak memory, in a separate process; `import geovae.mri`. The volumes
+are synthetic and full-size; for many volumes, 4 files are linked under other names.
 """
 
 import argparse

@@ -20,11 +20,9 @@ import torch
 from torch import Tensor
 
 from geovae.geometry import LatentMetric
-from geovae.samplers.adaptation import local_inverse_mass, warm_up
-from geovae.samplers.chains import Kernel, run
+from geovae.samplers.chains import BumpMixture, Kernel, run_chains
 from geovae.samplers.diagnostics import ess_bulk, nested_r_hat, r_hat
-from geovae.samplers.hmc import Parameters
-from geovae.samplers.jumps import BumpMixture
+from geovae.samplers.hmc import Parameters, local_inverse_mass, warm_up
 
 N, TEMPERATURE_FACTOR, FLOOR = 500, 0.5, 0.01
 PARTS = ("all", "dense", "compile", "pythae", "mixing", "gpu")
@@ -97,7 +95,7 @@ def ours(metric: LatentMetric, n: int, n_transitions: int, n_leapfrog: int, step
     )
     start = metric.centroids[torch.arange(n) % metric.k]
     generator = torch.Generator(metric.device).manual_seed(0)
-    return lambda: seconds(lambda: run(start, kernel, n_transitions, generator))
+    return lambda: seconds(lambda: run_chains(start, kernel, n_transitions, generator))
 
 
 def bare_products(metric: LatentMetric, n: int, n_gradients: int) -> Clock:
@@ -274,7 +272,7 @@ def mixing_run(metric: LatentMetric, n_jumps: int, seed: int) -> tuple[float, fl
     kernel = Kernel(metric.log_volume_and_grad, parameters, BumpMixture(metric), n_jumps)
     start = metric.centroids[torch.arange(16) % max(metric.k // 2, 1)].repeat_interleave(16, dim=0)
     begin = clock()
-    trace = run(start, kernel, 40, generator, keep=True)
+    trace = run_chains(start, kernel, 40, generator, keep=True)
     elapsed = clock() - begin
     assert trace.positions is not None
     draws = trace.positions.double().unbind(2)

@@ -1,9 +1,11 @@
-"""Scores beside their peers: pytorch-fid's Frechet distance, PRD as its paper has it on scikit-learn, and prdc.
+"""Scores beside their peers: pytorch-fid's Frechet distance, PRD by the algorithm of its paper on scikit-learn, and
+prdc.
 
     python benchmarks/scores.py [--repeats 3] [--only frechet prd ...] [--device cuda]
 
-Each measurement runs in its own process, on one thread. CPU s is process time; memory is the peak above what is held
-before the call, inputs included (Linux). Ours and the peer take turns; the ratio is the peer's median over ours.
+Each measurement runs in a separate process, on one thread. CPU s is process time; memory is the peak above the
+memory before the call, inputs included (Linux). Ours and the peer take turns; the ratio is the peer's median over
+ours.
 """
 
 import argparse

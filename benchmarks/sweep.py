@@ -1,4 +1,5 @@
-"""What a sweep costs beside bare Ray Tune and beside one run after another, and how the store takes many writers.
+"""The cost of a sweep beside plain Ray Tune and beside one run after another, and the speed of the store with many
+writers.
 
 python benchmarks/sweep.py PART, with PART one of trials, calls, writers, many (see --help for sizes)
 """

@@ -1,4 +1,5 @@
-"""What tracking costs: the same training with an MLflow run in SQLite beside training that tells nobody.
+"""The cost of tracking: a training that records into an MLflow run in SQLite, beside the same training without a
+tracker.
 
 python benchmarks/tracking.py [--repeats 5] [--epochs 20]
 """

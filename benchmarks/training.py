@@ -1,4 +1,4 @@
-"""What the training loop costs beside a bare torch loop, and `import geovae` beside `import torch`.
+"""The cost of the training loop beside a plain torch loop, and `import geovae` beside `import torch`.
 
     OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/training.py [--rounds 7] [--compile]
 

@@ -19,13 +19,13 @@ from torch.nn.functional import avg_pool2d
 
 from experiments.brains import Cohort
 from experiments.classifier import judge_classifier, probabilities, train_conv, train_linear
-from experiments.judge import decode_images
 from geovae.codes import encode_images
 from geovae.data.affine import apply_affine, draw_affine
 from geovae.images import to_float, to_uint8
 from geovae.models import build_model
 from geovae.mri.cohort.export import atomic
 from geovae.samplers import SAMPLERS
+from geovae.saved_model import SavedModel
 from geovae.training import Trainer
 
 if TYPE_CHECKING:
@@ -254,8 +254,9 @@ def samples(
         "mixture": {"n_components": min(10, max(1, len(real) // 10))},
         "riemannian": {"centroids": "all"},
     }
+    saved = SavedModel(vae, codes, {})
     fitted = {name: SAMPLERS[name](**options.get(name, {})).fit(codes) for name in methods}
-    return {name: decode_images(vae, one.sample(n, Generator().manual_seed(seed))) for name, one in fitted.items()}
+    return {name: saved.decode(one.sample(n, Generator().manual_seed(seed))) for name, one in fitted.items()}
 
 
 def summary(trials: Sequence[Trial]) -> dict[tuple[int, str], dict[str, tuple[float, float]]]:

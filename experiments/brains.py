@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from experiments.judge import decode_images, load_data_of, magnification
 from geovae.codes import encode_images
 from geovae.data import Split
 from geovae.figures import mri as figures
@@ -119,10 +118,10 @@ def show_brains(
         sampler: which; by default the model's best.
         seed: of the draw.
     """
-    rows = rows_of(load_data_of(saved).train, cohort.images)
+    rows = rows_of(saved.splits().train, cohort.images)
     name = sampler or saved.meta["best_sampler"]
     fitted = SAMPLERS[name](**saved.meta["sampler"].get(name, {})).fit(saved.codes)
-    images = decode_images(saved.model, fitted.sample(n, Generator().manual_seed(seed)))
+    images = saved.decode(fitted.sample(n, Generator().manual_seed(seed)))
     _track_samples(tracker, cohort, rows, images)
     mu = encode_images(saved.model, cohort.images).mu
     tracker.figure(
@@ -182,13 +181,13 @@ def _track_geodesic(
     mu = saved.codes.mu.to(metric.dtype)  # float64 where posteriors are narrow beside the codes
     curve = geodesic(metric, mu, start, end)
     line = straight(mu[[start]], mu[[end]], FRAMES)[0]
-    frames, plain = (as_pictures(decode_images(saved.model, z)) for z in (curve, line))
+    frames, plain = (as_pictures(saved.decode(z)) for z in (curve, line))
     path = output / "geodesic.gif"
     scale = max(1, round(200 / frames.shape[2]))
     path.write_bytes(mri_samples.interpolation_gif(frames[:, 0].numpy().repeat(scale, 1).repeat(scale, 2)))
     tracker.artifact(path, "brains")
     chosen = torch.linspace(0, FRAMES - 1, STRIP).round().long()
-    strip = comparison_grid(frames[chosen], plain[chosen], scale=magnification(frames))
+    strip = comparison_grid(frames[chosen], plain[chosen], scale=None)
     tracker.image("brains/geodesic_above_straight_line", strip)
     ends = f"{cohort.ids[rows[start]]} to {cohort.ids[rows[end]]}"
     tracker.tags({"geodesic": ends})

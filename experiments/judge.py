@@ -5,21 +5,17 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
 from experiments.config import Config
 from geovae.codes import Codes
-from geovae.data import DATASETS, Split, Splits
+from geovae.data import Split, Splits
 from geovae.devices import choose_device
-from geovae.evaluation import FeatureCache
-from geovae.evaluation.evaluate import evaluate
-from geovae.evaluation.report import Report
-from geovae.evaluation.scores import headline
+from geovae.evaluation import FeatureCache, ImageSets, Report, Scorer, evaluate, headline
 from geovae.figures.latent import latent_map
-from geovae.images import as_pictures, image_grid, to_uint8
+from geovae.images import as_pictures, image_grid
 from geovae.samplers import SAMPLERS, Sampler
 from geovae.saved_model import SavedModel, load_model, save_model
 from geovae.tracking import NullTracker, Tracker
@@ -76,8 +72,8 @@ class Judge:
         scored: dict[str, dict[str, dict[str, float]]] = {"val_score": {}, "score": {}}
         notes: dict[str, None] = {}  # each once: most hold for all samplers
         for name, z in latents.items():
-            images = as_pictures(decode_images(saved.model, z))
-            tracker.image(f"samples/{name}", image_grid(images[:64], scale=magnification(images)))
+            images = as_pictures(saved.decode(z))
+            tracker.image(f"samples/{name}", image_grid(images[:64], scale=None))
             for kind, part, scores in (
                 ("val_score", splits.val, ["frechet"]),
                 ("score", splits.test, self.config["scores"]),
@@ -135,17 +131,14 @@ class Judge:
     ) -> Report:
         """Score `images` against one held-out part; the other held-out part gives the score of real images."""
         other = splits.test if real is splits.val else splits.val
-        return evaluate(
+        sets = ImageSets(
             real=real.images,
             fake=images,
             train=splits.train.images,
             other_real=None if other is None else other.images,
-            extractor=self.config["extractor"],
-            scores=scores,
-            seed=self.config["seed"],
-            device=device,
-            cache=cache,
         )
+        scorer = Scorer(self.config["extractor"], scores, seed=self.config["seed"], device=device, cache=cache)
+        return evaluate(sets, scorer)
 
     def _keep(self, result: Result, saved: SavedModel, tracker: Tracker) -> None:
         """Write the model file with its scores."""
@@ -190,36 +183,7 @@ def rejudge(
         ValueError: if the data set found here is not the one that the model was trained on.
     """
     saved = load_model(model_file, choose_device(config["device"]))
-    return plan_judge(config, saved.codes)(saved, load_data_of(saved), output, tracker or NullTracker(), keep=keep)
-
-
-def load_data_of(saved: SavedModel) -> Splits:
-    """Load the data set that a model file names.
-
-    Raises:
-        ValueError: if what is found here is not what the model was trained on.
-    """
-    options = dict(saved.meta["data"])
-    name = options.pop("name")
-    splits = DATASETS[name](**options)
-    if splits.digest != saved.meta["digest"]:
-        raise ValueError(
-            f"the data set {name!r} found here is not the one that the model was trained on: "
-            f"digest {splits.digest}, expected {saved.meta['digest']}"
-        )
-    return splits
-
-
-@torch.no_grad()
-def decode_images(model: Any, z: Tensor, batch_size: int = 500) -> Tensor:
-    """Decode latents (n, d), of any precision, into uint8 images (n, c, h, w) on the CPU."""
-    like = next(model.parameters())
-    return torch.cat([to_uint8(model.decode(batch.to(like)).float()).cpu() for batch in z.split(batch_size)])
-
-
-def magnification(images: Tensor) -> int:
-    """Return the factor that makes one image about 64 pixels high."""
-    return max(1, round(64 / images.shape[2]))
+    return plan_judge(config, saved.codes)(saved, saved.splits(), output, tracker or NullTracker(), keep=keep)
 
 
 def _pictures(splits: Splits) -> Splits:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from experiments import tables
 from experiments.tables import Cell, Markdown, mean_and_sd
-from geovae.tracking.names import better
+from geovae.evaluation import better
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from experiments.config import Config
-from experiments.judge import Judge, Result, magnification, plan_judge
+from experiments.judge import Judge, Result, plan_judge
 from geovae import checkpoint
 from geovae.codes import Codes, encode_images
 from geovae.data import DATASETS, Splits
@@ -194,7 +194,7 @@ def _track_reconstructions(tracker: Tracker, model: Any, images: Tensor, epoch: 
     model.eval()
     x = to_float(images.to(next(model.parameters()).device))
     both = [as_pictures(x), as_pictures(model.decode(model.encode(x).mu))]
-    tracker.image("reconstructions", comparison_grid(*both, scale=magnification(both[0])), step=epoch)
+    tracker.image("reconstructions", comparison_grid(*both, scale=None), step=epoch)
     model.train(was_training)
 
 

@@ -47,3 +47,9 @@ def check_finite(**tensors: Tensor) -> None:
     for name, values in tensors.items():
         if not torch.isfinite(values).all():
             raise ValueError(f"`{name}` must be finite, got NaN or infinity")
+
+
+def check_seed(seed: int) -> None:
+    """Raise a ValueError unless `seed` is a whole number in [0, 2^32), the range of NumPy and scikit-learn."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ValueError(f"`seed` must be a whole number in [0, 2^32), got {seed!r}")

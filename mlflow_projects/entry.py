@@ -94,16 +94,26 @@ def open_run(name: str, title: str = "") -> MlflowTracker:
 
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)
     if run_id is None:
-        experiment = mlflow.set_experiment(EXPERIMENT).experiment_id
+        experiment = choose_experiment()
         show_training_runs(experiment)
         output = writable(RUNS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
         return MlflowTracker(output, experiment_id=experiment, name=title or name, tags={"mlflow.source.name": name})
     run = mlflow.get_run(run_id)
     if _named_by_chance(run.info.run_name or ""):
         mlflow.MlflowClient().set_tag(run_id, "mlflow.runName", title or name)
-    experiment = os.environ.get("MLFLOW_EXPERIMENT_ID") or run.info.experiment_id
+    experiment = run.info.experiment_id
     show_training_runs(experiment)
     return MlflowTracker(writable(RUNS / run_id), run_id=run_id, experiment_id=experiment)
+
+
+def choose_experiment() -> str:
+    """Return the id of the experiment that the environment names, else of geovae; it is created if it is missing."""
+    import mlflow
+
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME")
+    if not name and (chosen := os.environ.get("MLFLOW_EXPERIMENT_ID")):
+        return chosen
+    return str(mlflow.set_experiment(name or EXPERIMENT).experiment_id)
 
 
 def _named_by_chance(run_name: str) -> bool:

@@ -2,23 +2,25 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
 
-from torch import Generator, Tensor, nn
+from torch import Generator, nn
 
-from experiments.judge import decode_images, load_data_of
-from geovae.checks import check_choice, check_count
-from geovae.codes import encode_images
+from geovae.checks import check_count
 from geovae.devices import choose_device
-from geovae.evaluation import FeatureCache, choose_extractor
+from geovae.evaluation import (
+    FeatureCache,
+    ImageSets,
+    Latents,
+    Report,
+    Scorer,
+    choose_extractor,
+    differences,
+    evaluate,
+    headline,
+)
 from geovae.evaluation import extractor as build_extractor
-from geovae.evaluation.evaluate import evaluate
 from geovae.evaluation.folders import read_images, read_labels
-from geovae.evaluation.image_sets import check_sets
-from geovae.evaluation.report import Report, differences
-from geovae.evaluation.scores import headline
 from geovae.figures.evaluation import neighbour_figure, prd_figure
-from geovae.samplers import SAMPLERS
 from geovae.saved_model import load_model
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
@@ -84,19 +86,6 @@ class Sources:
     fake_labels: str = ""
 
 
-class Images(NamedTuple):
-    """What is scored: image sets (n, c, h, w), and for a model its codes and its training images' reconstructions."""
-
-    real: Tensor
-    fake: Tensor
-    train: Tensor | None = None
-    other_real: Tensor | None = None
-    reconstructions: Tensor | None = None
-    codes: dict[str, Tensor] | None = None
-    real_labels: Tensor | None = None
-    fake_labels: Tensor | None = None
-
-
 def main(
     model: str = "",
     sampler: str = "",
@@ -126,58 +115,51 @@ def main(
         raise ValueError("give either --model, or both --real and --fake")
     if model and (sources.real_labels or sources.fake_labels):
         raise ValueError("--real-labels and --fake-labels go with --real and --fake: samples of a model have no labels")
-    extractor = features.choose()
+    scorer = Scorer(
+        features.choose(),
+        seed=seed,
+        batch_size=features.batch_size,
+        device=choose_device(features.device),
+        cache=FeatureCache(cache) if cache else None,
+        progress=True,
+    )
     images = _from_model(model, sampler, n, seed) if model else _from_files(sources)
     with entry.open_run("evaluate") as tracker:
-        report = evaluate(
-            **images._asdict(),
-            extractor=extractor,
-            seed=seed,
-            batch_size=features.batch_size,
-            device=choose_device(features.device),
-            cache=FeatureCache(cache) if cache else None,
-            progress=True,
-        )
+        report = evaluate(images, scorer)
         _track(tracker, report, images)
         used = {"model": model, "sampler": sampler, "n": n, "seed": seed, **asdict(sources), **asdict(features)}
-        tracker.params(
-            {f"cfg.{key}": value for key, value in (used | {"extractor": report.settings["extractor"]}).items()}
-        )
+        tracker.params({f"cfg.{key}": value for key, value in (used | {"extractor": scorer.name}).items()})
     if earlier is not None and (why := differences(earlier, report)):
         raise ValueError(f"these numbers do not compare with those of {compare}: {'; '.join(why)}")
-    key = headline(report.settings["extractor"])
+    key = headline(scorer.name)
     for name, value in report.values.items():
         print(f"{name:40s} {value:.5g}")
     print(f"\n{key} {report.values[key]:.5g}; real against real {report.values[f'real_{key}']:.5g}")
 
 
-def _from_files(sources: Sources) -> Images:
+def _from_files(sources: Sources) -> ImageSets:
     train = read_images(sources.train) if sources.train else None
     labels = [read_labels(file) if file else None for file in (sources.real_labels, sources.fake_labels)]
     real, fake = read_images(sources.real), read_images(sources.fake)
-    images = Images(real, fake, train, real_labels=labels[0], fake_labels=labels[1])
-    check_sets(**{name: x for name, x in images._asdict().items() if name != "codes"})
-    return images
+    return ImageSets(real, fake, train, real_labels=labels[0], fake_labels=labels[1])
 
 
-def _from_model(model: str, sampler: str, n: int, seed: int) -> Images:
+def _from_model(model: str, sampler: str, n: int, seed: int) -> ImageSets:
     saved = load_model(fetch_model(model))
-    name = sampler or saved.meta["best_sampler"]
-    check_choice("sampler", name, SAMPLERS)
-    splits = load_data_of(saved)
-    z = SAMPLERS[name](**saved.meta["sampler"].get(name, {})).fit(saved.codes).sample(n, Generator().manual_seed(seed))
+    splits = saved.splits()
+    z = saved.sampler(sampler or None).sample(n, Generator().manual_seed(seed))
     real, other = (splits.test, splits.val) if splits.test is not None else (splits.val, None)
-    return Images(
+    return ImageSets(
         real=real.images,
-        fake=decode_images(saved.model, z),
+        fake=saved.decode(z),
         train=splits.train.images,
         other_real=None if other is None else other.images,
-        reconstructions=decode_images(saved.model, saved.codes.mu),
-        codes={"train": saved.codes.mu, "fake": z, "real": encode_images(saved.model, real.images).mu},
+        reconstructions=saved.decode(saved.codes.mu),
+        latents=Latents(saved.codes.mu, z, saved.encode(real.images).mu),
     )
 
 
-def _track(tracker: MlflowTracker, report: Report, images: Images) -> None:
+def _track(tracker: MlflowTracker, report: Report, images: ImageSets) -> None:
     tracker.metrics({f"score/{key}": value for key, value in report.values.items()})
     tracker.text("report.json", report.to_json())
     if report.curve:

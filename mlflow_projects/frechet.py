@@ -7,12 +7,19 @@ from pathlib import Path
 from torch import nn
 
 from geovae.devices import choose_device
-from geovae.evaluation import Statistics, extract, frechet_distance, read_statistics, statistics, write_statistics
+from geovae.evaluation import (
+    Statistics,
+    extract,
+    frechet_distance,
+    headline,
+    read_statistics,
+    statistics,
+    write_statistics,
+)
 from geovae.evaluation import extractor as build_extractor
 from geovae.evaluation.folders import image_files, read_images
+from geovae.evaluation.frechet import statistics_path
 from geovae.evaluation.inception import Inception
-from geovae.evaluation.scores import headline
-from geovae.evaluation.statistics import statistics_path
 from mlflow_projects import entry
 from mlflow_projects.evaluate import Features
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from experiments.judge import decode_images
 from geovae.checks import check_choice, check_count
 from geovae.images import image_grid
 from geovae.samplers import SAMPLERS
@@ -35,13 +34,11 @@ def main(
     check_count(low=0, seed=seed)
     entry.check_new(output)
     saved = load_model(fetch_model(model))
-    options = saved.meta["sampler"]
     name = sampler or saved.meta["best_sampler"]
     check_choice("sampler", name, SAMPLERS)
     with entry.open_run("generate") as tracker:
-        fitted = SAMPLERS[name](**options.get(name, {})).fit(saved.codes)
-        z, info = fitted.sample(n, torch.Generator().manual_seed(seed), return_info=True)
-        images = decode_images(saved.model, z)
+        z, info = saved.sampler(name).sample(n, torch.Generator().manual_seed(seed), return_info=True)
+        images = saved.decode(z)
         write_pngs(output, images)
         tracker.image(f"samples/{name}", image_grid(images[:64], scale=2))
         tracker.metrics({f"sampler/{name}/{key}": value for key, value in info.scalars().items()})

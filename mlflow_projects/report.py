@@ -33,7 +33,7 @@ def main(
     Args:
         search: as in the UI: `tags.mlflow.parentRunId = 'ID'`, `metrics."score/fid" < 20`; docs/names.md lists the
             names. By default all finished runs.
-        experiment: name of the experiment; by default the one that `mlflow run` runs in, or geovae.
+        experiment: name of the experiment; by default the one of the environment, or geovae.
         output: the HTML file.
         title: of the page.
         limit: the most runs to read, the newest first.
@@ -71,7 +71,8 @@ def _is_mean(run: "Run") -> bool:
 
 
 def _experiment(client: "MlflowClient", name: str) -> "Experiment":
-    """Return the experiment called `name`; by default the one that `mlflow run` runs in, or geovae."""
+    """Return the experiment called `name`; by default the one of the environment, or geovae."""
+    name = name or os.environ.get("MLFLOW_EXPERIMENT_NAME", "")
     chosen = os.environ.get("MLFLOW_EXPERIMENT_ID")
     if chosen and not name:
         return client.get_experiment(chosen)

@@ -14,6 +14,7 @@ import yaml
 from benchmarks.serving import served
 from experiments.studies.plan import read_study
 from geovae.data import DATASETS
+from geovae.evaluation import SCORES
 from geovae.models import MODELS
 from geovae.samplers import SAMPLERS
 
@@ -58,7 +59,7 @@ def own_store(tmp_path, monkeypatch):
 def test_python_blocks_run_in_order(page, tmp_path, monkeypatch, own_store):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for the processes that a block starts: readers work in the repository
-    registries = (DATASETS, MODELS, SAMPLERS)  # a tutorial adds to them
+    registries = (DATASETS, MODELS, SAMPLERS, SCORES)  # a tutorial adds to them
     before = [dict(registry) for registry in registries]
     space, address = {"__name__": page.stem}, SERVED
     with ExitStack() as servers:

@@ -1,4 +1,4 @@
-"""Fetch the pictures of docs/oasis.md from the latest `make demo-oasis`: `make pictures-oasis`."""
+"""Copy the pictures of docs/oasis.md from the latest `make demo-oasis`: `make pictures-oasis`."""
 
 import shutil
 import sys

@@ -1,4 +1,4 @@
-"""Start a throw-away PostgreSQL on a free loopback port, print its URI, and remove it when stopped.
+"""Start a temporary PostgreSQL server on a free loopback port, print its URI, and remove it when stopped.
 
     python tools/postgres.py     # prints postgresql+psycopg2://geovae:...@127.0.0.1:PORT/mlflow; SIGTERM ends it
 

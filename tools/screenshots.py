@@ -1,4 +1,4 @@
-"""Go through MLflow's UI in a headless Chromium and photograph what a user sees: `make screenshots`.
+"""Open the pages of MLflow's UI in a headless Chromium and take screenshots: `make screenshots`.
 
 Needs Debian's chromium and a store with a finished comparison (`make demo`).
 """

@@ -1,4 +1,4 @@
-"""Fetch tables and figures of the documentation from the latest small studies: `make pictures-studies`."""
+"""Copy tables and figures of the latest small studies into the documentation: `make pictures-studies`."""
 
 import csv
 import re

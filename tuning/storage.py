@@ -13,7 +13,7 @@ from pathlib import Path
 from pyarrow.fs import FileSystem, FileType, LocalFileSystem
 
 from experiments.run import CHECKPOINT
-from geovae.tracking.outbox import wait_for_the_last
+from geovae.tracking.outbox import wait_until_unlocked
 
 CONFIG = "config.yaml"  # the first file that a run writes
 
@@ -31,7 +31,7 @@ class Storage:
             folder = Path(self.root) / name
             return folder, (folder / CONFIG).exists()
         folder = Path(tempfile.gettempdir()) / f"geovae-{os.getuid()}" / self.root.replace("/", "_") / name
-        wait_for_the_last(folder / "outbox")  # a dying process of an earlier attempt may still deliver records
+        wait_until_unlocked(folder / "outbox")  # a dying process of an earlier attempt may still deliver records
         if folder.exists():
             shutil.rmtree(folder)  # left by an earlier attempt; the copy in the object store is newer
         started = self.download(f"{name}/{CONFIG}", folder / CONFIG)

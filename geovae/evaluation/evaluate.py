@@ -1,219 +1,312 @@
-"""From images to a `Report`: scores at one n, the real-versus-real row, spread, memorisation, and how it was done."""
+"""From images to a `Report`: scores of samples at one n, the same scores of real images, spread and memorisation."""
 
+import functools
+import json
+import math
 import platform
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from geovae import __version__
-from geovae.evaluation.cache import FeatureCache, content_hash
-from geovae.evaluation.features import EXTRACTORS, extract
-from geovae.evaluation.features import extractor as build_extractor
-from geovae.evaluation.image_sets import ImageSets, check_sets, cut, prepare
-from geovae.evaluation.neighbours import memorisation, nearest
+from geovae.checks import check_choice, check_count
+from geovae.evaluation.extractors import EXTRACTORS, FeatureCache, content_hash, extract
+from geovae.evaluation.extractors import extractor as build_extractor
+from geovae.evaluation.frechet import frechet
+from geovae.evaluation.neighbour_scores import memorisation
 from geovae.evaluation.prd import prd_curve
-from geovae.evaluation.report import Report
-from geovae.evaluation.rows import Features, Numbers, class_rows, mean_and_spread, network_rows
-from geovae.evaluation.scores import SCORES, reported_name
-from geovae.images import to_uint8
+from geovae.evaluation.score import Numbers, deviations, half_sample_spread, per_class, subsample
+from geovae.evaluation.scores import SCORES, headline
+from geovae.images import check_images, to_uint8
+from geovae.neighbours import Matrix, nearest
 
-Codes = Mapping[str, Tensor]
-
-SPACES = ("pixels", "features")
-SUBSET = 1000  # samples and held-out images whose nearest training image is looked for
+DEFAULT_SCORES = ("frechet", "kid", "prd", "precision_recall")
+SUBSET = 1000  # samples and held-out images whose nearest training image is searched
 SHOWN = 64  # samples whose nearest images the report names
+RANDOM_SEEDS = (0, 1, 2)  # of the networks that "random-conv-v1" stands for
 
 
-def evaluate(
-    *,
-    real: Tensor,
-    fake: Tensor,
-    train: Tensor | None = None,
-    reconstructions: Tensor | None = None,
-    other_real: Tensor | None = None,
-    extractor: str | nn.Module | Sequence[nn.Module] = "random-conv-v1",
-    scores: Sequence[str] = ("frechet", "kid", "prd", "precision_recall"),
-    real_labels: Tensor | None = None,
-    fake_labels: Tensor | None = None,
-    codes: Codes | None = None,
-    memorisation_in: Sequence[str] = ("pixels",),
-    repeats: int = 5,
-    eight_bit: bool = True,
-    seed: int = 0,
-    batch_size: int = 50,
-    device: torch.device | str = "cpu",
-    cache: FeatureCache | None = None,
-    progress: bool = False,
-) -> Report:
-    """Score the samples `fake` against the held-out images `real`, all (n, c, h, w), uint8 or float in [0, 1].
+class Latents(NamedTuple):
+    """Latents (n, d) of the training images, of the samples and of the held-out images."""
 
-    Both are cut, with `seed`, to the smaller n. The same scores of `other_real` against `real` carry the prefix `real_`
-    and say what perfect looks like; their own n is `real_n`. `other_real` are more held-out images; without them it is
-    the training images (not a fair row where these are augmented), without `train` the halves of `real`.
+    train: Tensor
+    fake: Tensor
+    real: Tensor
 
-    `train` also gives memorisation (`nn_<space>_...`, see `memorisation`) in each space of `memorisation_in` ("pixels",
-    "features") and, where `codes` holds latents (n, d) of "train", "real" and "fake", in "codes". `reconstructions`
-    give the Frechet distance of the samples to them. With labels (n,) of `real` and `fake`, scores follow for each
-    class.
 
-    "random-conv-v1" means three networks: values are means and `<name>_sd` their spread. One network's spread is a
-    half-sample standard error from `repeats` halves (0: none). `eight_bit` rounds all images to 8 bits first, as if
-    each set came from PNG files.
+@dataclass(frozen=True)
+class ImageSets:
+    """Image sets (n, c, h, w) of one size, uint8 or float in [0, 1].
+
+    Args:
+        real: held-out images.
+        fake: samples.
+        train: training images: memorisation is measured against them.
+        other_real: more held-out images, for the baseline `real_...`. Without them the training images (not fair where
+            these are augmented), without `train` the halves of `real`.
+        reconstructions: of the training images.
+        real_labels: (n,), with `fake_labels` for scores within each class.
+        fake_labels: (n,).
+        latents: memorisation is measured between them too.
     """
-    _check_names("scores", scores, tuple(SCORES))
-    _check_names("memorisation_in", memorisation_in, SPACES)
-    check_sets(
-        real=real,
-        fake=fake,
-        train=train,
-        reconstructions=reconstructions,
-        other_real=other_real,
-        real_labels=real_labels,
-        fake_labels=fake_labels,
-    )
-    if codes is not None and set(codes) != {"train", "fake", "real"}:
-        raise ValueError(f"`codes` needs train, fake and real, got {', '.join(codes) or 'none'}")
-    networks = _networks(extractor)
-    sets = prepare(
-        real=real,
-        fake=fake,
-        train=train,
-        reconstructions=reconstructions,
-        other_real=other_real,
-        eight_bit=eight_bit,
-        seed=seed,
-    )
-    take = extract if cache is None else cache.features
-    features = _remembering(
-        lambda x, network: take(x, network, batch_size=batch_size, device=device, progress=progress).to(device)
-    )
-    seen = {"real": features(sets.real, networks[0]), "fake": features(sets.fake, networks[0])}
-    tables = [network_rows(sets, network, features, scores, seed) for network in networks]
-    values = mean_and_spread(tables, scores, **seen, repeats=repeats, seed=seed)
-    if real_labels is not None and fake_labels is not None:
-        values |= class_rows(sets, {"real": real_labels, "fake": fake_labels}, networks[0], features, scores)
-    values = {reported_name(key, str(networks[0].name)): value for key, value in values.items()}
-    values |= {"n": float(len(sets.fake)), "real_n": float(len(sets.row_real))}
-    values |= _memorisation(sets, networks[0], features, memorisation_in, codes, seed)
-    settings = _settings(sets, networks, eight_bit, seed) | {
-        "real_row": _row_name(other_real, train),
-        "scores": list(scores),
-        "memorisation_in": list(memorisation_in),
-        "repeats": repeats,
-        "batch_size": batch_size,
-        "device": str(device),
-    }
-    notes = _notes(values, sets, seen["fake"].shape[1])
-    for note in notes:
-        warnings.warn(note, stacklevel=2)
-    curve = prd_curve(real=seen["real"], fake=seen["fake"]) if "prd" in scores else None
-    points = {} if curve is None else {key: axis.tolist() for key, axis in curve._asdict().items()}
-    return Report(values, settings, notes, points, _nearest_shown(sets))
+
+    real: Tensor
+    fake: Tensor
+    train: Tensor | None = None
+    other_real: Tensor | None = None
+    reconstructions: Tensor | None = None
+    real_labels: Tensor | None = None
+    fake_labels: Tensor | None = None
+    latents: Latents | None = None
+
+    def __post_init__(self) -> None:
+        """Check shapes and ranges."""
+        for name, images in self.images().items():
+            if check_images(images, name).shape[1:] != self.real.shape[1:]:
+                raise ValueError(
+                    f"all images must be of one size (c, h, w): `real` is {tuple(self.real.shape[1:])}, "
+                    f"`{name}` is {tuple(images.shape[1:])}"
+                )
+        for name in ("real", "fake"):
+            if len(getattr(self, name)) < 2:
+                raise ValueError(f"`{name}` must hold at least 2 images, got {len(getattr(self, name))}")
+        if (self.real_labels is None) != (self.fake_labels is None):
+            raise ValueError("scores within classes need both `real_labels` and `fake_labels`")
+        for name, labels, images in (("real", self.real_labels, self.real), ("fake", self.fake_labels, self.fake)):
+            if labels is not None and labels.shape != (len(images),):
+                raise ValueError(f"`{name}_labels` must be of shape ({len(images)},), got {tuple(labels.shape)}")
+
+    def images(self) -> dict[str, Tensor]:
+        """Return the image sets that were given, by name."""
+        named = {key: getattr(self, key) for key in ("real", "fake", "train", "other_real", "reconstructions")}
+        return {key: images for key, images in named.items() if images is not None}
+
+    def eight_bit(self) -> "ImageSets":
+        """Return the sets rounded to 8 bits, so that samples score the same before and after they are saved as PNG."""
+        rounded: dict[str, Any] = {key: to_uint8(images) for key, images in self.images().items()}
+        return replace(self, **rounded)
 
 
-def default_extractors(name: str, *, seeds: Sequence[int] = (0, 1, 2)) -> list[nn.Module]:
-    """Return the networks that `evaluate` means by `name`: random-conv-v1 with several seeds, any other one alone."""
-    if name == "random-conv-v1":
-        return [build_extractor(name, seed=seed) for seed in seeds]
-    return [build_extractor(name)]
+@dataclass(frozen=True)
+class Scorer:
+    """How images become numbers: which features, which scores, and where to compute and cache.
+
+    Args:
+        extractor: a name of `EXTRACTORS`, a network, or several networks of one `name`. "random-conv-v1" stands for
+            three networks: values are means over them, and `<name>_sd` their standard deviation.
+        scores: names of `SCORES`.
+        seed: of all subsamples.
+        batch_size: of the extractor.
+        device: of the extractor and the scores.
+        cache: of features, for sets that are scored several times.
+        progress: show a bar on stderr.
+    """
+
+    extractor: str | nn.Module | Sequence[nn.Module] = "random-conv-v1"
+    scores: Sequence[str] = DEFAULT_SCORES
+    seed: int = 0
+    batch_size: int = 50
+    device: torch.device | str = "cpu"
+    cache: FeatureCache | None = None
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the names, and build the networks: now, not after the samples were drawn."""
+        if isinstance(self.scores, str):
+            raise ValueError(f"`scores` must be a list of names, got {self.scores!r}")
+        for name in self.scores:
+            check_choice("scores", name, SCORES)
+        check_count(batch_size=self.batch_size)
+        _ = self.networks
+
+    @functools.cached_property
+    def networks(self) -> list[nn.Module]:
+        """The extractor's networks, all of one `name`."""
+        if isinstance(self.extractor, str):
+            seeds = RANDOM_SEEDS if self.extractor == "random-conv-v1" else ()
+            return [build_extractor(self.extractor, seed=seed) for seed in seeds] or [build_extractor(self.extractor)]
+        networks = [self.extractor] if isinstance(self.extractor, nn.Module) else list(self.extractor)
+        names = {str(getattr(network, "name", "")) for network in networks}
+        if len(names) != 1 or not all(names) or not all(hasattr(network, "id") for network in networks):
+            raise ValueError(
+                f"`extractor` needs networks of one `name`, each with an `id`, got the names {sorted(names)}"
+            )
+        for network in networks:
+            if network.name in EXTRACTORS and not isinstance(network, EXTRACTORS[str(network.name)]):
+                raise ValueError(f"the extractor name {network.name!r} is taken; give the network another `name`")
+        return networks
+
+    @property
+    def name(self) -> str:
+        """The extractor's name."""
+        return str(self.networks[0].name)
+
+    def features(self, images: Tensor, network: nn.Module) -> Tensor:
+        """Return the features (n, dims) of images on the scorer's device, from the cache where there is one."""
+        compute = extract if self.cache is None else self.cache.features
+        options: dict[str, Any] = {"batch_size": self.batch_size, "device": self.device, "progress": self.progress}
+        return compute(images, network, **options).to(self.device)
+
+    def score(self, *, real: Matrix, fake: Matrix) -> Numbers:
+        """Return all scores of feature matrices `real` (n, dims) and `fake` (m, dims), by recorded name."""
+        found = {}
+        for name in self.scores:
+            numbers = SCORES[name].numbers
+            for key, value in SCORES[name](real=real, fake=fake).items():
+                found[numbers[key].recorded_name(key, self.name)] = value
+        return found
 
 
-def _check_names(argument: str, names: Sequence[str], valid: tuple[str, ...]) -> None:
-    unknown = names if isinstance(names, str) else [name for name in names if name not in valid]
-    if unknown:
-        raise ValueError(f"`{argument}` must be a list of {', '.join(valid)}, got {unknown!r}")
+def evaluate(sets: ImageSets, scorer: Scorer) -> "Report":
+    """Score the samples `sets.fake` against the held-out images `sets.real`.
 
+    All sets are rounded to 8 bits, and `real` and `fake` are reduced to the smaller n. The scores of real images
+    against `real` have the prefix `real_` and say what perfect looks like; their own n is `real_n`. Reconstructions
+    give the Frechet distance of the samples to them, `reconstructions_...`. The spread `<name>_sd` is over the networks
+    of the extractor; of one network it is a half-sample standard error. Memorisation is `nn_pixels_...` and
+    `nn_codes_...`.
+    """
+    sets, seed, networks = sets.eight_bit(), scorer.seed, scorer.networks
+    n = min(len(sets.real), len(sets.fake))
+    rows = {"real": subsample(len(sets.real), n, seed), "fake": subsample(len(sets.fake), n, seed + 1)}
+    real, fake = (images[rows[name].to(images.device)] for name, images in (("real", sets.real), ("fake", sets.fake)))
+    baseline = _baseline(real, sets.other_real if sets.other_real is not None else sets.train, seed)
+    features = functools.cache(scorer.features)  # tensors hash by identity: each set meets each network once
 
-def _networks(extractor: str | nn.Module | Sequence[nn.Module]) -> list[nn.Module]:
-    if isinstance(extractor, str):
-        return default_extractors(extractor)
-    networks = [extractor] if isinstance(extractor, nn.Module) else list(extractor)
-    names = {str(getattr(network, "name", "")) for network in networks}
-    if len(names) != 1 or not all(names) or not all(hasattr(network, "id") for network in networks):
-        raise ValueError(f"`extractor` needs networks of one `name`, each with an `id`, got the names {sorted(names)}")
+    tables = []
     for network in networks:
-        if network.name in EXTRACTORS and not isinstance(network, EXTRACTORS[str(network.name)]):
-            raise ValueError(f"the extractor name {network.name!r} is taken; give the network another `name`")
-    return networks
+        x, y, other_x, other_y = (features(images, network) for images in (real, fake, *baseline))
+        table = scorer.score(real=x, fake=y)
+        table |= {f"real_{key}": value for key, value in scorer.score(real=other_x, fake=other_y).items()}
+        if sets.reconstructions is not None:
+            table |= _against_reconstructions(features(sets.reconstructions, network), y, scorer)
+        tables.append(table)
+    values = {key: float(np.mean([table[key] for table in tables])) for key in tables[0]}
+    x, y = features(real, networks[0]), features(fake, networks[0])
+    values |= deviations(tables) if len(tables) > 1 else half_sample_spread(scorer.score, real=x, fake=y, seed=seed)
+    if sets.real_labels is not None and sets.fake_labels is not None:
+        labels = (sets.real_labels.cpu()[rows["real"]], sets.fake_labels.cpu()[rows["fake"]])
+        values |= per_class(scorer.score, real=x, fake=y, real_labels=labels[0], fake_labels=labels[1])
+    values |= {"n": float(n), "real_n": float(len(baseline[0]))}
+    values |= _memorisation(sets, real, fake, seed)
+
+    curve = prd_curve(real=x, fake=y)._asdict() if "prd" in scorer.scores else {}
+    return Report(
+        values,
+        _settings(sets, real, fake, scorer),
+        _notes(values, x.shape[1]),
+        {key: axis.tolist() for key, axis in curve.items()},
+        _nearest_shown(sets, fake, rows["fake"]),
+    )
 
 
-def _remembering(take: Features) -> Features:
-    """Keep what `take` returns, so that each set meets each network once."""
-    known: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
-
-    def features(images: Tensor, network: nn.Module) -> Tensor:
-        key = (id(images), id(network))
-        if key not in known:
-            known[key] = (images, take(images, network))  # holding the images keeps their id theirs
-        return known[key][1]
-
-    return features
+def _baseline(real: Tensor, other: Tensor | None, seed: int) -> tuple[Tensor, Tensor]:
+    """Return two sets of real images of one size: `real` against `other`, or the halves of `real`."""
+    if other is None:
+        return real[0::2][: len(real) // 2], real[1::2]
+    n = min(len(real), len(other))
+    return _subset(real, n, seed + 3), _subset(other, n, seed + 2)
 
 
-def _memorisation(
-    sets: ImageSets, network: nn.Module, features: Features, spaces: Sequence[str], codes: Codes | None, seed: int
-) -> Numbers:
-    """`memorisation` in each space, as `nn_<space>_<key>`, and `nn_<space>_flag`: 1 where most samples look copied.
+def _against_reconstructions(reconstructions: Tensor, fake: Tensor, scorer: Scorer) -> Numbers:
+    """Return the Frechet distance of the features of samples and of reconstructions, at one n."""
+    n = min(len(reconstructions), len(fake))
+    found = frechet(real=_subset(reconstructions, n, scorer.seed), fake=_subset(fake, n, scorer.seed))
+    return {f"reconstructions_{headline(scorer.name)}": found["frechet"], "reconstructions_n": float(n)}
 
-    Held-out points are those of `real`: when more than half of the samples lie nearer to the training set than 95 % of
-    the held-out points do, the sampler is taken to hand back its training set.
-    """
+
+def _memorisation(sets: ImageSets, real: Tensor, fake: Tensor, seed: int) -> Numbers:
+    """Return `memorisation` in pixels, and between latents where they are given."""
     if sets.train is None:
         return {}
-    found = {}
-    if "pixels" in spaces:
-        train, fake, real = (to_uint8(x).flatten(1) for x in (sets.train, sets.fake, sets.real))
-        found["pixels"] = _of_subsets(train, fake, real, seed)
-    if "features" in spaces:
-        train, fake, real = (features(x, network) for x in (sets.train, sets.fake, sets.real))
-        found["features"] = _of_subsets(train, fake, real, seed)
-    if codes is not None:
-        found["codes"] = _of_subsets(codes["train"], codes["fake"], codes["real"], seed)
+    spaces = {"pixels": (sets.train.flatten(1), fake.flatten(1), real.flatten(1))}
+    if sets.latents is not None:
+        spaces["codes"] = sets.latents
     values: Numbers = {}
-    for space, numbers in found.items():
-        values |= {key.replace("nn_", f"nn_{space}_"): value for key, value in numbers.items()}
-        values[f"nn_{space}_flag"] = float(numbers["nn_close"] > 0.5)
+    for space, (train, samples, held_out) in spaces.items():
+        subsets = {"fake": _subset(samples, SUBSET, seed), "held_out": _subset(held_out, SUBSET, seed)}
+        values |= memorisation(space, train=train, **subsets)
     return values
 
 
-def _of_subsets(train: Tensor, fake: Tensor, real: Tensor, seed: int) -> Numbers:
-    return memorisation(train=train, fake=cut(fake, SUBSET, seed), held_out=cut(real, SUBSET, seed))
+def _subset(rows: Tensor, n: int, seed: int) -> Tensor:
+    """Return `n` rows drawn with `seed`, in their order; `rows` itself where there are no more."""
+    return rows if n >= len(rows) else rows[subsample(len(rows), n, seed).to(rows.device)]
 
 
-def _row_name(other_real: Tensor | None, train: Tensor | None) -> str:
-    if other_real is not None:
-        return "other real images against real"
-    return "train against real" if train is not None else "two halves of real"
-
-
-def _nearest_shown(sets: ImageSets) -> dict[str, list[int]]:
+def _nearest_shown(sets: ImageSets, fake: Tensor, rows: Tensor) -> dict[str, list[int]]:
     """For the first samples, the index of the nearest image, in pixels, among training images and reconstructions."""
     others = {"train": sets.train, "reconstructions": sets.reconstructions}
-    shown = to_uint8(sets.fake[:SHOWN]).flatten(1)
-    found = {key: nearest(shown, to_uint8(x).flatten(1)).indices for key, x in others.items() if x is not None}
-    rows = {"fake": sets.rows["fake"][:SHOWN]} if found else {}
-    return {key: indices.tolist() for key, indices in (rows | found).items()}
+    shown = fake[:SHOWN].flatten(1)
+    found = {key: nearest(shown, x.flatten(1)).indices.tolist() for key, x in others.items() if x is not None}
+    return {"fake": rows[:SHOWN].tolist(), **found} if found else {}
 
 
-def _settings(sets: ImageSets, networks: Sequence[nn.Module], eight_bit: bool, seed: int) -> dict[str, Any]:
-    """What was measured on what, in plain types."""
-    images = {"train": sets.train, "reconstructions": sets.reconstructions, "real": sets.real, "fake": sets.fake}
+# two reports with the same values of these compare; anything else measured something else
+COMPARABLE_ON = ("extractors", "n", "real")
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of an evaluation, and all that is needed to compute it again.
+
+    `values` are flat and ready for a tracker; `settings` say what was measured on what; `notes` are remarks for the
+    reader; `curve` holds the PRD curve's `precision` and `recall`; `nearest` holds, for the first samples (`fake`), the
+    index of the nearest image (in pixels) of each set that was given (`train`, `reconstructions`).
+    """
+
+    values: dict[str, float]
+    settings: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+    curve: dict[str, list[float]] = field(default_factory=dict)
+    nearest: dict[str, list[int]] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Return the report as strict JSON; a number that is NaN or infinite becomes its name."""
+        return json.dumps(_plain(asdict(self)), indent=2, sort_keys=True, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Report":
+        """Return the report that `to_json` wrote."""
+        parts = json.loads(text)
+        if not isinstance(parts, dict) or not {"values", "settings"} <= parts.keys():
+            raise ValueError("this is not the JSON of a report: it has no `values` and `settings`")
+        try:
+            parts["values"] = {key: float(value) for key, value in parts["values"].items()}
+            return cls(**parts)
+        except (AttributeError, TypeError) as error:
+            raise ValueError(f"this is not the JSON of a report: {error}") from error
+
+
+def differences(a: Report, b: Report) -> list[str]:
+    """Return in words why the numbers of `a` and `b` do not compare; an empty list where they do."""
+    pairs = ((key, a.settings.get(key), b.settings.get(key)) for key in COMPARABLE_ON)
+    return [f"`{key}` is {_short(x)} against {_short(y)}" for key, x, y in pairs if x != y]
+
+
+def _settings(sets: ImageSets, real: Tensor, fake: Tensor, scorer: Scorer) -> dict[str, Any]:
+    """Return what was measured on what, in plain types."""
+    images = {key: x for key, x in sets.images().items() if key != "other_real"} | {"real": real, "fake": fake}
+    hashes = {name: content_hash(x) for name, x in images.items()}
+    baseline = "train against real" if sets.train is not None else "two halves of real"
     return {
-        "extractor": str(networks[0].name),
-        "extractors": [str(network.id) for network in networks],
-        "n": len(sets.fake),
-        "real": content_hash(sets.real),
-        "eight_bit": eight_bit,
-        "seed": seed,
-        "score_seed": 0,  # the default of every score
+        "extractor": scorer.name,
+        "extractors": [str(network.id) for network in scorer.networks],
+        "scores": list(scorer.scores),
+        "n": len(fake),
+        "real": hashes["real"],
+        "real_row": "other real images against real" if sets.other_real is not None else baseline,
+        "seed": scorer.seed,
+        "batch_size": scorer.batch_size,
+        "device": str(scorer.device),
         "images": {
-            name: {"sha256": content_hash(x), "shape": list(x.shape), "dtype": str(x.dtype).removeprefix("torch.")}
+            name: {"sha256": hashes[name], "shape": list(x.shape), "dtype": str(x.dtype).removeprefix("torch.")}
             for name, x in images.items()
-            if x is not None
         },
         "versions": {
             "geovae": __version__,
@@ -224,16 +317,34 @@ def _settings(sets: ImageSets, networks: Sequence[nn.Module], eight_bit: bool, s
     }
 
 
-def _notes(values: Numbers, sets: ImageSets, width: int) -> list[str]:
-    """Remarks that a reader of the numbers needs."""
-    n, row, notes = len(sets.fake), len(sets.row_real), []
+def _notes(values: Numbers, width: int) -> list[str]:
+    """Return the remarks that a reader of the numbers needs, and warn of each."""
+    n, real_n, notes = int(values["n"]), int(values["real_n"]), []
     if n < width:
         notes.append(
             f"n = {n} is below the {width} features: the Frechet distance is strongly biased; read KID beside it"
         )
-    if row != n:
-        notes.append(f"the real-versus-real row is at n = {row}, not {n}: its Frechet distance and PRD do not compare")
+    if real_n != n:
+        notes.append(
+            f"the real-versus-real row is at n = {real_n}, not {n}: its Frechet distance and PRD do not compare"
+        )
     flagged = [key.split("_")[1] for key, value in values.items() if key.endswith("_flag") and value]
     if flagged:
         notes.append(f"memorisation: most samples lie closer to a training image than new data would, in {flagged}")
+    for note in notes:
+        warnings.warn(note, stacklevel=3)
     return notes
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as strict JSON can hold it."""
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(_plain(value), sort_keys=True)
+    return text if len(text) <= 120 else text[:117] + "..."

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geovae.evaluation.statistics import UNREADABLE
+from geovae.evaluation.frechet import UNREADABLE
 from geovae.images import check_images, to_float
 
 PICTURES = (".png", ".jpg", ".jpeg")

@@ -1,29 +1,56 @@
 """Frechet distance between Gaussians fitted to two feature sets (Heusel et al. 2017, arXiv 1706.08500, Eq. 6).
 
 d^2 = |mu_1 - mu_2|^2 + tr(S_1) + tr(S_2) - 2 tr sqrt(S_1 S_2), in float64 throughout, never through a matrix
-square root: with S = A^T A the last trace is the sum of the singular values of A_1 A_2^T.
+square root: with S = A^T A the last trace is the sum of the singular values of A_1 A_2^T. The statistics (mu, S) are
+read from and written to pytorch-fid's npz files.
 """
 
 import math
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from geovae.evaluation.matrices import Matrix, check_pair, gram
-from geovae.evaluation.statistics import Statistics
+from geovae.evaluation.score import Number, Numbers, check_features, score
+from geovae.files import atomic_path
+from geovae.neighbours import Matrix
+
+# what numpy raises for a file that is cut short, overwritten or not its own
+UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile)
 
 
-def frechet(*, real: Matrix, fake: Matrix) -> dict[str, float]:
+class Statistics(NamedTuple):
+    """Mean `mu` (dims,) and covariance `sigma` (dims, dims), float64; `n` and `extractor` where they are known.
+
+    pytorch-fid's own files hold neither `n` nor the extractor; files written here hold both beside them.
+    """
+
+    mu: Tensor
+    sigma: Tensor
+    n: int | None = None
+    extractor: str | None = None
+
+
+@score(
+    {
+        "frechet": Number(
+            "Frechet distance of the features", "squared feature units", "lower", equal=0.0, names=("fid", "fd_{}")
+        )
+    }
+)
+def frechet(*, real: Tensor, fake: Tensor) -> Numbers:
     """Return {"frechet": d^2} of feature matrices `real` (n, dims) and `fake` (m, dims), at least 2 rows each.
 
     The value is biased upwards for small n (Chong & Forsyth 2020, arXiv 1911.07023): compare equal n only.
     """
-    real, fake = check_pair(real, fake)
     mean_x, mean_y = (m.mean(dim=0, dtype=torch.float64) for m in (real, fake))
     factor_x = real.double().sub(mean_x).div_(math.sqrt(len(real) - 1))
     factor_y = fake.double().sub(mean_y).div_(math.sqrt(len(fake) - 1))
     traces = factor_x.square().sum() + factor_y.square().sum()
-    cross = trace_sqrt_product(factor_x, factor_y)
+    cross = _trace_sqrt_product(factor_x, factor_y)
     return {"frechet": _distance(mean_x - mean_y, traces, cross)}
 
 
@@ -37,20 +64,21 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
     return _distance(a.mu - b.mu, a.sigma.trace() + b.sigma.trace(), cross)
 
 
-def trace_sqrt_product(a: Tensor, b: Tensor) -> Tensor:
+def _trace_sqrt_product(a: Tensor, b: Tensor) -> Tensor:
     """Return tr sqrt(A^T A B^T B) for factors `a` (n, dims) and `b` (m, dims), in the cheapest exact way.
 
     Few rows: the n x m singular values. More rows than columns on both sides: through the covariances.
     """
     dims = a.shape[1]
     if len(a) > dims and len(b) > dims:
-        return _trace_sqrt_covariances(gram(a), gram(b))
+        return _trace_sqrt_covariances(_gram(a), _gram(b))
     a, b = (torch.linalg.qr(f, mode="r").R if len(f) > dims else f for f in (a, b))
-    return torch.linalg.svdvals(a @ b.T).sum()
+    singular: Tensor = torch.linalg.svdvals(a @ b.T)
+    return singular.sum()
 
 
 def _trace_sqrt_covariances(s1: Tensor, s2: Tensor) -> Tensor:
-    """tr sqrt(S_1 S_2) = sum sqrt(eig(L^T S_2 L)) with S_1 = L L^T; an eigenvalue root where Cholesky fails."""
+    """Return tr sqrt(S_1 S_2) = sum sqrt(eig(L^T S_2 L)) with S_1 = L L^T; an eigenvalue root where Cholesky fails."""
     lower, info = torch.linalg.cholesky_ex(s1)
     if int(info) != 0:
         values, vectors = torch.linalg.eigh(s1)
@@ -58,11 +86,12 @@ def _trace_sqrt_covariances(s1: Tensor, s2: Tensor) -> Tensor:
         product = root.T @ s2 @ root
     else:
         product = _congruence(lower, s2)
-    return torch.linalg.eigvalsh(product).clamp(min=0).sqrt().sum()
+    eigenvalues: Tensor = torch.linalg.eigvalsh(product)
+    return eigenvalues.clamp(min=0).sqrt().sum()
 
 
 def _congruence(lower: Tensor, s: Tensor) -> Tensor:
-    """L^T S L; LAPACK makes only the lower triangle of it, which is all that `eigvalsh` reads."""
+    """Return the lower triangle of L^T S L, which is all that `eigvalsh` reads; LAPACK computes no more of it."""
     if s.device.type != "cpu":
         return lower.T @ s @ lower
     from scipy.linalg.lapack import dsygst
@@ -73,3 +102,63 @@ def _congruence(lower: Tensor, s: Tensor) -> Tensor:
 def _distance(difference: Tensor, traces: Tensor, cross: Tensor) -> float:
     # the true value is never negative: what lies below zero is rounding
     return max(0.0, float(difference.square().sum() + traces - 2 * cross))
+
+
+def _gram(x: Tensor) -> Tensor:
+    """Return X^T X (dims, dims) of `x` (n, dims)."""
+    if x.device.type != "cpu":
+        return x.T @ x
+    rows = x.numpy()
+    return torch.from_numpy(rows.T @ rows)  # NumPy sees that the product is symmetric and computes one half
+
+
+def statistics(features: Matrix, *, extractor: str | None = None) -> Statistics:
+    """Return the statistics of `features` (n, dims), covariance divided by n - 1."""
+    x = check_features(features, "features").double()
+    mu = x.mean(dim=0)
+    centred = x - mu
+    return Statistics(mu, _gram(centred) / (len(x) - 1), len(x), extractor)
+
+
+def statistics_path(path: str | Path) -> Path:
+    """Return `path` if it is one for a file of statistics."""
+    if Path(path).suffix != ".npz":
+        raise ValueError(f"`path` of statistics must end in .npz, got {path}")
+    return Path(path)
+
+
+def write_statistics(path: str | Path, values: Statistics) -> Path:
+    """Write `values` to an npz file that pytorch-fid reads; the file appears whole or not at all."""
+    path = statistics_path(path)
+    arrays = {"mu": values.mu.cpu().numpy(), "sigma": values.sigma.cpu().numpy()}
+    if values.n is not None:
+        arrays["n"] = np.array(values.n)
+    if values.extractor is not None:
+        arrays["extractor"] = np.array(values.extractor)
+    return write_npz(path, arrays)
+
+
+def read_statistics(path: str | Path) -> Statistics:
+    """Read an npz file with `mu` (dims,) and `sigma` (dims, dims), written by pytorch-fid or here."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no statistics at {path}; write_statistics or `pytorch_fid --save-stats` makes them")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+        mu, sigma = torch.from_numpy(arrays["mu"]).double(), torch.from_numpy(arrays["sigma"]).double()
+    except (*UNREADABLE, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not a statistics file with the arrays `mu` and `sigma`: {error}") from error
+    if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
+        raise ValueError(f"{path}: `sigma` must be (dims, dims) for `mu` (dims,), got {sigma.shape} and {mu.shape}")
+    if not bool(torch.isfinite(mu).all() and torch.isfinite(sigma).all()):
+        raise ValueError(f"{path} holds NaN or infinity")
+    n = int(arrays["n"]) if "n" in arrays else None
+    return Statistics(mu, sigma, n, str(arrays["extractor"]) if "extractor" in arrays else None)
+
+
+def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> Path:
+    """Write `arrays` to an npz file that appears whole or not at all."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy takes the keyword `allow_pickle` for one of them
+    return path

@@ -36,7 +36,8 @@ class Inception(nn.Module):
         """Return the 2048 features of the final average pooling."""
         if x.shape[1] not in (1, 3):
             raise ValueError(f"inception takes images with 1 or 3 channels, got {x.shape[1]}")
-        return self.network(x.expand(-1, 3, -1, -1))[0].flatten(1)
+        pooled: Tensor = self.network(x.expand(-1, 3, -1, -1))[0]
+        return pooled.flatten(1)
 
 
 def inception_weights_path() -> Path | None:
@@ -51,8 +52,8 @@ def _hub_folder() -> Path:
 
 def _instructions(path: Path) -> str:
     return (
-        f"no Inception weights at {path}: download {WEIGHTS_URL} once and put it there, or name the file with "
-        "`weights` (--inception-weights); without it use the extractor 'random-conv-v1', whose numbers are not FIDs"
+        f"no Inception weights at {path}: download {WEIGHTS_URL} once and put it there, or give another path "
+        "as `weights`; without it use the extractor 'random-conv-v1', whose numbers are not FIDs"
     )
 
 
@@ -77,14 +78,16 @@ def checked_weights(weights: str | Path | None = None) -> Path:
 
 
 def _build(state: dict[str, Any]) -> nn.Module:
-    """Build pytorch-fid's network; its constructor asks for a download, and is handed `state` in its place."""
+    """Return pytorch-fid's network with the weights `state`."""
     module = import_pytorch_fid()
+    # its constructor can only download the weights: for the time of the call, the download returns `state`
     with _building, mock.patch.object(module, "load_state_dict_from_url", return_value=state):
-        return module.InceptionV3([module.InceptionV3.BLOCK_INDEX_BY_DIM[2048]]).eval()
+        network: nn.Module = module.InceptionV3([module.InceptionV3.BLOCK_INDEX_BY_DIM[2048]]).eval()
+    return network
 
 
 def import_pytorch_fid() -> Any:
-    """Import pytorch_fid.inception, declaring torchvision's compiled operators first where they are missing.
+    """Import pytorch_fid.inception; where torchvision's compiled operators are missing, declare them first.
 
     A CPU torch with the registry's CUDA torchvision has none (pytorch/vision#9077); only plain layers are used.
     """
@@ -99,7 +102,8 @@ def import_pytorch_fid() -> Any:
 
 
 def _declare_operators() -> None:
-    library = torch.library.Library("torchvision", "DEF")
+    torch_library: Any = torch.library  # torch does not annotate it
+    library = torch_library.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _declared.append(library)

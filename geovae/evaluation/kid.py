@@ -4,20 +4,30 @@ The value is the full U-statistic of both sets. The standard error is a delete-a
 only sums of the kernel over pairs of groups, so it costs nothing beside the kernel itself.
 """
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from geovae.evaluation.matrices import Matrix, blocks, check_pair
+from geovae.evaluation.score import Number, Numbers, score
+from geovae.neighbours import blocks
 
 
-def kid(*, real: Matrix, fake: Matrix, groups: int = 20, seed: int = 0) -> dict[str, float]:
+@score(
+    {
+        "kid": Number("kernel distance of the features, unbiased in n", "-", "lower", names=("kid", "kid_{}")),
+        "kid_stderr": Number(
+            "standard error of the kernel distance", noise=math.inf, names=("kid_stderr", "kid_{}_stderr")
+        ),
+    }
+)
+def kid(*, real: Tensor, fake: Tensor, groups: int = 20, seed: int = 0) -> Numbers:
     """Return {"kid", "kid_stderr"} of `real` (n, dims) and `fake` (m, dims), at least 2 rows each.
 
     The rows are dealt at random (`seed`) into `groups` groups for the standard error; sets of fewer than 4 rows
     have none (NaN). An unbiased estimate can be slightly negative.
     """
-    real, fake = check_pair(real, fake)
     groups = min(groups, len(real) // 2, len(fake) // 2)
     x, size_x = _deal(real, groups, seed)
     y, size_y = _deal(fake, groups, seed + 1)
@@ -40,7 +50,7 @@ def _deal(features: Tensor, groups: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def _group_sums(a: Tensor, b: Tensor, size_a: Tensor, size_b: Tensor) -> Tensor:
-    """Sum k over every pair of groups: (groups, groups), float64; where `a` is `b`, without each row's own k(x, x)."""
+    """Return the sums of k over every pair of groups (groups, groups), float64; where `a` is `b` without k(x, x)."""
     sums = torch.zeros(len(size_a), len(size_b), dtype=torch.float64)
     label_a = torch.repeat_interleave(torch.arange(len(size_a)), size_a).to(a.device)
     label_b = torch.repeat_interleave(torch.arange(len(size_b)), size_b).to(a.device)
@@ -64,7 +74,7 @@ def _kernel(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _mmd(xx: Tensor, yy: Tensor, xy: Tensor, size_x: Tensor, size_y: Tensor, kept: Tensor) -> float:
-    """MMD^2 of the groups `kept` (a 0/1 vector), from the sums over pairs of groups."""
+    """Return MMD^2 of the groups `kept` (a 0/1 vector), from the sums over pairs of groups."""
     n, m = kept @ size_x, kept @ size_y
     within = kept @ xx @ kept / (n * (n - 1)) + kept @ yy @ kept / (m * (m - 1))
     return float(within - 2 * kept @ xy @ kept / (n * m))

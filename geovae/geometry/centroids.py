@@ -63,8 +63,8 @@ def choose_centroids(codes: Codes, method: str = "kmeans", n_centroids: int = 10
     return CENTROIDS[method](mu, n_centroids, seed).sort().values.to(mu.device)
 
 
-def take(codes: Codes, indices: Tensor) -> Codes:
-    """Return the codes at `indices`."""
+def select_codes(codes: Codes, indices: Tensor) -> Codes:
+    """Return the codes at `indices` (k,)."""
     return Codes(codes.mu[indices], None if codes.log_var is None else codes.log_var[indices])
 
 

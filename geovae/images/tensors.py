@@ -61,19 +61,21 @@ def as_pictures(images: Tensor) -> Tensor:
     return torch.cat(level, dim=2).unsqueeze(1)
 
 
-def image_grid(images: Tensor, *, columns: int | None = None, padding: int = 1, scale: int = 1) -> np.ndarray:
+def image_grid(images: Tensor, *, columns: int | None = None, padding: int = 1, scale: int | None = 1) -> np.ndarray:
     """Return `images` (n, c, h, w), c of 1 or 3, as one uint8 picture (rows, columns) or (rows, columns, 3).
 
     Args:
         images: uint8, or float in [0, 1].
         columns: images a row; by default about as many as rows.
         padding: white pixels around each image.
-        scale: whole factor by which pixels are repeated, so that small images can be seen.
+        scale: whole factor by which pixels are repeated; None makes an image about 64 pixels high, so that small ones
+            can be seen.
     """
     check_images(images)
     if images.shape[1] not in (1, 3):
         raise ValueError(f"a grid needs images of 1 or 3 channels, got {images.shape[1]}")
     pixels = to_uint8(images.detach().cpu()).permute(0, 2, 3, 1).numpy()
+    scale = scale or max(1, round(64 / images.shape[2]))
     pixels = pixels.repeat(scale, axis=1).repeat(scale, axis=2)
     n, h, w, c = pixels.shape
     columns = columns or math.ceil(math.sqrt(n))
@@ -85,7 +87,7 @@ def image_grid(images: Tensor, *, columns: int | None = None, padding: int = 1, 
     return grid[..., 0] if c == 1 else grid
 
 
-def comparison_grid(*rows: Tensor, padding: int = 1, scale: int = 1) -> np.ndarray:
+def comparison_grid(*rows: Tensor, padding: int = 1, scale: int | None = 1) -> np.ndarray:
     """Return equally many images from each of `rows` (n, c, h, w), one row of the picture below the other."""
     if len({len(row) for row in rows}) != 1:
         raise ValueError(f"the rows must hold equally many images, got {[len(row) for row in rows]}")

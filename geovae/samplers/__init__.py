@@ -1,6 +1,9 @@
-"""Samplers of the latent space: each is fitted on codes and draws latents, and knows neither images nor networks."""
+"""Samplers of the latent space by name: fitted on codes, they draw latents, and need neither images nor networks.
 
-from geovae.samplers.base import Sampler
+To add one, write a file with a subclass of `Sampler`, and add a line here.
+"""
+
+from geovae.samplers.base import Novelty, SampleInfo, Sampler
 from geovae.samplers.mixture import MixtureSampler
 from geovae.samplers.prior import PriorSampler
 from geovae.samplers.rhvae import RHVAESampler
@@ -15,4 +18,14 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "rhvae": RHVAESampler,
 }
 
-__all__ = ["SAMPLERS", "MixtureSampler", "PriorSampler", "RHVAESampler", "RiemannianSampler", "Sampler", "VampSampler"]
+__all__ = [
+    "SAMPLERS",
+    "MixtureSampler",
+    "Novelty",
+    "PriorSampler",
+    "RHVAESampler",
+    "RiemannianSampler",
+    "SampleInfo",
+    "Sampler",
+    "VampSampler",
+]

@@ -1,12 +1,65 @@
-"""Many short chains side by side: HMC transitions, optionally each after jumps, and what they record."""
+"""Many short chains side by side: HMC transitions, each after optional jumps between the modes, and their record.
 
+Near an isolated centroid `sqrt(det G)^s` of Eq. 7 is a Gaussian `N(c_i, rho^2 / (d s) Sigma_i)`, and all these bumps
+have the same volume. A jump proposes from their equal mixture q; z -> z' is accepted with probability
+min(1, pi(z') q(z) / (pi(z) q(z'))), which keeps the target of HMC (Tierney 1994), so that the two can alternate.
+"""
+
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from geovae.samplers.hmc import LogDensity, Parameters, draw, init, transition
-from geovae.samplers.jumps import BumpMixture, draw_jump, jump
+from geovae.geometry.fields import DiagonalFeatures, Forms
+from geovae.geometry.metric import LatentMetric
+from geovae.samplers.hmc import LogDensity, Parameters, State, draw_noise, init_state, select_accepted, transition
+
+
+class BumpMixture:
+    """The equal mixture of `N(c_i, scale^2 diag(1 / V_i))` over a diagonal metric's centroids."""
+
+    def __init__(self, metric: LatentMetric, sharpness: float = 1.0, elements: int = 2**20) -> None:
+        """Precompute the exponents' linear forms, as `LatentMetric` does."""
+        if metric.values.ndim != 2 or metric.weights != "mahalanobis" or metric.tensor != "metric":
+            raise ValueError("bumps have a closed form only for a diagonal Mahalanobis metric (Eq. 7)")
+        self.scale = metric.temperature / math.sqrt(metric.d * sharpness)
+        self.centroids, self.deviations = metric.centroids, self.scale * metric.values.rsqrt()
+        self._origin = metric.centroids.mean(0)
+        precisions = metric.values / (2 * self.scale**2)
+        exponents = DiagonalFeatures().forms(metric.centroids - self._origin, precisions)
+        constant = math.log(metric.k) + 0.5 * metric.d * math.log(2 * math.pi)
+        self._log_terms = Forms(exponents.linear, exponents.constant - self.deviations.log().sum(1) - constant)
+        self._rows = max(elements // metric.k, 16)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Return log q(z): (n, d) -> (n,)."""
+        features = DiagonalFeatures()
+        parts = (self._log_terms(features(x - self._origin)) for x in z.split(self._rows))
+        return torch.cat([part.logsumexp(1) for part in parts])
+
+    def draw(self, index: Tensor, noise: Tensor) -> Tensor:
+        """Return the draws (n, d) of components `index` (n,) with standard normal `noise` (n, d)."""
+        return self.centroids[index] + self.deviations[index] * noise
+
+
+def jump(
+    state: State, proposal: Tensor, uniform: Tensor, log_density: LogDensity, bumps: BumpMixture
+) -> tuple[State, Tensor]:
+    """Return the state after one jump to `proposal` (n, d), drawn from `bumps`, and which chains accepted it (n,)."""
+    new = init_state(proposal, log_density)
+    log_ratio = (new.log_density - bumps.log_prob(proposal)) - (state.log_density - bumps.log_prob(state.position))
+    accepted = uniform.log() < log_ratio
+    return select_accepted(accepted, new, state), accepted
+
+
+def draw_jump(n: int, bumps: BumpMixture, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return the proposals (n, d) of one jump and the uniforms (n,) that decide on their acceptance."""
+    like, device = bumps.centroids, generator.device
+    index = torch.randint(len(like), (n,), generator=generator, device=device)
+    noise = torch.randn(n, like.shape[1], generator=generator, device=device, dtype=like.dtype)
+    uniform = torch.rand(n, generator=generator, device=device, dtype=like.dtype)
+    return bumps.draw(index.to(like.device), noise.to(like.device)), uniform.to(like.device)
 
 
 @dataclass(frozen=True)
@@ -21,10 +74,10 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Trace:
-    """What chains did: final positions (n, d), their log-density (n,), means over the transitions, and histories.
+    """The record of n chains over t transitions: final positions (n, d), their log-density (n,), means and histories.
 
-    `acceptance`, `jumped` are means (n,); `diverged` counts (n,); `energies` is (t, n); `positions` (t, n, d) and
-    `log_densities` (t, n) are kept on request only.
+    `acceptance` and `jumped` (n,) are means over transitions and jumps; `diverged` (n,) counts; `energies` is (t, n).
+    `positions` (t, n, d) and `log_densities` (t, n) are recorded on request only: they can need much memory.
     """
 
     position: Tensor
@@ -38,12 +91,12 @@ class Trace:
 
 
 @torch.no_grad()
-def run(
+def run_chains(
     position: Tensor, kernel: Kernel, n_transitions: int, generator: torch.Generator, *, keep: bool = False
 ) -> Trace:
-    """Run the chains from `position` (n, d); `keep` every position for R-hat and the effective sample size."""
+    """Run n chains from `position` (n, d); with `keep`, record every position, for R-hat and effective sample sizes."""
     n = len(position)
-    state = init(position, kernel.log_density)
+    state = init_state(position, kernel.log_density)
     acceptance, jumped = (torch.zeros(n, dtype=position.dtype, device=position.device) for _ in range(2))
     diverged = torch.zeros(n, dtype=torch.long, device=position.device)
     energies, positions, log_densities = [], [], []
@@ -52,7 +105,7 @@ def run(
             assert kernel.bumps is not None
             state, moved = jump(state, *draw_jump(n, kernel.bumps, generator), kernel.log_density, kernel.bumps)
             jumped += moved
-        noise = draw(position, generator)
+        noise = draw_noise(position, generator)
         state, info = transition(state, *noise, kernel.log_density, kernel.parameters)
         acceptance += info.acceptance
         diverged += info.diverged

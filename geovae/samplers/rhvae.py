@@ -3,20 +3,15 @@
 The learnt metric is written for G^-1, which is large near the codes: the density is the inverse volume element there.
 """
 
-from typing import Self
-
 import torch
 from torch import Tensor
 
 from geovae.codes import Codes
-from geovae.geometry.centroids import check_codes
 from geovae.geometry.metric import LatentMetric
-from geovae.samplers.adaptation import warm_up
-from geovae.samplers.base import Drawn, Sampler
-from geovae.samplers.chains import Kernel, Trace, run
-from geovae.samplers.hmc import Parameters
-from geovae.samplers.novelty import Novelty
-from geovae.samplers.report import SampleInfo, movement
+from geovae.samplers.base import Drawn, SampleInfo, Sampler
+from geovae.samplers.chains import Kernel, Trace, run_chains
+from geovae.samplers.diagnostics import MOVEMENT, describe_movement
+from geovae.samplers.hmc import Parameters, check_chains, warm_up
 
 WARM_UP_CHAINS = 200
 
@@ -27,12 +22,13 @@ class RHVAESampler(Sampler):
     Args:
         n_transitions: length of a chain.
         n_leapfrog: leapfrog steps in a transition.
-        step_size: of the leapfrog; none: dual averaging when fitting.
+        step_size: of the leapfrog; None: dual averaging when fitting.
         target_acceptance: of the dual averaging.
-        seed: for the warm-up when fitting.
+        seed: of the warm-up when fitting.
     """
 
     needs = ("metric.centroids", "metric.values", "metric.temperature", "metric.floor")
+    diagnostics = {**Sampler.diagnostics, **MOVEMENT}  # noqa: RUF012 (declared as ClassVar in the base class)
 
     def __init__(
         self,
@@ -43,25 +39,11 @@ class RHVAESampler(Sampler):
         seed: int = 0,
     ) -> None:
         """Check the ranges."""
-        for name, value, least in (
-            ("n_transitions", n_transitions, 0),
-            ("n_leapfrog", n_leapfrog, 1),
-            ("seed", seed, 0),
-        ):
-            if value < least:
-                raise ValueError(f"`{name}` must be at least {least}, got {value}")
-        if step_size is not None and not 0 < step_size < float("inf"):
-            raise ValueError(f"`step_size` must be positive and finite, got {step_size}")
-        if not 0 < target_acceptance < 1:
-            raise ValueError(f"`target_acceptance` must lie in (0, 1), got {target_acceptance}")
+        check_chains(n_transitions, n_leapfrog, step_size, target_acceptance, seed)
         self.n_transitions, self.n_leapfrog, self.step_size = n_transitions, n_leapfrog, step_size
         self.target_acceptance, self.seed = target_acceptance, seed
 
-    def fit(self, codes: Codes) -> Self:
-        """Build the metric from the codes' extras, and find the step size."""
-        check_codes(codes)
-        if not set(self.needs) <= set(codes.extras):
-            raise ValueError("the sampler `rhvae` needs codes of the model `rhvae`: these have no metric of their own")
+    def _fit(self, codes: Codes) -> None:
         centroids, values, temperature, floor = (codes.extras[name].to(codes.mu) for name in self.needs)
         used = values.diagonal(dim1=1, dim2=2).sum(1) > 0
         if not used.any():
@@ -74,22 +56,20 @@ class RHVAESampler(Sampler):
             weights="euclidean",
             tensor="cometric",
         )
-        self._novelty = Novelty(codes.mu)
-        self.kernel = Kernel(self.log_density, self._parameters())
-        return self
+        self.kernel = Kernel(self.log_density, self._choose_parameters())
 
     def log_density(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return log sqrt det G^-1 (n,) and its gradient (n, d) at z (n, d)."""
         volume, gradient = self.metric.log_volume_and_grad(z)
         return volume.neg_(), gradient.neg_()
 
-    def _parameters(self) -> Parameters:
+    def _choose_parameters(self) -> Parameters:
         inverse_mass = torch.ones_like(self.metric.centroids[0])
         if self.step_size is not None:
             return Parameters(self.step_size, self.n_leapfrog, inverse_mass)
         generator = torch.Generator().manual_seed(self.seed)
         return warm_up(
-            self._starts(WARM_UP_CHAINS, generator),
+            self._draw_starts(WARM_UP_CHAINS, generator),
             self.log_density,
             n_leapfrog=self.n_leapfrog,
             inverse_mass=inverse_mass,
@@ -99,20 +79,15 @@ class RHVAESampler(Sampler):
             restart_every=max(self.n_transitions, 1),
         )[0]
 
-    def _starts(self, n: int, generator: torch.Generator) -> Tensor:
+    def _draw_starts(self, n: int, generator: torch.Generator) -> Tensor:
         index = torch.randint(self.metric.k, (n,), generator=generator, device=generator.device)
         return self.metric.centroids[index.to(self.metric.device)]
 
     def _draw(self, n: int, generator: torch.Generator) -> Drawn:
-        start = self._starts(n, generator)
-        trace = run(start, self.kernel, self.n_transitions, generator)
+        start = self._draw_starts(n, generator)
+        trace = run_chains(start, self.kernel, self.n_transitions, generator)
         return trace.position, lambda: self._describe(start, trace)
 
     def _describe(self, start: Tensor, trace: Trace) -> SampleInfo:
-        numbers = {
-            "temperature": self.metric.temperature,
-            "n_centroids": float(self.metric.k),
-            "step_size": self.kernel.parameters.step_size,
-            **movement(start, trace, self.metric, self._novelty),
-        }
+        numbers = describe_movement(start, trace, self.kernel.parameters.step_size, self.metric, self._novelty)
         return SampleInfo(numbers, {"acceptance": trace.acceptance, "diverged": trace.diverged})

@@ -1,17 +1,18 @@
 """The Riemannian sampler: HMC on `sqrt(det G(z))^sharpness` for the metric of Eq. 7 built from posterior variances.
 
-Chadebec & Allassonnière (2022), Section 4.5. Chains start at codes that the metric covers, and explore around
-them.
+Chadebec & Allassonnière (2022), Section 4.5. Chains start at codes that the metric covers, and explore around them.
 """
 
-from typing import Any, Literal, Self
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from geovae.checks import check_choice, check_count, check_finite, check_not_negative, check_positive, check_share
 from geovae.codes import Codes
-from geovae.geometry.centroids import check_codes, choose_centroids, take
-from geovae.geometry.checks import check_finite
+from geovae.geometry.centroids import choose_centroids, select_codes
 from geovae.geometry.metric import LatentMetric
 from geovae.geometry.temperature import (
     above_floor,
@@ -20,158 +21,240 @@ from geovae.geometry.temperature import (
     likelihood_temperature,
     published_temperature,
 )
-from geovae.samplers.adaptation import local_inverse_mass, warm_up
-from geovae.samplers.base import Drawn, Sampler
-from geovae.samplers.chains import Kernel, Trace, run
-from geovae.samplers.hmc import LogDensity, Parameters
-from geovae.samplers.jumps import BumpMixture
-from geovae.samplers.novelty import Novelty
-from geovae.samplers.options import check_options, resolve_preset
-from geovae.samplers.report import SampleInfo, mixing, movement, warn_if_blind, warn_if_still
+from geovae.samplers.base import Drawn, SampleInfo, Sampler
+from geovae.samplers.chains import BumpMixture, Kernel, Trace, run_chains
+from geovae.samplers.diagnostics import (
+    MIXING,
+    MOVEMENT,
+    describe_mixing,
+    describe_movement,
+    warn_if_flat,
+    warn_if_still,
+)
+from geovae.samplers.hmc import LogDensity, Parameters, check_chains, local_inverse_mass, warm_up
 
 MEASURED = 2000  # codes used to measure distances and coverage; a quantile needs no more
 WARM_UP_CHAINS = 50
 MOST_ROUNDING = 0.1  # of an exponent; beyond it everything is computed in float64
 SUPERCHAINS, CHAINS_PER_SUPER = 16, 8
 
+Centroids = Literal["kmeans", "all", "random", "first", "published"]
+Rule = Literal["coverage", "likelihood", "published"]
+Start = Literal["covered", "codes", "centroids"]
+Mass = Literal["posterior", "unit"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The options of `RiemannianSampler` with a value for each, checked; the defaults are those without a preset."""
+
+    centroids: Centroids = "kmeans"
+    n_centroids: int | None = None
+    temperature: float | Rule = "coverage"
+    coverage: float = 0.5
+    temperature_scale: float = 0.7
+    floor: float = 0.01
+    decay: float = 0.0
+    sharpness: float = 1.0
+    start: Start = "covered"
+    n_transitions: int = 5
+    n_leapfrog: int = 10
+    step_size: float | None = None
+    target_acceptance: float = 0.8
+    mass: Mass = "posterior"
+    n_jumps: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_choice("centroids", self.centroids, get_args(Centroids))
+        if self.n_centroids is not None:
+            check_count(n_centroids=self.n_centroids)
+        if isinstance(self.temperature, str):
+            check_choice("temperature", self.temperature, get_args(Rule))
+        else:
+            check_positive(temperature=self.temperature)
+        check_share(coverage=self.coverage)
+        check_positive(temperature_scale=self.temperature_scale, floor=self.floor, sharpness=self.sharpness)
+        check_not_negative(decay=self.decay)
+        check_choice("start", self.start, get_args(Start))
+        check_chains(self.n_transitions, self.n_leapfrog, self.step_size, self.target_acceptance, self.seed)
+        check_choice("mass", self.mass, get_args(Mass))
+        check_count(low=0, n_jumps=self.n_jumps)
+
+
+# Section 5 and the published code, with the density of the paper and a correct acceptance step.
+PUBLISHED = Settings(
+    centroids="published",
+    n_centroids=100,
+    temperature="published",
+    temperature_scale=1.0,
+    n_transitions=100,
+    n_leapfrog=10,
+    step_size=0.01,
+    mass="unit",
+    start="codes",
+)
+PRESETS: dict[str, Settings] = {
+    "published": PUBLISHED,
+    # The same trajectories as the published code, whose momentum has standard deviation 0.5 at unit mass: it settles at
+    # the density to the power 4, and its step of 0.01 is one of 0.005 in units of that density.
+    "published-code": replace(PUBLISHED, step_size=0.005, sharpness=4.0),
+}
+
 
 class RiemannianSampler(Sampler):
     """Samples from the Riemannian uniform density of a VAE's codes.
 
+    An option that is None has the value of the preset or, without one, the default in brackets; a given value always
+    wins over the preset.
+
     Args:
-        preset: "published" (the paper's recipe) or "published-code" (with the sharper density its code really has);
-            it replaces the options that are left at their default.
-        centroids: which codes carry the metric: "kmeans", "all", "random", "first" or "published" (k-medoids).
-        n_centroids: how many; none: all codes, as Eq. 7 has it, whatever `centroids` says.
-        temperature: rho, a positive number or a rule: "coverage", "likelihood" or "published".
-        coverage: the share of codes within rho of a centroid, for the rule "coverage".
-        temperature_scale: multiplies what a rule says, not a number.
-        floor: lambda, the metric far from every centroid.
+        preset: "published" (the paper's recipe) or "published-code" (with the sharper density its code really has).
+        centroids: which codes carry the metric: "kmeans", "all", "random", "first" or "published" (k-medoids). [kmeans]
+        n_centroids: how many. [all codes, as Eq. 7 has it, whatever `centroids` says]
+        temperature: rho, a positive number or a rule: "coverage", "likelihood" or "published". [coverage]
+        coverage: the share of codes within rho of a centroid, for the rule "coverage". [0.5]
+        temperature_scale: factor on the result of a rule; a number given as `temperature` is used as it is. [0.7]
+        floor: lambda, the metric far from every centroid. [0.01]
         decay: tau, above 0 the floor fades as exp(-tau |z|^2); with 0 the density has no finite mass, and a chain that
-            is long enough leaves the codes for the floor.
-        sharpness: power of the density: 1 is the paper's, 2 / d turns it into about a mixture of bumps.
+            is long enough leaves the codes for the floor. [0]
+        sharpness: power of the density: 1 is the paper's, 2 / d turns it into about a mixture of bumps. [1]
         start: where chains start: at random "codes", at random "centroids", or at random "covered" codes, those above
-            the floor: on the floor the density is flat, and a chain that starts there walks away from the data.
-        n_transitions: length of a chain.
-        n_leapfrog: leapfrog steps in a transition.
-        step_size: of the leapfrog; none: dual averaging when fitting.
-        target_acceptance: of the dual averaging.
-        mass: "posterior" scales each dimension by the mean posterior variance, "unit" does not.
+            the floor. On the floor the density is flat, and a chain that starts there walks away from the data.
+            [covered]
+        n_transitions: length of a chain. [5]
+        n_leapfrog: leapfrog steps in a transition. [10]
+        step_size: of the leapfrog. [found by dual averaging when fitting]
+        target_acceptance: of the dual averaging. [0.8]
+        mass: "posterior" scales each dimension by the mean posterior variance, "unit" does not. [posterior]
         n_jumps: proposals between modes before each transition. They reach the density itself, which in many dimensions
-            piles up where bumps overlap; short chains without jumps stay near the codes they start from.
-        seed: for the choice of centroids and the warm-up when fitting.
+            is largest where bumps overlap; short chains without jumps stay near the codes they start from. [0]
+        seed: of the choice of centroids and the warm-up when fitting. [0]
     """
 
     needs_log_var = True
+    diagnostics: ClassVar[Mapping[str, str]] = {
+        **Sampler.diagnostics,
+        **MOVEMENT,
+        **MIXING,
+        "codes_above_floor": "part of the training codes where the metric is not flat [part of 1]; higher is better",
+    }
 
     def __init__(
         self,
         preset: Literal["published", "published-code"] | None = None,
-        centroids: Literal["kmeans", "all", "random", "first", "published"] = "kmeans",
+        centroids: Centroids | None = None,
         n_centroids: int | None = None,
-        temperature: float | Literal["coverage", "likelihood", "published"] = "coverage",
-        coverage: float = 0.5,
-        temperature_scale: float = 0.7,
-        floor: float = 0.01,
-        decay: float = 0.0,
-        sharpness: float = 1.0,
-        start: Literal["covered", "codes", "centroids"] = "covered",
-        n_transitions: int = 5,
-        n_leapfrog: int = 10,
+        temperature: float | Rule | None = None,
+        coverage: float | None = None,
+        temperature_scale: float | None = None,
+        floor: float | None = None,
+        decay: float | None = None,
+        sharpness: float | None = None,
+        start: Start | None = None,
+        n_transitions: int | None = None,
+        n_leapfrog: int | None = None,
         step_size: float | None = None,
-        target_acceptance: float = 0.8,
-        mass: Literal["posterior", "unit"] = "posterior",
-        n_jumps: int = 0,
-        seed: int = 0,
+        target_acceptance: float | None = None,
+        mass: Mass | None = None,
+        n_jumps: int | None = None,
+        seed: int | None = None,
     ) -> None:
-        """Check the ranges and resolve the preset."""
-        given = {name: value for name, value in locals().items() if name not in ("self", "preset")}
-        self.options = check_options(resolve_preset(preset, given, type(self).__init__))
-        self.least_codes = 1 if self.options["centroids"] == "all" else self.options["n_centroids"] or 1
+        """Resolve the preset and check the ranges."""
+        given = {name: value for name, value in locals().items() if name in SETTING_NAMES and value is not None}
+        if preset is not None:
+            check_choice("preset", preset, PRESETS)
+        settings = replace(PRESETS[preset] if preset else Settings(), **given)
+        if settings.centroids == "all" or settings.n_centroids is None:  # one choice, so one way to record it
+            settings = replace(settings, centroids="all", n_centroids=None)
+        self.preset, self.settings = preset, settings
+        self.least_codes = settings.n_centroids or 1
 
-    def fit(self, codes: Codes) -> Self:
+    @property
+    def options(self) -> dict[str, Any]:
+        """The constructor's options, resolved: given back to the constructor, they build the same sampler."""
+        return {"preset": self.preset, **asdict(self.settings)}
+
+    def _fit(self, codes: Codes) -> None:
         """Build the metric from `codes`, measure its coverage, and find the step size."""
-        check_codes(codes, need_log_var=True)
-        o = self.options
-        generator = torch.Generator().manual_seed(o["seed"])
+        generator = torch.Generator().manual_seed(self.settings.seed)
         self._dtype = codes.mu.dtype
-        self.metric, own = build_metric(codes, o)
-        if rounding_error(self.metric) > MOST_ROUNDING:
+        self.metric, own = build_metric(codes, self.settings)
+        if estimate_rounding(self.metric) > MOST_ROUNDING:
             codes = Codes(codes.mu.double(), None if codes.log_var is None else codes.log_var.double())
-            self.metric, own = build_metric(codes, o)
-        self._codes = codes
-        measured = _spread(len(codes.mu), MEASURED)
+            self.metric, own = build_metric(codes, self.settings)
+        measured = subsample_evenly(len(codes.mu), MEASURED)
         self.fraction_above_floor = fraction_above_floor(self.metric, codes.mu[measured], own=own[measured])
-        warn_if_blind(self.fraction_above_floor, self.metric)
-        self._start_points = self._choose_start_points()
-        self.kernel = self._kernel(generator)
-        self._novelty = Novelty(codes.mu)
-        return self
+        warn_if_flat(self.fraction_above_floor, self.metric)
+        self._start_points = self._choose_start_points(codes.mu)
+        self.kernel = self._build_kernel(codes.mu, generator)
 
-    def _kernel(self, generator: torch.Generator) -> Kernel:
-        o, metric = self.options, self.metric
-        sharpness = o["sharpness"]
+    def _build_kernel(self, mu: Tensor, generator: torch.Generator) -> Kernel:
+        settings, metric = self.settings, self.metric
+        sharpness = settings.sharpness
 
         def log_density(z: Tensor) -> tuple[Tensor, Tensor]:
             volume, gradient = metric.log_volume_and_grad(z)
             return volume.mul_(sharpness), gradient.mul_(sharpness)
 
         inverse_mass = torch.ones_like(metric.centroids[0])
-        if o["mass"] == "posterior":
+        if settings.mass == "posterior":
             inverse_mass = local_inverse_mass(1 / metric.values)
-        step_size = o["step_size"]
+        step_size = settings.step_size
         if step_size is None:
-            step_size = self._tuned_step(log_density, inverse_mass, generator)
-        bumps = BumpMixture(metric, sharpness) if o["n_jumps"] else None
-        return Kernel(log_density, Parameters(step_size, o["n_leapfrog"], inverse_mass), bumps, o["n_jumps"])
+            largest = float((mu.std(0, correction=0) / inverse_mass.sqrt()).max())
+            step_size = self._tune_step_size(log_density, inverse_mass, max(largest, 1e-6), generator)
+        bumps = BumpMixture(metric, sharpness) if settings.n_jumps else None
+        return Kernel(log_density, Parameters(step_size, settings.n_leapfrog, inverse_mass), bumps, settings.n_jumps)
 
-    def _tuned_step(self, log_density: LogDensity, inverse_mass: Tensor, generator: torch.Generator) -> float:
-        mu = self._codes.mu
-        spread = float((mu.std(0, correction=0) / inverse_mass.sqrt()).max())
+    def _tune_step_size(
+        self, log_density: LogDensity, inverse_mass: Tensor, largest: float, generator: torch.Generator
+    ) -> float:
         return warm_up(
-            self._starts(WARM_UP_CHAINS, generator),
+            self._draw_starts(WARM_UP_CHAINS, generator),
             log_density,
-            n_leapfrog=self.options["n_leapfrog"],
+            n_leapfrog=self.settings.n_leapfrog,
             inverse_mass=inverse_mass,
             generator=generator,
-            target=self.options["target_acceptance"],
-            largest_step=max(spread, 1e-6),
-            restart_every=max(self.options["n_transitions"], 1),
+            target=self.settings.target_acceptance,
+            largest_step=largest,
+            restart_every=max(self.settings.n_transitions, 1),
         )[0].step_size
 
-    def _choose_start_points(self) -> Tensor:
-        if self.options["start"] == "codes":
-            return self._codes.mu
-        covered = self._codes.mu[above_floor(self.metric, self._codes.mu)]
-        return self.metric.centroids if self.options["start"] == "centroids" or not len(covered) else covered
+    def _choose_start_points(self, mu: Tensor) -> Tensor:
+        if self.settings.start == "codes":
+            return mu
+        covered = mu[above_floor(self.metric, mu)]
+        return self.metric.centroids if self.settings.start == "centroids" or not len(covered) else covered
 
-    def _starts(self, n: int, generator: torch.Generator) -> Tensor:
+    def _draw_starts(self, n: int, generator: torch.Generator) -> Tensor:
         points = self._start_points
         index = torch.randint(len(points), (n,), generator=generator, device=generator.device)
         return points[index.to(points.device)]
 
     def _draw(self, n: int, generator: torch.Generator) -> Drawn:
-        return self._from(self._starts(n, generator), generator)
+        return self._run_from(self._draw_starts(n, generator), generator)
 
     def sample_from(
         self, start: Tensor, generator: torch.Generator, *, return_info: bool = False
     ) -> Tensor | tuple[Tensor, SampleInfo]:
-        """Return the last states of chains from the given points `start` (n, d); otherwise as `sample`."""
+        """Return the last states (n, d) of chains that begin at the points `start` (n, d); otherwise as `sample`."""
         self._check_ready(len(start))
         if start.ndim != 2 or start.shape[1] != self.metric.d:
             raise ValueError(f"`start` must have shape (n, {self.metric.d}), got {tuple(start.shape)}")
         check_finite(start=start)
-        z, info = self._from(start, generator)
-        return (z, info()) if return_info else z
+        z, describe = self._run_from(start, generator)
+        return (z, describe()) if return_info else z
 
-    def _from(self, start: Tensor, generator: torch.Generator) -> Drawn:
+    def _run_from(self, start: Tensor, generator: torch.Generator) -> Drawn:
         start = start.to(self.metric.centroids.dtype)
-        trace = run(start, self.kernel, self.options["n_transitions"], generator)
+        trace = run_chains(start, self.kernel, self.settings.n_transitions, generator)
         return trace.position.to(self._dtype), lambda: self._describe(start, trace, generator)
 
     def _describe(self, start: Tensor, trace: Trace, generator: torch.Generator) -> SampleInfo:
-        numbers = {**self._settings(), **movement(start, trace, self.metric, self._novelty)}
-        numbers |= self._mixing(generator)
+        numbers = describe_movement(start, trace, self.kernel.parameters.step_size, self.metric, self._novelty)
+        numbers |= {"codes_above_floor": self.fraction_above_floor, **self._probe_mixing(generator)}
         warn_if_still(numbers)
         chains = {
             "acceptance": trace.acceptance,
@@ -181,57 +264,59 @@ class RiemannianSampler(Sampler):
         }
         return SampleInfo(numbers, chains)
 
-    def _settings(self) -> dict[str, float]:
-        return {
-            "temperature": self.metric.temperature,
-            "n_centroids": float(self.metric.k),
-            "step_size": self.kernel.parameters.step_size,
-            "codes_above_floor": self.fraction_above_floor,
-        }
-
-    def _mixing(self, generator: torch.Generator) -> dict[str, float]:
-        """Probe with chains that start in groups at the same code: short chains need that to be judged."""
-        start = self._starts(SUPERCHAINS, generator).repeat_interleave(CHAINS_PER_SUPER, dim=0)
-        trace = run(start, self.kernel, self.options["n_transitions"], generator, keep=True)
-        return mixing(trace, SUPERCHAINS)
+    def _probe_mixing(self, generator: torch.Generator) -> dict[str, float]:
+        """Run groups of chains that start at the same code: nested R-hat needs them to judge short chains."""
+        start = self._draw_starts(SUPERCHAINS, generator).repeat_interleave(CHAINS_PER_SUPER, dim=0)
+        trace = run_chains(start, self.kernel, self.settings.n_transitions, generator, keep=True)
+        return describe_mixing(trace, SUPERCHAINS)
 
 
-def rounding_error(metric: LatentMetric) -> float:
-    """Return by how much rounding may change an exponent of Eq. 7: much for posteriors narrow beside the codes."""
+SETTING_NAMES = tuple(Settings.__dataclass_fields__)
+
+
+def estimate_rounding(metric: LatentMetric) -> float:
+    """Return how much rounding may change an exponent of Eq. 7: much where posteriors are narrow beside the codes."""
     squares = metric.values * (metric.centroids - metric.centroids.mean(0)).square()
     return float(squares.sum(1).max()) / metric.temperature**2 * torch.finfo(squares.dtype).eps
 
 
-def build_metric(codes: Codes, o: dict[str, Any]) -> tuple[LatentMetric, Tensor]:
-    """Return the metric of Eq. 7 under the options `o`, and which centroid each code is (n,), or -1."""
-    method = "all" if o["n_centroids"] is None else o["centroids"]
-    indices = choose_centroids(codes, method, o["n_centroids"] or 1, seed=o["seed"])
+def build_metric(codes: Codes, settings: Settings) -> tuple[LatentMetric, Tensor]:
+    """Return the metric of Eq. 7 for codes (n, d), and which centroid each code is (n,), or -1."""
+    indices = choose_centroids(codes, settings.centroids, settings.n_centroids or 1, seed=settings.seed)
     own = torch.full((len(codes.mu),), -1, dtype=torch.long, device=indices.device)
     own[indices] = torch.arange(len(indices), device=indices.device)
-    chosen = take(codes, indices)
+    chosen = select_codes(codes, indices)
     assert chosen.log_var is not None
     values = (-chosen.log_var).exp()
-    temperature = resolve_temperature(codes, chosen.mu, values, own, o)
-    metric = LatentMetric(chosen.mu, values, temperature=temperature, floor=o["floor"], decay=o["decay"])
+    temperature = resolve_temperature(codes, chosen.mu, values, own, settings)
+    metric = LatentMetric(chosen.mu, values, temperature=temperature, floor=settings.floor, decay=settings.decay)
     return metric, own
 
 
-def resolve_temperature(codes: Codes, centroids: Tensor, values: Tensor, own: Tensor, o: dict[str, Any]) -> float:
-    """Return rho: the number given, or what the rule says, times `temperature_scale`."""
-    measured = _spread(len(codes.mu), MEASURED)
+def resolve_temperature(codes: Codes, centroids: Tensor, values: Tensor, own: Tensor, settings: Settings) -> float:
+    """Return rho: the number given, or the result of the rule times `temperature_scale`.
+
+    Args:
+        codes: mu (n, d).
+        centroids: (k, d).
+        values: inverse variances at the centroids (k, d).
+        own: which centroid each code is (n,), or -1.
+        settings: of the sampler.
+    """
+    measured = subsample_evenly(len(codes.mu), MEASURED)
     z, own = codes.mu[measured], own[measured]
-    rule = o["temperature"]
+    rule = settings.temperature
+    if not isinstance(rule, str):
+        return float(rule)
     if rule == "published":
         rho = published_temperature(centroids)
     elif rule == "coverage":
-        rho = coverage_temperature(z, centroids, values, coverage=o["coverage"], own=own)
-    elif rule == "likelihood":
-        rho = likelihood_temperature(z, centroids, values, sharpness=o["sharpness"], own=own)
+        rho = coverage_temperature(z, centroids, values, coverage=settings.coverage, own=own)
     else:
-        return float(rule)
-    return rho * float(o["temperature_scale"])
+        rho = likelihood_temperature(z, centroids, values, sharpness=settings.sharpness, own=own)
+    return rho * settings.temperature_scale
 
 
-def _spread(n: int, most: int) -> Tensor:
+def subsample_evenly(n: int, most: int) -> Tensor:
     """Return `most` indices at even distances in 0..n-1, or all."""
     return torch.arange(n) if n <= most else torch.linspace(0, n - 1, most).round().long()

@@ -1,30 +1,22 @@
 """The learnt prior of a VampPrior autoencoder (Tomczak & Welling 2018): a mixture with one Gaussian a pseudo-input."""
 
-from typing import Self
-
 import torch
 
 from geovae.codes import Codes
 from geovae.geometry.centroids import check_codes
-from geovae.samplers.base import Drawn, Sampler
-from geovae.samplers.novelty import Novelty
-from geovae.samplers.report import SampleInfo
+from geovae.samplers.base import Drawn, SampleInfo, Sampler
+from geovae.samplers.mixture import MixtureSampler
 
 
 class VampSampler(Sampler):
     """Exact draws from `(1/K) sum_k N(mu_k, diag exp(log_var_k))`, the posteriors of the K pseudo-inputs."""
 
     needs = ("prior.mu", "prior.log_var")
+    diagnostics = MixtureSampler.diagnostics
 
-    def fit(self, codes: Codes) -> Self:
-        """Take the prior from the codes' extras."""
-        check_codes(codes)
-        if not set(self.needs) <= set(codes.extras):
-            raise ValueError("the sampler `vamp` needs codes of the model `vamp`: these have no prior of their own")
+    def _fit(self, codes: Codes) -> None:
         mu, log_var = (codes.extras[name].to(codes.mu) for name in self.needs)
         self._prior = check_codes(Codes(mu, log_var))
-        self._novelty = Novelty(codes.mu)
-        return self
 
     def _draw(self, n: int, generator: torch.Generator) -> Drawn:
         mu, log_var = self._prior

@@ -1,5 +1,6 @@
-"""Tracking: what a run reports, kept in MLflow through a queue on disk; the library uses mlflow here only."""
+"""Tracking: what a run records, delivered to MLflow through a queue on disk; the only room that imports mlflow."""
 
-from geovae.tracking.tracker import MlflowTracker, NullTracker, Tracker, sync, without_password
+from geovae.tracking.delivery import sync, without_password
+from geovae.tracking.tracker import MlflowTracker, NullTracker, Tracker
 
 __all__ = ["MlflowTracker", "NullTracker", "Tracker", "sync", "without_password"]

@@ -1,8 +1,9 @@
-"""A durable queue: records are appended to a file first, then delivered by one background thread.
+"""A queue on disk: records are appended to a file, and a background thread delivers them and retries.
 
-The sender never waits for the receiver. While the receiver is away the records stay on disk; `deliver_all`
-delivers later what a dead process has left. Delivery of a record may be repeated, never skipped, and one process
-delivers at a time: it holds a lock in the folder, which the system takes from a process that dies.
+MLflow's own asynchronous logging does not do: its queue lives in memory only, and its thread ends with the first
+MlflowException, so that a process or server that dies loses records. Here `put` returns at once, records stay on disk
+until they arrived, and `deliver_all` delivers later what a dead process left. A record may be delivered twice, never
+skipped. One process delivers at a time: it holds a file lock, which the system releases when the process dies.
 """
 
 import contextlib
@@ -17,20 +18,25 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from geovae.files import atomic_path
+
 Record = dict[str, Any]
 Deliver = Callable[[list[Record]], int]
+"""Delivers the first of the waiting records, at least one, and returns how many; raises if the receiver is away."""
+
+LONGEST_RETRY = 30.0  # seconds between two attempts, at most
 
 
 class Outbox:
-    """Records on their way to a receiver.
+    """A queue on disk with one delivering thread.
 
     Args:
-        folder: holds `records.jsonl`, `sent` (how many of them arrived), `lock` and `files/`; removed once all arrived.
-        deliver: takes the waiting records and returns how many of the first ones it delivered (at least one);
-            raises when the receiver cannot be reached.
+        folder: holds `records.jsonl`, `sent` (the number of delivered records), `lock` and `files/`; it is removed once
+            everything has arrived.
+        deliver: delivers waiting records, see `Deliver`.
         batch: deliver as soon as this many records wait,
         interval: or this many seconds after the first of them.
-        remedy: the sentence that tells the user how to deliver what could not be.
+        remedy: the sentence that explains to the user how to deliver what could not be delivered.
         patience: seconds to wait for another process that still delivers from this folder, before a warning.
     """
 
@@ -46,21 +52,21 @@ class Outbox:
     ) -> None:
         self.folder = folder
         self.files = folder / "files"
-        self._lock = _lock_new(self.files, patience)
+        self._lock = _create_and_lock(self.files, patience)
         if self._lock is None:
-            warnings.warn(f"another process still reports from {folder}: what both say may arrive twice")
+            warnings.warn(f"another process still reports from {folder}: records of both may arrive twice")
         self.failures = 0
         self._deliver = deliver
         self._batch, self._interval, self._remedy = batch, interval, remedy
         self._sent, self._waiting = _read(folder)
         self._changed = threading.Condition()
-        self._closing = self._gave_up = self._hurry = False
+        self._closing = self._abandoned = self._flushing = False
         self._log = (folder / "records.jsonl").open("a")
-        self._thread = threading.Thread(target=self._work, name=f"outbox {folder}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"outbox {folder}", daemon=True)
         self._thread.start()
 
     def put(self, record: Record) -> None:
-        """Append a JSON-able record; returns at once."""
+        """Append a record that JSON can hold; returns at once."""
         with self._changed:
             self._log.write(json.dumps(record) + "\n")
             self._log.flush()
@@ -68,19 +74,19 @@ class Outbox:
             self._changed.notify_all()
 
     def flush(self, timeout: float) -> bool:
-        """Deliver what waits now, for at most `timeout` seconds; return whether everything arrived.
+        """Deliver what waits, for at most `timeout` seconds; return whether everything arrived.
 
-        A receiver that is known to be away is not waited for.
+        Returns at once if the last attempt failed.
         """
         with self._changed:
-            self._hurry = True
+            self._flushing = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: not self._waiting or self.failures > 0, timeout)
-            self._hurry = False
+            self._flushing = False
             return not self._waiting
 
     def close(self, timeout: float) -> bool:
-        """Deliver what waits, for at most `timeout` seconds; return whether everything arrived."""
+        """Deliver what waits, for at most `timeout` seconds, and stop; return whether everything arrived."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -88,57 +94,61 @@ class Outbox:
         with self._changed:
             self._log.close()
             left = len(self._waiting)
-            self._gave_up = left > 0  # what is delivered later is delivered by `deliver_all`, once
+            self._abandoned = left > 0
             self._changed.notify_all()
         if left:
-            self._thread.join(1.0)  # it need not wait any more: from here on another process may deliver
+            self._thread.join(1.0)  # wakes from its pause and releases the lock, so that `deliver_all` can start
             warnings.warn(f"{left} tracking records are kept in {self.folder}. {self._remedy}")
             return False
         self._thread.join()
         if self._lock is not None and not self._lock.closed:
-            if _is_at(self._lock, self.folder):  # else the folder is another process's by now
+            if _is_current(self._lock, self.folder):  # otherwise another process has made the folder anew
                 _remove(self.folder)
             _unlock(self._lock)
         return True
 
-    def _work(self) -> None:
+    def _run(self) -> None:
+        """Deliver until closed; release the lock if records are left, so that another process can deliver them."""
         try:
-            self._deliver_as_it_comes()
+            while self._wait_for_work():
+                self._deliver_once()
         finally:
             if self._waiting:
                 _unlock(self._lock)
 
-    def _deliver_as_it_comes(self) -> None:
-        while self._wait_for_work():
-            with self._changed:
-                waiting = list(self._waiting)
-            try:
-                delivered = self._deliver(waiting)
-            except Exception as error:  # whatever the receiver throws must not end the run that is recorded
-                self._failed(error)
-                continue
-            self.failures = 0
-            with self._changed:
-                if self._gave_up:
-                    return
-                del self._waiting[:delivered]
-                self._sent += delivered
-                _write_sent(self.folder, self._sent)
-                self._changed.notify_all()
-
     def _wait_for_work(self) -> bool:
-        """Return True when there is something to deliver now, False when closing with nothing left."""
+        """Return True when a batch is due, False when closing with nothing left or abandoned."""
         with self._changed:
             while not self._closing and not self._waiting:
                 self._changed.wait()
             due = time.monotonic() + self._interval
-            while not (self._closing or self._hurry) and len(self._waiting) < self._batch:
+            while not (self._closing or self._flushing) and len(self._waiting) < self._batch:
                 if not self._changed.wait(due - time.monotonic()):
                     break
-            return bool(self._waiting) and not self._gave_up
+            return bool(self._waiting) and not self._abandoned
 
-    def _failed(self, error: Exception) -> None:
-        if self._gave_up:
+    def _deliver_once(self) -> None:
+        with self._changed:
+            waiting = list(self._waiting)
+        try:
+            delivered = self._deliver(waiting)  # without holding the condition: `put` must not wait for the receiver
+        except Exception as error:  # whatever the receiver raises must not end the run that is recorded
+            self._pause_after(error)
+            return
+        self.failures = 0
+        if self._abandoned:  # without a file lock, another process may deliver by now: leave its counter alone
+            return
+        _write_sent(
+            self.folder, self._sent + delivered
+        )  # before the records are forgotten, and outside of the condition
+        with self._changed:
+            del self._waiting[:delivered]
+            self._sent += delivered
+            self._changed.notify_all()
+
+    def _pause_after(self, error: Exception) -> None:
+        """Warn after the first failure, and wait before the next attempt: 2, 4, 8, ... seconds."""
+        if self._abandoned:
             return
         with self._changed:
             self.failures += 1
@@ -148,8 +158,8 @@ class Outbox:
                 f"tracking is not reachable ({_short(error)}); the run goes on, its records are kept in "
                 f"{self.folder} and sent when it comes back"
             )
-        with self._changed:  # when closing, keep trying until `close` loses its patience
-            self._changed.wait(1.0 if self._closing else min(30.0, 2.0**self.failures))
+        with self._changed:  # `close` has a deadline of its own: retry every second until then
+            self._changed.wait(1.0 if self._closing else min(LONGEST_RETRY, 2.0**self.failures))
 
 
 def deliver_all(folder: Path, deliver: Deliver) -> int:
@@ -157,20 +167,20 @@ def deliver_all(folder: Path, deliver: Deliver) -> int:
 
     Raises:
         FileNotFoundError: if `folder` holds no outbox.
-        BlockingIOError: if a process that lives delivers it.
-        Exception: whatever `deliver` raises; what was delivered before stays marked as such.
+        BlockingIOError: if a living process delivers from it.
+        Exception: whatever `deliver` raises; what arrived before is not delivered again.
     """
     missing = FileNotFoundError(f"no tracking records in {folder}: expected {folder / 'records.jsonl'}")
     if not (folder / "records.jsonl").is_file():
         raise missing
     try:
-        lock = _lock(folder)
+        lock = _try_lock(folder)
     except FileNotFoundError:
         raise missing from None
     if lock is None:
         raise BlockingIOError(f"the run that writes to {folder} is alive, and delivers its records itself")
     try:
-        if not (folder / "records.jsonl").is_file():  # the run has just got rid of all
+        if not (folder / "records.jsonl").is_file():  # the run delivered the rest before the lock was free
             raise missing
         sent, waiting = _read(folder)
         count = len(waiting)
@@ -185,23 +195,23 @@ def deliver_all(folder: Path, deliver: Deliver) -> int:
     return count
 
 
-def wait_for_the_last(folder: Path, patience: float = 10.0) -> None:
+def wait_until_unlocked(folder: Path, patience: float = 10.0) -> None:
     """Wait until no process delivers from the outbox `folder`, for at most `patience` seconds."""
     if folder.is_dir():
-        with contextlib.suppress(FileNotFoundError):  # it has delivered all
-            _unlock(_lock(folder, patience))
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile: everything has arrived
+            _unlock(_try_lock(folder, patience))
 
 
-def _lock_new(files: Path, patience: float) -> IO[str] | None:
-    """Make the folders of an outbox and return its lock, or None; another process may remove them meanwhile."""
-    while True:
+def _create_and_lock(files: Path, patience: float) -> IO[str] | None:
+    """Create the folders of an outbox and return its lock, or None if another process keeps it."""
+    while True:  # the process that had the outbox before may remove the folder between the two steps
         files.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
-            return _lock(files.parent, patience)
+            return _try_lock(files.parent, patience)
 
 
-def _lock(folder: Path, patience: float = 0.0) -> IO[str] | None:
-    """Return the lock of an outbox, or None if another process has it for longer than `patience` seconds."""
+def _try_lock(folder: Path, patience: float = 0.0) -> IO[str] | None:
+    """Return the lock of an outbox, or None if another process holds it for longer than `patience` seconds."""
     deadline = time.monotonic() + patience
     while True:
         lock = (folder / "lock").open("a")
@@ -212,16 +222,16 @@ def _lock(folder: Path, patience: float = 0.0) -> IO[str] | None:
             if time.monotonic() >= deadline:
                 return None
             time.sleep(0.05)
-        except OSError:  # a file system without locks: nobody can be waited for
+        except OSError:  # a file system without locks: deliver without one rather than not at all
             return lock
         else:
-            if _is_at(lock, folder):
+            if _is_current(lock, folder):
                 return lock
-            lock.close()  # who had it has removed the outbox
+            lock.close()  # its last holder has removed the outbox, and this file with it
 
 
-def _is_at(lock: IO[str], folder: Path) -> bool:
-    """Return whether a lock is still that of the folder, and not of one that was removed."""
+def _is_current(lock: IO[str], folder: Path) -> bool:
+    """Return whether an open lock is still the lock file of the folder, and not one that was removed."""
     try:
         return os.path.samestat(os.fstat(lock.fileno()), (folder / "lock").stat())
     except FileNotFoundError:
@@ -231,17 +241,18 @@ def _is_at(lock: IO[str], folder: Path) -> bool:
 def _unlock(lock: IO[str] | None) -> None:
     if lock is not None:
         with contextlib.suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_UN)  # by name, since a forked child holds it, too
+            fcntl.flock(lock, fcntl.LOCK_UN)  # closing is not enough: a forked child still has the file open
         lock.close()
 
 
 def _remove(folder: Path) -> None:
-    """Remove an outbox, first what makes it one: nobody shall find records without how many of them arrived."""
+    """Remove an outbox, `records.jsonl` first: a reader must never see records without the `sent` counter."""
     (folder / "records.jsonl").unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def _read(folder: Path) -> tuple[int, list[Record]]:
+    """Return how many records were delivered, and the records that wait."""
     sent_file, log = folder / "sent", folder / "records.jsonl"
     sent = int(sent_file.read_text()) if sent_file.exists() else 0
     lines = log.read_text().splitlines(keepends=True) if log.exists() else []
@@ -250,9 +261,8 @@ def _read(folder: Path) -> tuple[int, list[Record]]:
 
 
 def _write_sent(folder: Path, sent: int) -> None:
-    temporary = folder / ".sent"
-    temporary.write_text(str(sent))
-    temporary.replace(folder / "sent")
+    with atomic_path(folder / "sent") as temporary:
+        temporary.write_text(str(sent))
 
 
 def _short(error: Exception) -> str:

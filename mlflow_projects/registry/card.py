@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.leaderboard import RATIO, kid_of
 from experiments.tables import Cell, as_markdown
-from geovae.tracking.names import SCORES, better
+from geovae.evaluation import better, recorded_numbers
 from mlflow_projects.registry.evidence import Evidence
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def card(meta: Mapping[str, Any], run: "Run", evidence: Evidence) -> str:
 
 def _scores(metrics: Mapping[str, float], evidence: Evidence) -> str:
     """Return the test scores beside what real images score, the kernel distance beside the Frechet distance."""
-    names = [evidence.headline, kid_of(evidence.headline), *(key for key in SCORES if key != "n")]
+    names = [evidence.headline, kid_of(evidence.headline), *(key for key in recorded_numbers() if key != "n")]
     rows: list[list[Cell]] = [
         [key, *(metrics.get(f"score/{name}") for name in (key, f"{key}_sd", f"real_{key}")), better(f"score/{key}")]
         for key in dict.fromkeys(names)

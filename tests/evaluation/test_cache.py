@@ -82,7 +82,7 @@ images = torch.load(sys.argv[1], weights_only=True)
 for _ in range(100):
     for batch in images.split(3):
         FeatureCache(sys.argv[2]).features(batch, extractor("pixels"))
-    for entry in Path(sys.argv[2]).glob("*.npz"):
+    for entry in Path(sys.argv[2]).glob("[!.]*.npz"):
         entry.unlink(missing_ok=True)
 """
 

@@ -31,7 +31,7 @@ def test_equals_the_double_loop(n, m, generator):
 def test_blocks_do_not_change_the_value(generator, monkeypatch):
     real, fake = (torch.randn(n, 4, generator=generator, dtype=torch.float64) for n in (50, 41))
     whole = kid(real=real, fake=fake)
-    monkeypatch.setattr("geovae.evaluation.matrices.BLOCK", 7)
+    monkeypatch.setattr("geovae.neighbours.BLOCK", 7)
     assert kid(real=real, fake=fake) == pytest.approx(whole, rel=1e-10)
 
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from geovae.evaluation import PrdCurve, prd, prd_curve
-from geovae.evaluation.kmeans import mini_batch_kmeans
-from geovae.evaluation.prd import curve_of_histograms, f_beta
+from geovae.evaluation.prd import curve_of_histograms, f_beta, mini_batch_kmeans
 
 
 def modes(n, which, generator):
@@ -87,12 +86,12 @@ def test_bad_input(generator):
     with pytest.raises(ValueError, match="equally many rows, got 30 real and 29 fake"):
         prd(real=x, fake=x[1:])
     with pytest.raises(ValueError, match="20 `clusters` need as many rows, got 18"):
-        prd(real=x[:9], fake=x[:9])
-    with pytest.raises(ValueError, match="`clusters` must be at least 2, got 1"):
+        prd_curve(real=x[:9], fake=x[:9])
+    with pytest.raises(ValueError, match="`clusters` must be a whole number of at least 2, got 1"):
         prd(real=x, fake=x, clusters=1)
-    with pytest.raises(ValueError, match="`runs` must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="`runs` must be a whole number of at least 1, got 0"):
         prd(real=x, fake=x, runs=0)
-    with pytest.raises(ValueError, match="`beta` must be positive, got 0"):
+    with pytest.raises(ValueError, match="`beta` must be positive and finite, got 0"):
         f_beta(prd_curve(real=x, fake=x), 0.0)
     with pytest.raises(ValueError, match="31 clusters need at least 31 points, got 30"):
         mini_batch_kmeans(x, 31, generator)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from geovae.evaluation import precision_recall
-from geovae.evaluation.precision_recall import neighbour_reach
+from geovae.evaluation.neighbour_scores import neighbour_reach
 
 
 def test_by_hand_on_a_line():
@@ -48,7 +48,7 @@ def test_blocks_do_not_change_the_value(generator, monkeypatch):
     real, fake = (torch.randn(n, 5, generator=generator, dtype=torch.float64) for n in (60, 45))
     whole = precision_recall(real=real, fake=fake)
     reach = neighbour_reach(real, 3)
-    monkeypatch.setattr("geovae.evaluation.matrices.BLOCK", 7)
+    monkeypatch.setattr("geovae.neighbours.BLOCK", 7)
     assert precision_recall(real=real, fake=fake) == whole
     torch.testing.assert_close(neighbour_reach(real, 3), reach)
 
@@ -78,5 +78,7 @@ def test_bad_input(generator):
     x = torch.randn(6, 2, generator=generator)
     with pytest.raises(ValueError, match="`real` must have at least 6 rows for this score, got 5"):
         precision_recall(real=x[:5], fake=x)
-    with pytest.raises(ValueError, match="`k` must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="`k` must be a whole number of at least 1, got 0"):
         precision_recall(real=x, fake=x, k=0)
+    with pytest.raises(ValueError, match="must be below the number of rows, got 6 and 5 for 6 real"):
+        precision_recall(real=x, fake=x, k=6)

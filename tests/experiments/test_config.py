@@ -3,15 +3,17 @@
 import inspect
 
 import pytest
+import torch
 import yaml
+from PIL import Image
 
 from experiments.compare import read_comparison
 from experiments.config import CONFIGS, ConfigError, fingerprint, flatten, parse_options, to_yaml
 from experiments.config import resolve as resolve_options
-from experiments.run import check_config, plan_run
+from experiments.run import check_config, plan_run, run
 from geovae.data import DATASETS
 from geovae.devices import choose_device
-from geovae.models import MODELS
+from geovae.models import MODELS, build_model
 from geovae.models.networks import PAPER_WIDTHS
 from geovae.samplers import SAMPLERS
 from geovae.training import Trainer
@@ -158,7 +160,7 @@ def test_a_file_cannot_run_code(tmp_path):
         (["--n_samples", "1"], "`n_samples` must be a whole number of at least 2, got 1"),
         (["--samplers", "gibbs"], "`samplers` must be one of prior, mixture, riemannian, .*, got 'gibbs'"),
         (["--scores", "beauty"], "`scores` must be one of frechet, .*, got 'beauty'"),
-        (["--extractor", "vgg"], "unknown extractor 'vgg'; choose from inception, random-conv-v1"),
+        (["--extractor", "vgg"], "`extractor` must be one of inception, random-conv-v1"),
         (["--model.name", "ae", "--samplers", "riemannian"], "sampler 'riemannian' needs posterior variances"),
         (["--sampler.mixture.n_components", "0"], "`n_components` must be at least 1, got 0"),
     ],
@@ -218,3 +220,30 @@ def test_comparison_files_are_checked(tmp_path):
     assert [c["model"]["name"] for c in configs.values()] == ["ae", "vae"]
     assert [c["seed"] for c in configs.values()] == [0, 3]
     assert {c["training"]["epochs"] for c in configs.values()} == {2}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of small sample sizes
+def test_a_run_builds_its_network_once(monkeypatch, tmp_path):
+    built = []
+
+    def build(name, shape, **options):
+        built.append(name)
+        return build_model(name, shape, **options)
+
+    monkeypatch.setattr("experiments.run.build_model", build)
+    quick = {"training.epochs": 1, "n_samples": 20, "extractor": "pixels", "scores": ["frechet"], "model.width": 8}
+    plan = plan_run(resolve_options({**quick, "samplers": ["prior"]}))
+    weights = {name: value.clone() for name, value in plan.network.state_dict().items()}
+    run(plan, output=tmp_path)
+    assert built == ["vae"]
+    again = build_model("vae", (1, 32, 32), seed=0, **{k: v for k, v in plan.config["model"].items() if k != "name"})
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in weights.items())
+
+
+def test_a_network_of_a_folder_fits_the_images_there(tmp_path):
+    (tmp_path / "folder").mkdir()
+    for i in range(20):
+        Image.new("L", (64, 64), i).save(tmp_path / "folder" / f"{i}.png")
+    options = {"data.name": "folder", "data.root": str(tmp_path), "model.network": "conv64", "model.width": 2}
+    assert check_config(resolve_options(options))["samplers"]
+    assert plan_run(resolve_options(options)).network.encode(torch.zeros(1, 1, 64, 64)).mu.shape[0] == 1

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from experiments.config import resolve
-from experiments.judge import load_data_of, rejudge
+from experiments.judge import rejudge
 from experiments.run import plan_run, run
 from geovae import checkpoint
 from geovae.samplers import SAMPLERS
@@ -70,7 +70,7 @@ def test_other_data_than_the_models_are_refused(trained):
     saved = load_model(trained.model_file)
     saved.meta["data"]["seed"] = 7
     with pytest.raises(ValueError, match="the data set 'digits' found here is not the one"):
-        load_data_of(saved)
+        saved.splits()
 
 
 class Tags(NullTracker):

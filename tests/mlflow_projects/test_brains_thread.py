@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from geovae.mri import write_cohort
-from geovae.tracking.names import unknown
 from mlflow_projects import inspect, prepare
 from tests.mlflow_projects.project import ROOT, Project, list_files
+from tools.names import unknown
 from tools.screenshots import CHROMIUM, server, tour_brains, visitor
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -43,7 +43,11 @@ ROOT = Path(__file__).parents[2]
         (generate, ["--model=elsewhere"], "error: no model at 'elsewhere': give a file, models:/geovae@champion"),
         (evaluate, ["--n=5"], "error: give either --model, or both --real and --fake"),
         (evaluate, ["--model=m", "--real-labels=l.npy"], "error: --real-labels and --fake-labels go with --real and"),
-        (evaluate, ["--real=a", "--fake=b", "--extractor=vgg"], "error: unknown extractor 'vgg'"),
+        (
+            evaluate,
+            ["--real=a", "--fake=b", "--extractor=vgg"],
+            "error: `extractor` must be one of inception, ",
+        ),
         (evaluate, ["--real=a", "--fake=b", "--inception-weights=none.pth"], "error: no Inception weights at none.pth"),
         (evaluate, ["--real=a", "--fake=b", "--extractor=inception"], "error: no Inception weights at "),
         (evaluate, ["--real=a", "--fake=b", "--extractor=module"], "error: the extractor 'module' needs to know which"),
@@ -143,6 +147,22 @@ def test_an_output_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "blocked").write_text("a file")
     with pytest.raises(PermissionError, match="cannot write to the output folder .*blocked"):
         entry.writable(tmp_path / "blocked")
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [({}, "geovae"), ({"MLFLOW_EXPERIMENT_NAME": "mine"}, "mine"), ({"MLFLOW_EXPERIMENT_ID": "theirs"}, "theirs")],
+)
+def test_a_run_goes_into_the_experiment_of_the_environment(store, monkeypatch, tmp_path, variables, expected):
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.setenv(name, "")  # MLflow sets the id for later processes: both are taken back at the end
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, store.client.create_experiment(value) if name.endswith("ID") else value)
+    with entry.open_run("train") as tracker:
+        pass
+    assert store.client.get_experiment(tracker.experiment_id).name == expected
 
 
 @pytest.mark.parametrize(("name", "shown"), [(None, "a title"), ("my-own-1", "my-own-1"), ("wise", "wise")])

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.judge import load_data_of
 from geovae.codes import encode_images
 from geovae.data import DATASETS
 from geovae.evaluation import extract
@@ -69,7 +68,7 @@ def test_a_published_model_is_scored_and_kept_like_one_of_ours(client):
     assert run.data.tags["imported_from"] == "best_model.pt"
     assert {"score/prior/fd_pixels", "score/mixture/fd_pixels", "best/fd_pixels"} <= run.data.metrics.keys()
     saved = load_model(client.download_artifacts(run.info.run_id, "model/model.safetensors"))
-    images = load_data_of(saved).train.images
+    images = saved.splits().train.images
     torch.testing.assert_close(saved.codes.mu, encode_images(model.eval(), images).mu)
 
 
@@ -104,7 +103,7 @@ def test_features_that_are_kept_are_not_computed_again(client, monkeypatch):
     np.save("images.npy", np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8))
     flags = ["--real=images.npy", "--fake=images.npy", "--extractor=pixels", "--cache=kept"]
     extracted = []
-    monkeypatch.setattr("geovae.evaluation.cache.extract", lambda *a, **o: extracted.append(1) or extract(*a, **o))
+    monkeypatch.setattr("geovae.evaluation.extractors.extract", lambda *a, **o: extracted.append(1) or extract(*a, **o))
     entry.call(evaluate.main, flags)
     before = len(extracted)
     entry.call(evaluate.main, flags)

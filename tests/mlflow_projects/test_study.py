@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from experiments.studies.plan import names, read_study
-from geovae.tracking.names import unknown
 from mlflow_projects import entry, study
+from tools.names import unknown
 
 mlflow = pytest.importorskip("mlflow")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.filterwarnings("ignore")]

@@ -14,9 +14,9 @@ import torch
 import yaml
 
 from geovae import checkpoint
-from geovae.tracking.names import NAMES, find, unknown
 from mlflow_projects import train
 from tests.mlflow_projects.project import Project, list_files
+from tools.names import NAMES, find, unknown
 
 mlflow = pytest.importorskip("mlflow")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -119,7 +119,7 @@ def test_what_a_run_records_is_what_the_page_of_names_lists(project, parent, chi
         recorded["image"] |= {re.split("[%+]", p)[0][7:].replace("~", "/") for p in files if p.startswith("images/")}
     assert {kind: unknown(kind, names) for kind, names in recorded.items()} == {kind: [] for kind in NAMES}
     listed = {
-        kind: {key for key, row in rows.items() if not row.meaning.startswith("of `")} for kind, rows in NAMES.items()
+        kind: {key for key, meaning in rows.items() if not meaning.startswith("of `")} for kind, rows in NAMES.items()
     }
     met = {kind: {find(kind, name) for name in names} for kind, names in recorded.items()}
     listed["tag"] -= {"not_finite.<metric>", "warning.<sampler>"}  # only where something is wrong

@@ -10,12 +10,12 @@ from geovae.samplers.diagnostics import (
     ess,
     ess_bulk,
     ess_tail,
-    fold,
+    fold_draws,
     nested_r_hat,
     plain_r_hat,
     r_hat,
     rank_normalise,
-    split,
+    split_chains,
 )
 
 
@@ -83,12 +83,12 @@ def test_nested_r_hat_by_hand():
 
 def test_ranks_halves_and_folding():
     draws = torch.tensor([[3.0, 1.0], [2.0, 7.0], [5.0, 4.0], [9.0, 0.0]])
-    assert split(draws).shape == (2, 4)
-    assert torch.equal(split(draws)[:, 2:], draws[2:].double())
+    assert split_chains(draws).shape == (2, 4)
+    assert torch.equal(split_chains(draws)[:, 2:], draws[2:].double())
     scores = rank_normalise(draws)
     assert torch.equal(scores.flatten().argsort(stable=True), draws.flatten().argsort(stable=True))
     assert float(scores.sum()) == pytest.approx(0, abs=1e-12)
-    assert float(fold(draws).min()) == 0.5
+    assert float(fold_draws(draws).min()) == 0.5
 
 
 def test_bad_shapes_are_named():

@@ -11,9 +11,18 @@ import torch
 from scipy import stats
 
 from geovae.geometry import LatentMetric
-from geovae.samplers.adaptation import warm_up
-from geovae.samplers.chains import Kernel, run
-from geovae.samplers.hmc import Info, Parameters, State, draw, init, leapfrog, select, transition
+from geovae.samplers.chains import Kernel, run_chains
+from geovae.samplers.hmc import (
+    Info,
+    Parameters,
+    State,
+    draw_noise,
+    init_state,
+    leapfrog,
+    select_accepted,
+    transition,
+    warm_up,
+)
 
 N = 20_000
 
@@ -66,9 +75,9 @@ def p_value(target, start, step, *, n_transitions=8):
     """Return the smallest Kolmogorov-Smirnov p (Bonferroni) over coordinates, a diagonal and the log-density."""
     generator = torch.Generator().manual_seed(987)  # not the start's seed: its stream would be the first momentum
     half = N // 2
-    state, acceptance = init(start[:half], target), 0.0
+    state, acceptance = init_state(start[:half], target), 0.0
     for _ in range(n_transitions):
-        state, info = step(state, *draw(state.position, generator))
+        state, info = step(state, *draw_noise(state.position, generator))
         acceptance += float(info.acceptance.mean()) / n_transitions
     fresh = start[half:]
     views = [lambda z: z[:, 0], lambda z: z[:, 1], lambda z: z.sum(1), lambda z: target(z)[0]]
@@ -97,7 +106,7 @@ def euler(state, noise, uniform, target, parameters):
     for _ in range(n_leapfrog):
         moved = proposal.position + step_size * p * inverse_mass
         p = p + step_size * proposal.gradient
-        proposal = init(moved, target)
+        proposal = init_state(moved, target)
     return decide(state, momentum, proposal, p, uniform, inverse_mass)
 
 
@@ -114,7 +123,7 @@ def late_leapfrog(state, momentum, target, parameters):
     for _ in range(parameters.n_leapfrog):
         p = p + parameters.step_size * proposal.gradient
         position = position + parameters.step_size * p * inverse_mass
-        proposal = init(position, target)
+        proposal = init_state(position, target)
     return proposal, p
 
 
@@ -128,7 +137,9 @@ def decide(state, momentum, proposal, p, uniform, inverse_mass):
 
     error = energy(proposal, p) - energy(state, momentum)
     accepted = uniform.log() < -error
-    return select(accepted, proposal, state), Info((-error).exp().clamp(max=1), accepted, accepted, error, error)
+    return select_accepted(accepted, proposal, state), Info(
+        (-error).exp().clamp(max=1), accepted, accepted, error, error
+    )
 
 
 @pytest.mark.parametrize("mutant", [half_momentum, euler, missing_half_step, never_rejecting])
@@ -175,7 +186,7 @@ def reversed_error(integrate, target, state, momentum):
 
 def test_leapfrog_is_reversible_and_one_without_half_steps_is_not(generator):
     target = small_metric().log_volume_and_grad
-    state = init(riemannian_draws(100, generator), target)
+    state = init_state(riemannian_draws(100, generator), target)
     momentum = torch.randn(100, 2, generator=generator, dtype=torch.float64)
     parameters = Parameters(0.3, 20, torch.tensor([0.7, 1.4]).double())
     good = reversed_error(lambda s, p: leapfrog(s, p, target, parameters), target, state, momentum)
@@ -193,7 +204,7 @@ def test_leapfrog_keeps_volume(generator):
 
     def flow(x):
         z, p = x[None, :2], x[None, 2:]
-        state, momentum = leapfrog(init(z, log_density), p, log_density, parameters)
+        state, momentum = leapfrog(init_state(z, log_density), p, log_density, parameters)
         return torch.cat([state.position[0], momentum[0]])
 
     for x in torch.randn(4, 4, generator=generator, dtype=torch.float64):
@@ -203,8 +214,8 @@ def test_leapfrog_keeps_volume(generator):
 
 def test_energy_error_falls_with_the_square_of_the_step(generator):
     target = small_metric().log_volume_and_grad
-    state = init(riemannian_draws(500, generator), target)
-    noise, uniform = draw(state.position, generator)
+    state = init_state(riemannian_draws(500, generator), target)
+    noise, uniform = draw_noise(state.position, generator)
     errors = []
     for halvings in range(4):
         parameters = Parameters(0.4 / 2**halvings, 4 * 2**halvings, torch.ones(2).double())
@@ -218,7 +229,7 @@ def test_the_mean_of_exp_minus_the_energy_error_is_one(name, generator):
     """E[exp(-dH)] = 1 from exact starts, since the map keeps volume; demanded within 4 standard errors."""
     target, start, parameters = targets(generator)[name]
     gentle = parameters._replace(step_size=0.5 * parameters.step_size)
-    _, info = transition(init(start, target), *draw(start, generator), target, gentle)
+    _, info = transition(init_state(start, target), *draw_noise(start, generator), target, gentle)
     ratios = (-info.energy_error).exp()
     standard_error = float(ratios.std()) / math.sqrt(N)
     assert standard_error < 0.02
@@ -228,9 +239,9 @@ def test_the_mean_of_exp_minus_the_energy_error_is_one(name, generator):
 def test_the_published_momentum_settles_at_the_fourth_power(generator):
     """Momentum of standard deviation 0.5 at unit mass turns the variance 1 of a Gaussian into about 1 / 4."""
     target, parameters = gaussian([1.0]), Parameters(0.1, 10, torch.ones(1).double())
-    state = init(torch.randn(4000, 1, generator=generator, dtype=torch.float64), target)
+    state = init_state(torch.randn(4000, 1, generator=generator, dtype=torch.float64), target)
     for _ in range(60):
-        state, _ = half_momentum(state, *draw(state.position, generator), target, parameters)
+        state, _ = half_momentum(state, *draw_noise(state.position, generator), target, parameters)
     assert float(state.position.var()) == pytest.approx(0.25, abs=0.03)
 
 
@@ -238,8 +249,8 @@ def test_divergences_are_counted_and_rejected():
     def steep(z):
         return -(z**4).sum(1) * 1e4, -4e4 * z**3
 
-    state = init(torch.ones(10, 2).double(), steep)
-    noise, uniform = draw(state.position, torch.Generator().manual_seed(0))
+    state = init_state(torch.ones(10, 2).double(), steep)
+    noise, uniform = draw_noise(state.position, torch.Generator().manual_seed(0))
     after, info = transition(state, noise, uniform, steep, Parameters(5.0, 10, torch.ones(2).double()))
     assert info.diverged.all()
     assert not info.accepted.any()
@@ -255,7 +266,7 @@ def test_dual_averaging_reaches_its_target(name, goal, generator):
     parameters, state = warm_up(
         start[:300], target, n_leapfrog=n_leapfrog, inverse_mass=inverse_mass, generator=generator, target=goal
     )
-    trace = run(state.position, Kernel(target, parameters), 20, generator)
+    trace = run_chains(state.position, Kernel(target, parameters), 20, generator)
     assert float(trace.acceptance.mean()) == pytest.approx(goal, abs=0.1)
 
 
@@ -275,12 +286,12 @@ def test_one_gradient_a_leapfrog_step(generator):
         calls.append(len(z))
         return gaussian([1.0, 1.0])(z)
 
-    run(torch.zeros(3, 2).double(), Kernel(counted, Parameters(0.1, 7, torch.ones(2).double())), 5, generator)
+    run_chains(torch.zeros(3, 2).double(), Kernel(counted, Parameters(0.1, 7, torch.ones(2).double())), 5, generator)
     assert len(calls) == 1 + 5 * 7
 
 
 def test_a_state_is_a_plain_tuple_and_the_same_seed_the_same_chain():
     kernel = Kernel(gaussian([1.0, 1.0]), Parameters(0.5, 3, torch.ones(2).double()))
-    traces = [run(torch.zeros(4, 2).double(), kernel, 5, torch.Generator().manual_seed(3)) for _ in range(2)]
+    traces = [run_chains(torch.zeros(4, 2).double(), kernel, 5, torch.Generator().manual_seed(3)) for _ in range(2)]
     assert torch.equal(traces[0].position, traces[1].position)
     assert State._fields == ("position", "log_density", "gradient")

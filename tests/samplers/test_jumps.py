@@ -9,10 +9,8 @@ from torch.distributions import MixtureSameFamily, MultivariateNormal
 from torch.distributions.categorical import Categorical
 
 from geovae.geometry import LatentMetric
-from geovae.samplers.adaptation import local_inverse_mass
-from geovae.samplers.chains import Kernel, run
-from geovae.samplers.hmc import Parameters, init
-from geovae.samplers.jumps import BumpMixture, draw_jump, jump
+from geovae.samplers.chains import BumpMixture, Kernel, draw_jump, jump, run_chains
+from geovae.samplers.hmc import Parameters, init_state, local_inverse_mass
 
 
 def islands(decay=0.05, floor=1e-4):
@@ -50,7 +48,7 @@ def test_one_isolated_bump_is_the_gaussian_of_covariance_rho_squared_over_d_sigm
     metric = LatentMetric(torch.ones(1, 3).double(), values, temperature=1.5, floor=1e-30)
     variances = 1.5**2 / 3 / values
     kernel = Kernel(metric.log_volume_and_grad, Parameters(0.5, 4, local_inverse_mass(variances)))
-    z = run(torch.ones(8000, 3).double(), kernel, 30, generator).position
+    z = run_chains(torch.ones(8000, 3).double(), kernel, 30, generator).position
     standard_error = 4 * math.sqrt(2 / 8000)
     assert (z.var(0) / variances[0]).tolist() == pytest.approx([1, 1, 1], abs=standard_error)
     assert all(stats.kstest(((z[:, j] - 1) / variances[0, j].sqrt()).numpy(), "norm").pvalue > 1e-3 for j in range(3))
@@ -63,7 +61,7 @@ def test_jumps_keep_exact_draws_exact(generator):
     start = cells[torch.searchsorted(mass.cumsum(0), u).clamp(max=len(cells) - 1)]
     start = start + width * (torch.rand(20_000, 2, generator=generator, dtype=torch.float64) - 0.5)
     bumps, target = BumpMixture(metric), metric.log_volume_and_grad
-    state, moved = init(start[:10_000], target), 0.0
+    state, moved = init_state(start[:10_000], target), 0.0
     for _ in range(5):
         state, accepted = jump(state, *draw_jump(10_000, bumps, generator), target, bumps)
         moved += float(accepted.double().mean()) / 5
@@ -82,7 +80,7 @@ def test_jumps_reach_the_exact_occupancy_of_modes_from_one_start_and_hmc_does_no
 
     def occupancy(bumps):
         kernel = Kernel(metric.log_volume_and_grad, parameters, bumps, 1)
-        z = run(start, kernel, 15, generator).position
+        z = run_chains(start, kernel, 15, generator).position
         return torch.bincount(nearest(metric, z), minlength=4) / 8000
 
     assert (occupancy(BumpMixture(metric)) - exact).abs().max() < 0.02

@@ -1,24 +1,19 @@
 """The names of what is recorded: every name has one row, and the page says what the module says."""
 
-import importlib.util
-from pathlib import Path
+import re
 
 import pytest
 import torch
 
 from geovae.codes import Codes
-from geovae.evaluation import SCORES
+from geovae.evaluation import Scorer
+from geovae.evaluation.scores import SCORES
 from geovae.samplers import SAMPLERS
-from geovae.tracking.names import NAMES, TABLES, better, find, unknown
-
-ROOT = Path(__file__).parents[2]
+from tools.names import NAMES, PAGE, TABLES, as_markdown, find, unknown
 
 
 def test_the_page_is_what_the_module_says():
-    spec = importlib.util.spec_from_file_location("names_page", ROOT / "tools" / "names.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert (ROOT / "docs" / "names.md").read_text() == module.as_markdown(), "run `make names`"
+    assert PAGE.read_text() == as_markdown(), "run `make names`"
 
 
 @pytest.mark.parametrize(
@@ -27,7 +22,7 @@ def test_the_page_is_what_the_module_says():
         ("metric", "train/loss", "train/<loss>"),
         ("metric", "score/fid", "score/<score>"),
         ("metric", "score/fd_random-conv-v1_sd", "score/<score>"),
-        ("metric", "score/riemannian/real_kid_pixels_stderr_sd", "score/<sampler>/<score>"),
+        ("metric", "score/riemannian/real_kid_pixels_stderr", "score/<sampler>/<score>"),
         ("metric", "score/prior/prd_f8_class3", "score/<sampler>/<score>"),
         ("metric", "best/val_loss", "best/val_loss"),
         ("metric", "best/fd_pixels", "best/<score>"),
@@ -50,14 +45,6 @@ def test_a_name_without_a_row_is_named():
     assert unknown("parameter", ["model", "cfg.seed"]) == ["model"]
 
 
-@pytest.mark.parametrize(
-    ("metric", "side"),
-    [("score/fid", "lower"), ("score/prior/prd_f8", "higher"), ("score/n", ""), ("best/val_loss", "lower"), ("x", "")],
-)
-def test_it_is_known_which_side_is_better(metric, side):
-    assert better(metric) == side
-
-
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_diagnostic_of_every_sampler_has_a_row(sampler, generator):
     mu = torch.randn(120, 2, generator=generator)
@@ -69,20 +56,16 @@ def test_every_diagnostic_of_every_sampler_has_a_row(sampler, generator):
     assert not unknown("metric", [f"sampler/{sampler}/{key}" for key in info.scalars()])
 
 
-@pytest.mark.parametrize("score", SCORES)
-def test_every_number_of_every_score_has_a_row(score, generator):
+@pytest.mark.parametrize("extractor", ["pixels", "random-conv-v1"])
+def test_every_number_of_every_score_has_a_row(extractor, generator):
     real, fake = (torch.randn(64, 4, generator=generator) for _ in range(2))
-    assert not unknown(
-        "metric", [f"score/{key.replace('frechet', 'fid')}" for key in SCORES[score](real=real, fake=fake)]
-    )
+    found = Scorer(extractor, scores=list(SCORES)).score(real=real, fake=fake)
+    assert len(found) > len(SCORES)
+    assert not unknown("metric", [f"score/{key}" for key in found])
 
 
 def test_keys_are_such_as_mlflow_takes():
-    import re
-
     for rows in [*NAMES.values(), *TABLES.values()]:
-        for key, row in rows.items():
+        for key, meaning in rows.items():
             assert re.fullmatch(r"[\w./<>-]+", key)
-            assert row.meaning
-            assert row.unit
-            assert row.better in ("", "lower", "higher")
+            assert meaning

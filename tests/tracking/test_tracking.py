@@ -204,7 +204,7 @@ def test_a_server_that_dies_neither_stops_the_run_nor_loses_a_number(server, tmp
     assert said < 5, "reporting waited for the dead server"
     messages = " ".join(str(w.message) for w in caught)
     assert "tracking is not reachable" in messages
-    assert f"python -m mlflow_projects.sync {tmp_path / 'run' / 'outbox'}" in messages
+    assert f"geovae.tracking.sync('{tmp_path / 'run' / 'outbox'}')" in messages
 
     server.start()
     for name in ("run", "run/born-offline"):

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A sweep on SLURM: sbatch tuning/cluster/slurm.sh -P dataset=mnist -P trials=50   (or -P resume=SWEEP_ID)
-# Run it from the repository, on a file system that all nodes see, with .venv made there (`make setup`).
-# ~/.geovae.env (chmod 600) holds MLFLOW_TRACKING_URI and, if need be, MLFLOW_TRACKING_USERNAME and _PASSWORD.
+# Run it in the repository, on a file system that all nodes share, with .venv made there (`make setup`).
+# ~/.geovae.env (chmod 600) has MLFLOW_TRACKING_URI and, if the server has passwords, MLFLOW_TRACKING_USERNAME and _PASSWORD.
 #SBATCH --job-name=geovae-sweep
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1
@@ -15,7 +15,7 @@ set -a
 source ~/.geovae.env
 set +a
 export RAY_USAGE_STATS_ENABLED=0 MLFLOW_DISABLE_TELEMETRY=true
-# A token that only this job's nodes know keeps other users of the cluster's network out.
+# Other users of the network cannot connect: only the nodes of this job know the token.
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
 RAY_AUTH_TOKEN=$(python -c "import secrets; print(secrets.token_hex(32))")
 

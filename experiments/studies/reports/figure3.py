@@ -13,8 +13,7 @@ from experiments.studies.ranking import rank_table
 from experiments.studies.score_figures import draw
 from experiments.tables import as_markdown, mean_and_sd
 from geovae.data import Splits
-from geovae.evaluation.evaluate import evaluate
-from geovae.evaluation.report import Report
+from geovae.evaluation import ImageSets, Report, Scorer, evaluate
 from geovae.figures.evaluation import neighbour_figure
 from geovae.saved_model import SavedModel, load_model
 
@@ -52,15 +51,14 @@ def _reconstruct(saved: SavedModel, splits: Splits) -> Tensor:
 def _evaluate(outcome: Outcome, splits: Splits, fake: Tensor, reconstructions: Tensor) -> Report:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the run itself has given the same warnings
-        return evaluate(
+        sets = ImageSets(
             real=(splits.test or splits.val).images,
             fake=fake,
             train=splits.train.images,
             reconstructions=reconstructions,
             other_real=splits.val.images,
-            extractor=outcome.cell.configs[outcome.variant]["extractor"],
-            scores=["frechet"],
         )
+        return evaluate(sets, Scorer(outcome.cell.configs[outcome.variant]["extractor"], scores=["frechet"]))
 
 
 def _neighbour_picture(data: str, sampler: str, images: dict[str, Tensor], rows: dict[str, list[int]]) -> Picture:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from geovae.tracking.names import unknown
 from mlflow_projects.promote import main as promote_command
 from mlflow_projects.registry import promotion
 from mlflow_projects.registry.evidence import Evidence, Rules
 from mlflow_projects.registry.promotion import champion_of, find, promote, roll_back
 from mlflow_projects.registry.versions import NAME
+from tools.names import unknown
 
 ROOT = Path(__file__).parents[3]
 

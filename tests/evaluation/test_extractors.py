@@ -106,11 +106,11 @@ def test_progress_goes_to_stderr_only_when_asked(images, capsys):
 
 
 def test_bad_input(images):
-    with pytest.raises(ValueError, match=r"no extractor is called 'vgg'; there are inception, random-conv-v1"):
+    with pytest.raises(ValueError, match=r"`extractor` must be one of inception, random-conv-v1.*got 'vgg'"):
         extractor("vgg")
     with pytest.raises(ValueError, match=r"must lie in"):
         extract(images.float(), extractor("pixels"))
-    with pytest.raises(ValueError, match=r"`batch_size` must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"`batch_size` must be a whole number of at least 1, got 0"):
         extract(images, extractor("pixels"), batch_size=0)
     with pytest.raises(ValueError, match=r"wrong must return features of shape \(7, dims\), got \(7, 3, 8, 6\)"):
         extract(images, Wrong(lambda x: x))
