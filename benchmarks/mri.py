@@ -19,16 +19,17 @@ from pathlib import Path
 
 import numpy as np
 
-from geovae.mri import discover, prepare, process, resample, write_cohort
+from geovae.mri import Execution, Selection, discover, prepare, process, resample, write_cohort
 
 MEASURE = """
 import resource, sys, time
 from pathlib import Path
-from geovae.mri import prepare
+from geovae.mri import Execution, Selection, prepare
 
 def main():
     start = time.perf_counter()
-    counts = prepare(sys.argv[1], sys.argv[2], workers=int(sys.argv[3]), progress=False, table=None)["counts"]
+    execution = Execution(workers=int(sys.argv[3]), progress=False)
+    counts = prepare(sys.argv[1], sys.argv[2], selection=Selection(table=None), execution=execution)["counts"]
     seconds = time.perf_counter() - start
     lines = Path("/proc/self/status").read_text().splitlines()
     used = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
@@ -43,8 +44,7 @@ if __name__ == "__main__":
 START = """
 import contextlib, resource, sys
 import mlflow, torch
-from geovae.mri import prepare
-from geovae.mri.cohort import jobs
+from geovae.mri import Execution, Selection, Steps, prepare, processes
 
 def used():
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -52,8 +52,10 @@ def used():
 
 if __name__ == "__main__":
     if sys.argv[3] == "with":
-        jobs.bare_main = contextlib.nullcontext
-    prepare(sys.argv[1], sys.argv[2], workers=2, progress=False, table=None, spacing=8.0, shape=(22, 26, 22))
+        processes.hide_main = contextlib.nullcontext
+    steps = Steps(spacing=8.0, shape=(22, 26, 22))
+    execution = Execution(workers=2, progress=False)
+    prepare(sys.argv[1], sys.argv[2], selection=Selection(table=None), steps=steps, execution=execution)
     print(used())
 """
 
@@ -161,7 +163,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         write_cohort(folder / "cohort", subjects=4, repeats=0)
-        prepare(folder / "cohort", folder / "warm", workers=1, progress=False, table=None)
+        execution = Execution(workers=1, progress=False)
+        prepare(folder / "cohort", folder / "warm", selection=Selection(table=None), execution=execution)
         one_volume(folder / "cohort", options.rounds)
         shrinking(folder / "cohort", options.rounds)
         worker_start(folder)

@@ -1,14 +1,14 @@
 """App. C.3 as a study: do generated images help a classifier of CDR 0 against CDR above 0 when there are few subjects?
 
-Subjects are cross-validated: those of a fold's test are seen by no model. Of the others so many as asked for train one
-generative model a class and the classifier; the classifier then also gets distorted copies, or samples, of each class.
+Subjects are cross-validated: the test subjects of a fold are held out from all models. Of the others, `size` subjects
+train one VAE a class and the classifier, which also gets distorted copies, or samples, of each class.
 """
 
 import hashlib
 import json
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,31 +17,101 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import avg_pool2d
 
+from experiments import tables
 from experiments.brains import Cohort
-from experiments.classifier import judge_classifier, probabilities, train_conv, train_linear
+from experiments.classifier import predict, score_classifier, train_conv, train_linear
+from geovae.checks import check_choice, check_count
 from geovae.codes import encode_images
 from geovae.data.affine import apply_affine, draw_affine
+from geovae.files import atomic_path
 from geovae.images import to_float, to_uint8
 from geovae.models import build_model
-from geovae.mri.cohort.export import atomic
-from geovae.samplers import SAMPLERS
 from geovae.saved_model import SavedModel
 from geovae.training import Trainer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PLAIN = ("none", "classical")
 SAMPLED = ("prior", "mixture", "riemannian")
-METHODS = (*PLAIN, *SAMPLED)
+METHODS = ("none", "classical", *SAMPLED)
 CLASSIFIERS = ("conv", "linear")
 SMALLEST = 4  # training subjects
 MEASURES = ("balanced_accuracy", "sensitivity", "specificity")
+Labelled = tuple[Tensor, Tensor]  # images (n, 1, h, w), uint8, and their classes (n,)
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Images (n, 1, h, w) of assessed subjects, their classes (n,) (1: CDR above 0), subjects (n,) and session ids."""
+
+    images: Tensor
+    labels: Tensor
+    subjects: np.ndarray
+    ids: list[str]
+
+
+@dataclass(frozen=True)
+class Design:
+    """The options of the study.
+
+    Args:
+        sizes: numbers of training subjects; those of a smaller size are among those of a larger one.
+        methods: of `none`, `classical`, `prior`, `mixture`, `riemannian`.
+        folds: of the cross-validation over subjects, stratified by class.
+        generated: number of images added to each class: distorted copies, or samples.
+        classifier: `conv`, a small convolutional network, or `linear`, a logistic regression on the pixels, which did
+            better on few brains in one space.
+        network: of the VAE, one for each class.
+        width: of its first layer.
+        latent_dim: its latent dimensions.
+        beta: its weight of the divergence.
+        epochs: its training; the epoch of the lowest loss on its own training images is kept, as published.
+        learning_rate: its training.
+        steps: of the classifier `conv`, the same for all methods.
+        seed: of folds, subsets and all training.
+
+    Raises:
+        ValueError: for an unknown method or classifier, or no images to add.
+    """
+
+    sizes: Sequence[int] = (50, 100, 200)
+    methods: Sequence[str] = METHODS
+    folds: int = 10
+    generated: int = 200
+    classifier: str = "conv"
+    network: str = "conv_oasis"
+    width: int | None = None
+    latent_dim: int = 16
+    beta: float = 1.0
+    epochs: int = 1000
+    learning_rate: float = 1e-4
+    steps: int = 600
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without the data."""
+        check_choice("classifier", self.classifier, CLASSIFIERS)
+        if not self.methods or not set(self.methods) <= set(METHODS):
+            raise ValueError(f"`methods` must be of {', '.join(METHODS)}, got {', '.join(self.methods) or 'none'}")
+        check_count(generated=self.generated)
+
+    def check(self, task: Task) -> None:
+        """Raise ValueError if the subjects of the task are too few for the folds and sizes."""
+        classes = _classes(task)
+        smallest = int(np.bincount(list(classes.values()), minlength=2).min())
+        if not 2 <= self.folds <= smallest:
+            raise ValueError(f"`folds` must lie in 2..{smallest}, the subjects of the smaller class, got {self.folds}")
+        most = len(classes) - -(-len(classes) // self.folds) - 1
+        if not self.sizes or min(self.sizes) < SMALLEST or max(self.sizes) > most:
+            raise ValueError(
+                f"`sizes` must lie in {SMALLEST}..{most}: {len(classes)} assessed subjects leave {most} for training "
+                f"with {self.folds} folds; got {', '.join(map(str, self.sizes)) or 'none'}"
+            )
 
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One classifier: how it was trained, what it says of the test subjects' images, and its measures."""
+    """One classifier: size, method and fold of its training, probabilities (n,) of the test rows (n,), measures."""
 
     size: int
     method: str
@@ -51,24 +121,14 @@ class Trial:
     measures: dict[str, float]
 
 
-@dataclass(frozen=True, eq=False)
-class Task:
-    """Images (n, 1, h, w) of assessed subjects, their class (n,) (1: CDR above 0), and whose they are (n,)."""
-
-    images: Tensor
-    labels: Tensor
-    subjects: np.ndarray
-    ids: list[str]
-
-
 def task_of(cohort: Cohort, shrink: int = 1) -> Task:
-    """Return the task of a cohort of slices; those not assessed are left out, images shrink by means over blocks.
+    """Return the task of a cohort of slices, without subjects that were not assessed, images shrunk by block means.
 
     Raises:
         ValueError: if a class has no subjects, or the images do not shrink by a whole number.
     """
     if cohort.images.shape[1] != 1:
-        raise ValueError("the study takes slices: prepare the data set `oasis`, not volumes")
+        raise ValueError("the study needs slices: prepare the data set `oasis`, not volumes")
     h, w = cohort.images.shape[2:]
     if shrink < 1 or h % shrink or w % shrink:
         raise ValueError(f"`shrink` must divide the images of {h} x {w}, got {shrink}")
@@ -82,116 +142,50 @@ def task_of(cohort: Cohort, shrink: int = 1) -> Task:
 
 
 def augmentation_study(
-    task: Task,
-    *,
-    sizes: Sequence[int] = (50, 100, 200),
-    methods: Sequence[str] = METHODS,
-    folds: int = 10,
-    generated: int = 200,
-    classifier: str = "conv",
-    network: str = "conv_oasis",
-    width: int | None = None,
-    latent_dim: int = 16,
-    beta: float = 1.0,
-    epochs: int = 1000,
-    learning_rate: float = 1e-4,
-    steps: int = 600,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
-    keep: Path | None = None,
+    task: Task, design: Design, *, device: torch.device | str = "cpu", cache: Path | None = None
 ) -> Iterator[Trial]:
     """Yield a trial for each fold, size and method.
 
     Args:
         task: see `task_of`.
-        sizes: numbers of training subjects; those of a smaller size are among those of a larger one.
-        methods: of `none`, `classical`, `prior`, `mixture`, `riemannian`.
-        folds: of the cross-validation over subjects, stratified by class.
-        generated: images that each class gets in addition: distorted copies, or samples.
-        classifier: `conv`, a small convolutional network, or `linear`, a logistic regression on the pixels, which did
-            better on few brains in one space.
-        network: of the VAE, one for each class.
-        width: of its first layer.
-        latent_dim: its latent dimensions.
-        beta: its weight of the divergence.
-        epochs: its training; the epoch of the lowest loss on its own training images is kept, as published.
-        learning_rate: its training.
-        steps: of the classifier `conv`, the same for all methods.
-        seed: of folds, subsets and all training.
+        design: the options.
         device: where to compute.
-        keep: folder for what each classifier said; what a call with the same options and images left there is not
-            repeated.
+        cache: folder for the probabilities of finished classifiers; a call with the same options and images reads them.
 
     Raises:
-        ValueError: before anything is trained, for unknown methods or more subjects than a fold leaves for training.
+        ValueError: before anything is trained, if a fold leaves too few subjects for training.
     """
-    check_study(task, sizes, methods, folds, generated, classifier)
-    model = {"network": network, "width": width, "latent_dim": latent_dim, "beta": beta}
-    training = {"epochs": epochs, "learning_rate": learning_rate}
-    mark = _mark(task, [list(methods), folds, generated, classifier, model, training, steps, seed])
-    for fold, (order, test) in enumerate(split_folds(task, folds, seed)):
-        for size in sizes:
-            path = None if keep is None else keep / f"{mark}-{fold}-{size}.npz"
-            said = None if path is None else _read_said(path, methods)
-            if said is None:
-                rows = rows_of_subjects(task, order[:size])
-                images, labels = task.images[rows], task.labels[rows]
-                more = additions(images, labels, methods, generated, model, training, seed + fold, device)
-                said = {}
-                for method, (extra_images, extra_labels) in more.items():
-                    given = torch.cat([images, extra_images]), torch.cat([labels, extra_labels])
-                    if classifier == "linear":
-                        trained = train_linear(*given)
-                    else:
-                        trained = train_conv(*given, steps=steps, seed=seed + fold, device=device)
-                    said[method] = probabilities(trained, task.images[test]).numpy()
+    design.check(task)
+    fingerprint = _fingerprint(task, design)
+    for fold, (order, test) in enumerate(split_folds(task, design.folds, design.seed)):
+        for size in design.sizes:
+            path = None if cache is None else cache / f"{fingerprint}-{fold}-{size}.npz"
+            probabilities = None if path is None else _read_cached(path, design.methods)
+            if probabilities is None:
+                train = rows_of_subjects(task, order[:size])
+                probabilities = _run_fold(task, train, test, design, design.seed + fold, device)
                 if path is not None:
-                    with atomic(path) as partial:
-                        np.savez(partial, **said)  # type: ignore[arg-type]
-            for method, p in said.items():
-                yield Trial(size, method, fold, test, p, judge_classifier(torch.from_numpy(p), task.labels[test]))
-
-
-def check_study(
-    task: Task, sizes: Sequence[int], methods: Sequence[str], folds: int, generated: int, classifier: str = "conv"
-) -> None:
-    """Raise ValueError for what cannot be studied with these subjects."""
-    if classifier not in CLASSIFIERS:
-        raise ValueError(f"`classifier` must be of {', '.join(CLASSIFIERS)}, got {classifier}")
-    unknown = [name for name in methods if name not in METHODS]
-    if unknown or not methods:
-        raise ValueError(f"`methods` must be of {', '.join(METHODS)}, got {', '.join(methods) or 'none'}")
-    if generated < 1:
-        raise ValueError(f"`generated` must be at least 1, got {generated}")
-    classes = _classes(task)
-    smallest = int(np.bincount(list(classes.values()), minlength=2).min())
-    if not 2 <= folds <= smallest:
-        raise ValueError(f"`folds` must lie in 2..{smallest}, the subjects of the smaller class, got {folds}")
-    most = len(classes) - -(-len(classes) // folds) - 1
-    if not sizes or min(sizes) < SMALLEST or max(sizes) > most:
-        raise ValueError(
-            f"`sizes` must lie in {SMALLEST}..{most}: {len(classes)} assessed subjects leave so many for training with "
-            f"{folds} folds; got {', '.join(map(str, sizes)) or 'none'}"
-        )
+                    with atomic_path(path) as temporary:
+                        np.savez(temporary, **probabilities)  # type: ignore[arg-type]  # numpy's stub: `allow_pickle`
+            for method, p in probabilities.items():
+                yield Trial(size, method, fold, test, p, score_classifier(torch.from_numpy(p), task.labels[test]))
 
 
 def split_folds(task: Task, folds: int, seed: int) -> list[tuple[list[str], np.ndarray]]:
-    """Return for each fold its training subjects, in an order of which every start is stratified, and its test rows."""
+    """Return for each fold its training subjects, each beginning of which is stratified, and its test rows."""
     random = np.random.default_rng(seed)
     classes = _classes(task)
     members = [random.permutation([s for s, label in classes.items() if label == value]) for value in (0, 1)]
-    found = []
+    splits = []
     for fold in range(folds):
         tested = {str(s) for group in members for s in group[fold::folds]}
-        # each subject's place within its class, from 0 to 1: sorting by it mixes the classes evenly
-        places = {
-            str(s): (i + 0.5) / len(kept)
-            for kept in ([s for s in group if s not in tested] for group in members)
-            for i, s in enumerate(kept)
-        }
-        test = np.flatnonzero(np.isin(task.subjects, list(tested)))
-        found.append((sorted(places, key=lambda s, places=places: places[s]), test))  # type: ignore[misc]
-    return found
+        places: dict[str, float] = {}
+        for group in members:
+            train = [str(s) for s in group if str(s) not in tested]
+            # each subject's place within its class, from 0 to 1: sorting by it mixes the classes evenly
+            places |= {s: (i + 0.5) / len(train) for i, s in enumerate(train)}
+        splits.append((sorted(places, key=places.__getitem__), rows_of_subjects(task, list(tested))))
+    return splits
 
 
 def rows_of_subjects(task: Task, subjects: Sequence[str]) -> np.ndarray:
@@ -199,107 +193,99 @@ def rows_of_subjects(task: Task, subjects: Sequence[str]) -> np.ndarray:
     return np.flatnonzero(np.isin(task.subjects, list(subjects)))
 
 
-def additions(
-    images: Tensor,
-    labels: Tensor,
-    methods: Sequence[str],
-    n: int,
-    model: dict[str, Any],
-    training: dict[str, Any],
-    seed: int,
-    device: torch.device | str,
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return for each method what the classifier gets beside the real images: `n` images a class, and their labels."""
-    found: dict[str, list[Tensor]] = {method: [] for method in methods}
+def add_images(
+    images: Tensor, labels: Tensor, design: Design, seed: int, device: torch.device | str
+) -> dict[str, Labelled]:
+    """Return for each method the images that the classifier gets beside the real ones, and their labels.
+
+    Each class gets `design.generated` images, and one VAE, which all samplers share.
+    """
+    added: dict[str, list[Tensor]] = {method: [] for method in design.methods}
     for value in (0, 1):
         real = images[labels == value]
-        if "classical" in found:
-            found["classical"].append(distorted(real, n, seed))
-        wanted = [method for method in methods if method in SAMPLED]
-        if wanted:
-            for method, drawn in samples(real, wanted, n, model, training, seed, device).items():
-                found[method].append(drawn)
+        if "classical" in added:
+            added["classical"].append(distort(real, design.generated, seed))
+        if set(added) & set(SAMPLED):
+            for method, drawn in draw_samples(real, design, seed, device).items():
+                added[method].append(drawn)
+    both = torch.arange(2).repeat_interleave(design.generated)
     none = (images[:0], labels[:0])
-    both = torch.arange(2).repeat_interleave(n)
-    return {method: (torch.cat(parts), both) if parts else none for method, parts in found.items()}
+    return {method: (torch.cat(parts), both) if parts else none for method, parts in added.items()}
 
 
-def distorted(real: Tensor, n: int, seed: int) -> Tensor:
-    """Return `n` of the real images (m, 1, h, w), each shifted, turned, scaled and sheared a little."""
+def distort(real: Tensor, n: int, seed: int) -> Tensor:
+    """Return `n` of the real images (m, 1, h, w), each shifted, rotated, scaled and sheared a little."""
     generator = Generator().manual_seed(seed)
     rows = torch.randint(len(real), (n,), generator=generator)
     shift = 0.02 * real.shape[2]
     return apply_affine(real[rows], draw_affine(n, generator, degrees=5, pixels=shift, scale=0.05, shear=0.05))
 
 
-def samples(
-    real: Tensor,
-    methods: Sequence[str],
-    n: int,
-    model: dict[str, Any],
-    training: dict[str, Any],
-    seed: int,
-    device: torch.device | str,
-) -> dict[str, Tensor]:
-    """Train one VAE on the images (m, 1, h, w) of a class, and return `n` samples of it by each sampler."""
+def draw_samples(real: Tensor, design: Design, seed: int, device: torch.device | str) -> dict[str, Tensor]:
+    """Train one VAE on the images (m, 1, h, w) of a class, and return samples of it by each sampler of the methods."""
     shape = (int(real.shape[1]), int(real.shape[2]), int(real.shape[3]))
-    vae: Any = build_model("vae", shape, seed=seed, **model).to(device)
-    trainer = Trainer(batch_size=min(20, len(real)), plateau_patience=20, **training)
+    options = {"network": design.network, "width": design.width, "latent_dim": design.latent_dim, "beta": design.beta}
+    vae: Any = build_model("vae", shape, seed=seed, **options).to(device)
+    trainer = Trainer(
+        batch_size=min(20, len(real)), plateau_patience=20, epochs=design.epochs, learning_rate=design.learning_rate
+    )
     state = trainer.start(vae, seed=seed)
+    # validated on the training images, as published: a class of few subjects has none to spare
     for _ in trainer.run(state, real, real):
         pass
     vae = state.load_best()
-    codes = encode_images(vae, real)
-    options: dict[str, dict[str, Any]] = {
+    model = SavedModel(vae, encode_images(vae, real), {})
+    few: dict[str, dict[str, Any]] = {  # options that suit few codes
         "mixture": {"n_components": min(10, max(1, len(real) // 10))},
         "riemannian": {"centroids": "all"},
     }
-    saved = SavedModel(vae, codes, {})
-    fitted = {name: SAMPLERS[name](**options.get(name, {})).fit(codes) for name in methods}
-    return {name: saved.decode(one.sample(n, Generator().manual_seed(seed))) for name, one in fitted.items()}
+    methods = [method for method in design.methods if method in SAMPLED]
+    samplers = {name: model.sampler(name, **few.get(name, {})) for name in methods}
+    n = design.generated
+    return {name: model.decode(s.sample(n, Generator().manual_seed(seed))) for name, s in samplers.items()}
 
 
 def summary(trials: Sequence[Trial]) -> dict[tuple[int, str], dict[str, tuple[float, float]]]:
     """Return for each size and method the mean and standard deviation over folds of each measure."""
-    groups: dict[tuple[int, str], list[Trial]] = {}
-    for trial in trials:
-        groups.setdefault((trial.size, trial.method), []).append(trial)
-    return {
-        key: {name: _mean_sd([t.measures[name] for t in group]) for name in MEASURES} for key, group in groups.items()
-    }
+    measures = {name: _over_folds((t, t.measures[name]) for t in trials) for name in MEASURES}
+    return {key: {name: measures[name][key] for name in MEASURES} for key in measures[MEASURES[0]]}
 
 
 def gains(trials: Sequence[Trial]) -> dict[tuple[int, str], tuple[float, float]]:
-    """Return the mean and standard deviation over folds of the balanced accuracy beyond that of real images alone."""
-    accuracy = {(t.size, t.method, t.fold): t.measures["balanced_accuracy"] for t in trials}
-    groups: dict[tuple[int, str], list[float]] = {}
-    for (size, method, fold), value in accuracy.items():
-        if method != "none" and (size, "none", fold) in accuracy:
-            groups.setdefault((size, method), []).append(value - accuracy[size, "none", fold])
-    return {key: _mean_sd(values) for key, values in groups.items()}
+    """Return the mean and standard deviation over folds of the balanced accuracy minus that with real images alone."""
+    alone = {(t.size, t.fold): t.measures["balanced_accuracy"] for t in trials if t.method == "none"}
+    return _over_folds(
+        (t, t.measures["balanced_accuracy"] - alone[t.size, t.fold])
+        for t in trials
+        if t.method != "none" and (t.size, t.fold) in alone
+    )
 
 
 def correlations(
     trials: Sequence[Trial], task: Task, truth: Mapping[str, float]
 ) -> dict[tuple[int, str], tuple[float, float]]:
-    """Return the mean and standard deviation over folds of Spearman's correlation of what classifiers say of the test
-    subjects with the `truth`, a number for each session.
+    """Return the mean and standard deviation over folds of Spearman's correlation of probabilities with the truth.
+
+    Args:
+        trials: their probabilities of the test subjects are correlated.
+        task: holds the session ids.
+        truth: a number for each session id.
     """
     from scipy.stats import spearmanr
 
-    groups: dict[tuple[int, str], list[float]] = {}
-    for t in trials:
-        known = [truth[task.ids[row]] for row in t.rows]
-        groups.setdefault((t.size, t.method), []).append(float(spearmanr(t.probability, known).statistic))
-    return {key: _mean_sd(values) for key, values in groups.items()}
+    return _over_folds(
+        (t, float(spearmanr(t.probability, [truth[task.ids[row]] for row in t.rows]).statistic)) for t in trials
+    )
 
 
 def ceiling(task: Task, truth: Mapping[str, float]) -> float:
     """Return the balanced accuracy of the best threshold on the `truth` itself."""
-    known = np.array([truth[id] for id in task.ids])
-    said = known[:, None] >= known
+    values = np.array([truth[id] for id in task.ids])
+    positive = (
+        values[:, None] >= values
+    )  # (n, n): the prediction for each session, by each session's value as threshold
     labels = task.labels.numpy()
-    return float((said[labels == 1].mean(0) + (~said)[labels == 0].mean(0)).max() / 2)
+    return float((positive[labels == 1].mean(0) + (~positive)[labels == 0].mean(0)).max() / 2)
 
 
 def as_markdown(trials: Sequence[Trial], task: Task, truth: Mapping[str, float] | None = None) -> str:
@@ -308,22 +294,21 @@ def as_markdown(trials: Sequence[Trial], task: Task, truth: Mapping[str, float] 
     folds = len({trial.fold for trial in trials})
     gained, related = gains(trials), correlations(trials, task, truth) if truth else {}
     head = ["training subjects", "added to the real images", "balanced accuracy", "gain", "sensitivity", "specificity"]
-    head += ["correlation with the atrophy"] if truth else []
-    lines = [head, ["---"] * len(head)]
+    rows: list[list[tables.Cell]] = []
     for (size, method), measures in sorted(summary(trials).items(), key=lambda item: item[0][0]):
         accuracy, *others = ("{:.3f} ± {:.3f}".format(*measures[name]) for name in MEASURES)
-        gain = "{:+.3f} ± {:.3f}".format(*gained[size, method]) if (size, method) in gained else "–"
-        cells = [str(size), method, accuracy, gain, *others]
-        lines.append([*cells, "{:.2f} ± {:.2f}".format(*related[size, method])] if truth else cells)
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines) + (
-        f"\n\nCDR 0 ({classes.count(0)} subjects) against CDR above 0 ({classes.count(1)}); mean ± standard deviation "
+        gain = "{:+.3f} ± {:.3f}".format(*gained[size, method]) if (size, method) in gained else None
+        correlation = ["{:.2f} ± {:.2f}".format(*related[size, method])] if truth else []
+        rows.append([size, method, accuracy, gain, *others, *correlation])
+    text = tables.as_markdown([*head, "correlation with the atrophy"] if truth else head, rows) + (
+        f"\nCDR 0 ({classes.count(0)} subjects) against CDR above 0 ({classes.count(1)}); mean ± standard deviation "
         f"over {folds} folds of subjects. *Gain*: balanced accuracy beyond that of real images alone, fold by fold. "
-        "Folds share training subjects: the deviation is no standard error. Age goes along with CDR: part of what is "
-        "told apart may be age.\n"
+        "Folds share training subjects: the deviation is no standard error. Age is correlated with CDR: part of the "
+        "accuracy may come from age.\n"
     )
     if truth:
         text += (
-            "\n*Correlation*: Spearman's, of what a classifier says of test subjects with the factor that made them. "
+            "\n*Correlation*: Spearman's, of the probabilities of test subjects with the factor that made them. "
             f"A threshold on that factor itself reaches a balanced accuracy of {ceiling(task, truth):.3f}.\n"
         )
     return text
@@ -333,31 +318,49 @@ def as_figure(trials: Sequence[Trial]) -> "Figure":
     """Return the measures over the number of training subjects, a line for each method."""
     from matplotlib.figure import Figure
 
-    found = summary(trials)
-    sizes = sorted({size for size, _ in found})
-    methods = list(dict.fromkeys(method for _, method in found))
+    values = summary(trials)
+    sizes = sorted({size for size, _ in values})
+    methods = list(dict.fromkeys(method for _, method in values))
     figure = Figure(figsize=(12, 3.8), layout="constrained")
     for ax, name in zip(figure.subplots(1, len(MEASURES), sharey=True), MEASURES, strict=True):
         for i, method in enumerate(methods):
-            mean, sd = np.array([found[size, method][name] for size in sizes]).T
-            place = np.arange(len(sizes)) + 0.12 * (i - (len(methods) - 1) / 2)
+            mean, sd = np.array([values[size, method][name] for size in sizes]).T
+            place = np.arange(len(sizes)) + 0.12 * (i - (len(methods) - 1) / 2)  # beside each other, not on top
             ax.errorbar(place, mean, sd, marker="o", capsize=3, linewidth=1, label=method)
-        ax.axhline(0.5, color="0.7", linewidth=0.8, zorder=0)
+        ax.axhline(0.5, color="0.7", linewidth=0.8, zorder=0)  # chance
         ax.set_xticks(range(len(sizes)), [str(size) for size in sizes])
         ax.set(xlabel="training subjects", title=name.replace("_", " "), ylim=(0, 1.02))
     figure.axes[0].legend(fontsize=8, loc="lower right")
     return figure
 
 
-def _mark(task: Task, asked: list[Any]) -> str:
-    """Return 12 digits that two studies share if they ask the same of the same images."""
-    known = hashlib.sha256(json.dumps([asked, task.ids, task.labels.tolist()]).encode())
-    known.update(task.images.numpy().tobytes())
-    return known.hexdigest()[:12]
+def _run_fold(
+    task: Task, train: np.ndarray, test: np.ndarray, design: Design, seed: int, device: torch.device | str
+) -> dict[str, np.ndarray]:
+    """Train the models of one fold and size; return the probability of each test row, by method."""
+    images, labels = task.images[train], task.labels[train]
+    probabilities = {}
+    for method, (more_images, more_labels) in add_images(images, labels, design, seed, device).items():
+        examples = torch.cat([images, more_images]), torch.cat([labels, more_labels])
+        if design.classifier == "linear":
+            network = train_linear(*examples)
+        else:
+            network = train_conv(*examples, steps=design.steps, seed=seed, device=device)
+        probabilities[method] = predict(network, task.images[test]).numpy()
+    return probabilities
 
 
-def _read_said(path: Path, methods: Sequence[str]) -> dict[str, np.ndarray] | None:
-    """Return what the classifiers of a finished fold said, by method, or None."""
+def _fingerprint(task: Task, design: Design) -> str:
+    """Return 12 hex digits that two studies share if they have the same images and options."""
+    # not of the sizes: a study with one size more reads what the others left
+    options = {name: value for name, value in asdict(design).items() if name != "sizes"}
+    total = hashlib.sha256(json.dumps([options, task.ids, task.labels.tolist()]).encode())
+    total.update(task.images.numpy().tobytes())
+    return total.hexdigest()[:12]
+
+
+def _read_cached(path: Path, methods: Sequence[str]) -> dict[str, np.ndarray] | None:
+    """Return the probabilities of the classifiers of a finished fold, by method, or None."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {method: archive[method] for method in methods}
@@ -365,13 +368,20 @@ def _read_said(path: Path, methods: Sequence[str]) -> dict[str, np.ndarray] | No
         return None
 
 
-def _mean_sd(values: Sequence[float]) -> tuple[float, float]:
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+def _over_folds(values: Iterable[tuple[Trial, float]]) -> dict[tuple[int, str], tuple[float, float]]:
+    """Return mean and standard deviation of the values of all folds, by size and method."""
+    groups: dict[tuple[int, str], list[float]] = {}
+    for trial, value in values:
+        groups.setdefault((trial.size, trial.method), []).append(value)
+    return {
+        key: (float(np.mean(group)), float(np.std(group, ddof=1)) if len(group) > 1 else 0.0)
+        for key, group in groups.items()
+    }
 
 
 def _classes(task: Task) -> dict[str, int]:
     """Return the class of each subject, that of its first row."""
-    found: dict[str, int] = {}
+    classes: dict[str, int] = {}
     for subject, label in zip(task.subjects.tolist(), task.labels.tolist(), strict=True):
-        found.setdefault(subject, label)
-    return found
+        classes.setdefault(subject, label)
+    return classes

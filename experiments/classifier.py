@@ -1,4 +1,4 @@
-"""Small classifiers of two classes: how well images tell them apart, and no more than that."""
+"""Small classifiers of two classes, as a measure of how well the classes can be distinguished in images."""
 
 import torch
 from torch import Generator, Tensor, nn
@@ -12,7 +12,7 @@ FILTERS = (16, 32, 64)
 def build_conv(channels: int, seed: int) -> nn.Module:
     """Return a network from images (b, c, h, w) of any size to logits (b, 2); its weights are drawn from `seed`."""
     layers: list[nn.Module] = []
-    with torch.random.fork_rng(devices=[]):  # torch's initialisers know no generator argument
+    with torch.random.fork_rng(devices=[]):  # torch's initialisers take no generator
         torch.default_generator.manual_seed(seed)
         for filters in FILTERS:
             layers += [nn.Conv2d(channels, filters, 3, 2, 1), nn.BatchNorm2d(filters), nn.ReLU()]
@@ -31,9 +31,9 @@ def train_conv(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> nn.Module:
-    """Train on images (n, c, h, w), uint8, and labels (n,) of 0 and 1; each step draws both classes alike.
+    """Train on images (n, c, h, w), uint8, and labels (n,) of 0 and 1; each batch holds equally many of both classes.
 
-    The number of steps does not depend on n: more images are more variety, not more training.
+    The number of steps does not depend on n: more images mean more variety, not more training.
     """
     classes = _rows_of_classes(labels)
     network = build_conv(images.shape[1], seed).to(device).train()
@@ -45,18 +45,18 @@ def train_conv(
         rows = [r[torch.randint(len(r), (batch_size // 2,), generator=generator)] for r in classes]
         loss = cross_entropy(network(to_float(images[torch.cat(rows)].to(device))), target)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]  # torch does not annotate it
         optimizer.step()
         schedule.step()
     return network.eval()
 
 
 def train_linear(images: Tensor, labels: Tensor, *, penalty: float = 1.0) -> nn.Module:
-    """Return a logistic regression on the pixels of images (n, c, h, w), uint8, as a network like the other's.
+    """Return a logistic regression on the pixels of images (n, c, h, w), uint8, as a network like that of `train_conv`.
 
-    Its weights are shrunk: half `penalty` times their squared length is added to the sum of the losses, in which both
-    classes weigh the same; pixels are centred and on one common scale. It is what few images can teach, and it has one
-    solution: no seed, no number of steps.
+    Half `penalty` times the squared length of the weights is added to the sum of the losses, in which both classes have
+    the same weight; pixels are centred and divided by one common scale. Few images suffice, and the solution is unique:
+    no seed, no number of steps.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -67,6 +67,7 @@ def train_linear(images: Tensor, labels: Tensor, *, penalty: float = 1.0) -> nn.
     model.fit(((pixels - mean) / scale).numpy(), labels.numpy())
     layer = nn.Linear(pixels.shape[1], 2)
     with torch.no_grad():
+        # back to unscaled pixels; the logit of class 0 is 0, so the softmax of both is the logistic function
         weight = torch.from_numpy(model.coef_[0]) / scale
         layer.weight.copy_(torch.stack([torch.zeros_like(weight), weight]))
         layer.bias.copy_(torch.tensor([0.0, float(model.intercept_[0] - weight @ mean)]))
@@ -81,16 +82,16 @@ def _rows_of_classes(labels: Tensor) -> list[Tensor]:
 
 
 @torch.no_grad()
-def probabilities(network: nn.Module, images: Tensor) -> Tensor:
+def predict(network: nn.Module, images: Tensor) -> Tensor:
     """Return the probability (n,) of class 1 for images (n, c, h, w), uint8."""
     device = next(network.parameters()).device
-    return torch.cat([network(to_float(x.to(device))).softmax(1)[:, 1].cpu() for x in images.split(200)])
+    return torch.cat([network(to_float(x.to(device))).softmax(1)[:, 1].cpu() for x in torch.split(images, 200)])
 
 
-def judge_classifier(probability: Tensor, labels: Tensor) -> dict[str, float]:
+def score_classifier(probability: Tensor, labels: Tensor) -> dict[str, float]:
     """Return sensitivity (of class 1), specificity, and their mean, the balanced accuracy."""
-    said = probability > 0.5
-    sensitivity = float(said[labels == 1].double().mean())
-    specificity = float((~said)[labels == 0].double().mean())
+    positive = probability > 0.5
+    sensitivity = float(positive[labels == 1].double().mean())
+    specificity = float((~positive)[labels == 0].double().mean())
     both = (sensitivity + specificity) / 2
     return {"balanced_accuracy": both, "sensitivity": sensitivity, "specificity": specificity}

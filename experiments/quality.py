@@ -1,17 +1,19 @@
-"""What is shown of a cohort of brains after `prepare`: who is in it, how they lie, what was done to their values."""
+"""Figures of a cohort of brains after `prepare`: who is in it, how the volumes lie, what was done to their values."""
 
 import csv
+import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from experiments.tables import as_csv
 from geovae.figures import mri as figures
-from geovae.mri import edge_letters, prepared_volume, read_prepared
+from geovae.mri import Volume, edge_letters, prepared_volume, read_prepared, resample
 from geovae.mri.steps.slices import View
 from geovae.tracking import Tracker
 
-ORTHOGONAL = 4  # sessions of which all three planes are shown
+ORTHOGONAL = 4  # sessions with a figure of all three planes
+VIEWER_MM = 2.0  # voxels of the viewer, which keep its page below 1 MB
 
 
 def track_quality(
@@ -20,40 +22,45 @@ def track_quality(
     """Track quality figures of what `geovae.mri.prepare` wrote below `root`, as artifacts in `qc/`, each below 1 MB.
 
     Args:
-        tracker: where to.
+        tracker: gets the figures.
         root: folder of all data sets.
-        shown: sessions shown at most: on a shared server, showing may count as passing the data on.
+        shown: number of sessions shown at most: on a shared server, showing may count as redistribution.
         masked_ids: show running numbers in place of ids, and leave out the tables that name files.
         view: of the orthogonal views; pictures are shown as they are stored, with the sides printed.
     """
-    known = read_prepared(root, limit=shown)
-    sides = edge_letters(known.settings["axis"], known.settings["view"])
-    names = {id: f"#{i + 1}" if masked_ids else id for i, id in enumerate(known.sessions)}
-    rows = _middle_rows(known.ids)
+    prepared = read_prepared(root, limit=shown)
+    sides = edge_letters(prepared.settings["axis"], prepared.settings["view"])
+    names = {id: f"#{i + 1}" if masked_ids else id for i, id in enumerate(prepared.sessions)}
+    rows = _middle_rows(prepared.ids)
     mosaic = figures.cohort_mosaic(
-        known.pictures[rows],
-        known.ids[rows].tolist(),
-        cdr=known.cdr[rows].tolist(),
-        ages=known.age[rows].tolist(),
+        prepared.pictures[rows],
+        prepared.ids[rows].tolist(),
+        cdr=prepared.cdr[rows].tolist(),
+        ages=prepared.age[rows].tolist(),
         limit=shown,
         masked_ids=masked_ids,
         sides=sides,
     )
     tracker.figure("qc/mosaic.png", mosaic)
-    tracker.figure("qc/mean_and_sd.png", figures.mean_and_sd(known.pictures, sides=sides))
-    tracker.figure("qc/histograms.png", figures.histograms(known.before, known.edges, known.after))
-    for i, id in enumerate(known.sessions[:ORTHOGONAL]):
+    tracker.figure("qc/mean_and_sd.png", figures.mean_and_sd(prepared.pictures, sides=sides))
+    tracker.figure("qc/histograms.png", figures.histograms(prepared.before, prepared.edges, prepared.after))
+    for i, id in enumerate(prepared.sessions[:ORTHOGONAL]):
         planes = figures.orthogonal_views(
-            known.planes[i], known.grid_affines[i], known.meetings[i].tolist(), view=view, title=names[id]
+            prepared.planes[i], prepared.grid_affines[i], prepared.meetings[i].tolist(), view=view, title=names[id]
         )
         tracker.figure(f"qc/orthogonal_{i + 1}.png", planes)
-    first = known.sessions[0]
-    volume = prepared_volume(root, first)
-    tracker.text("qc/viewer.html", figures.viewer_html(volume.data, volume.affine, title=names[first]))
+    first = prepared.sessions[0]
+    tracker.text("qc/viewer.html", viewer_page(prepared_volume(root, first), names[first]))
     tracker.text("qc/qc_table.csv", _qc_table(Path(root) / "oasis" / "qc_table.csv", names, masked_ids))
     if not masked_ids:
         tracker.artifact(Path(root) / "oasis" / "manifest.csv", "qc")
         tracker.artifact(Path(root) / "oasis" / "prepare.json", "qc")
+
+
+def viewer_page(volume: Volume, title: str) -> str:
+    """Return a page in which the planes of a volume can be moved, with voxels of 2 mm or the volume's own if larger."""
+    small = resample(volume, max(VIEWER_MM, float(volume.spacing.max())))
+    return figures.viewer_html(small.data, small.affine, title=title)
 
 
 def _middle_rows(ids: np.ndarray) -> list[int]:
@@ -63,9 +70,8 @@ def _middle_rows(ids: np.ndarray) -> list[int]:
 
 def _qc_table(path: Path, names: dict[str, str], masked_ids: bool) -> str:
     """Return the table of numbers; with masked ids only the sessions shown, by their running numbers."""
+    text = path.read_text(encoding="utf-8")
     if not masked_ids:
-        return path.read_text(encoding="utf-8")
-    with path.open(newline="", encoding="utf-8") as file:
-        rows: list[list[Any]] = list(csv.reader(file))
-    kept = [rows[0], *([names[row[0]], *row[1:]] for row in rows[1:] if row[0] in names)]
-    return "".join(",".join(row) + "\n" for row in kept)
+        return text
+    head, *rows = csv.reader(io.StringIO(text))
+    return as_csv(head, [[names[id], *cells] for id, *cells in rows if id in names])

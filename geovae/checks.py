@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # `geovae.mri` checks its options without torch, which would slow down the start of its workers
+    from torch import Tensor
 
 
 def check_positive(**values: float) -> None:
@@ -42,10 +43,10 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
         raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {value!r}")
 
 
-def check_finite(**tensors: Tensor) -> None:
+def check_finite(**tensors: "Tensor") -> None:
     """Raise a ValueError unless every tensor is free of NaN and infinity."""
     for name, values in tensors.items():
-        if not torch.isfinite(values).all():
+        if not values.isfinite().all():
             raise ValueError(f"`{name}` must be finite, got NaN or infinity")
 
 

@@ -19,7 +19,7 @@ from geovae.evaluation import (
     headline,
 )
 from geovae.evaluation import extractor as build_extractor
-from geovae.evaluation.folders import read_images, read_labels
+from geovae.evaluation.folders import match_channels, read_images, read_labels
 from geovae.figures.evaluation import neighbour_figure, prd_figure
 from geovae.saved_model import load_model
 from geovae.tracking import MlflowTracker
@@ -140,8 +140,9 @@ def main(
 def _from_files(sources: Sources) -> ImageSets:
     train = read_images(sources.train) if sources.train else None
     labels = [read_labels(file) if file else None for file in (sources.real_labels, sources.fake_labels)]
-    real, fake = read_images(sources.real), read_images(sources.fake)
-    return ImageSets(real, fake, train, real_labels=labels[0], fake_labels=labels[1])
+    read = {"real": read_images(sources.real), "fake": read_images(sources.fake)}
+    sets = match_channels(read | ({} if train is None else {"train": train}))
+    return ImageSets(sets["real"], sets["fake"], sets.get("train"), real_labels=labels[0], fake_labels=labels[1])
 
 
 def _from_model(model: str, sampler: str, n: int, seed: int) -> ImageSets:

@@ -1,7 +1,7 @@
 """`mlflow run . -e prepare`: turn an original distribution into the files that a data set's loader reads."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 from experiments.config import Options, flatten
@@ -9,7 +9,6 @@ from experiments.quality import track_quality
 from geovae import mri
 from geovae.checks import check_choice, check_count
 from geovae.data.builders import BUILDERS
-from geovae.mri.cohort.prepare import check_request
 from geovae.mri.steps.slices import View
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
@@ -46,14 +45,22 @@ def main(dataset: str, source: str, options: Options, root: str = "data_folders"
     check_count(shown=quality.shown)
     settings = entry.bind(KNOWN[dataset], {"source": source, "root": root, **options})
     if dataset == "oasis":
-        check_request(settings)
+        mri.discover(source, settings["selection"].layout, product=settings["selection"].product)
     with entry.open_run("prepare") as tracker:
-        used = {"dataset": dataset, **settings, **(vars(quality) if dataset == "oasis" else {})}
-        tracker.params({f"cfg.{key}": value for key, value in used.items()})
+        used = {"dataset": dataset, **settings, **({"quality": quality} if dataset == "oasis" else {})}
+        tracker.params({f"cfg.{key}": value for key, value in _flatten_groups(used).items()})
         report = _prepare_oasis(tracker, settings, quality) if dataset == "oasis" else BUILDERS[dataset](**settings)
         if not quality.masked_ids:
             tracker.text("build.json", json.dumps(report, indent=2, default=str))
     print(json.dumps(report, indent=2, default=str))
+
+
+def _flatten_groups(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings, with the fields of dataclasses beside the others."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= vars(value) if is_dataclass(value) else {name: value}
+    return flat
 
 
 def show_builder_options(given: Options) -> None:

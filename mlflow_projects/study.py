@@ -69,7 +69,7 @@ def main(
         check_count(seeds=seeds)
     study = read_study(name, size, options, only=data or [], seeds=seeds or 0)
     configs = [config for cell in study.cells for config in cell.configs.values()]
-    make_ready(study, say=_say)
+    make_ready(study, _say)
     check_data(configs)
     folder = writable(FOLDER / study.name)
     with only_one(folder), entry.open_run(f"{study.name}-{study.size}") as tracker:

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from experiments.config import Options
+from geovae.checks import check_count
 from tuning.search import Search
-from tuning.space import Options
 
 if TYPE_CHECKING:
     from experiments.judge import Result
@@ -107,8 +108,7 @@ def check_rounds(seeds: Sequence[int], reduction: int) -> None:
     """Raise a ValueError for rounds that do not grow, or a reduction below 2."""
     if not seeds or any(b <= a for a, b in zip((0, *seeds), seeds, strict=False)):
         raise ValueError(f"`seeds` must be whole numbers that grow from at least 1, got {list(seeds)}")
-    if reduction < 2:
-        raise ValueError(f"`reduction` must be at least 2, got {reduction}")
+    check_count(low=2, reduction=reduction)
 
 
 class Plan:

@@ -19,9 +19,9 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from experiments.config import Options
 from geovae.tracking import without_password
 from tuning.plan import Configuration, Run, State
-from tuning.space import Options
 
 T = TypeVar("T")
 

@@ -7,7 +7,8 @@ so scores could not be means over seeds, and its state resumes from a pickle. He
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from tuning.space import Options, Space, SpaceError
+from experiments.config import Options
+from tuning.space import Space, SpaceError
 
 Method = Literal["optuna", "random", "grid"]
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from experiments.config import Config, fingerprint, to_yaml
+from experiments.config import Config, Options, fingerprint, to_yaml
+from geovae.checks import check_count
 from geovae.evaluation import headline
 from geovae.tracking import MlflowTracker
 from tuning.board import record_board
@@ -17,7 +18,7 @@ from tuning.plan import OPEN, Configuration, Plan, Run, Trial, check_rounds, ran
 from tuning.runs import RunStore
 from tuning.schedulers import Schedule, build_asha, build_population, replay
 from tuning.search import Method, Search, build_search
-from tuning.space import Options, Space, SpaceError, config_in
+from tuning.space import Space, SpaceError, config_in
 
 
 @dataclass(frozen=True)
@@ -50,9 +51,8 @@ class Settings:
 
     def check(self) -> None:
         """Raise a ValueError for a value out of its range."""
-        for name, low in (("trials", 1), ("grace", 1), ("every", 1), ("halving", 2)):
-            if getattr(self, name) < low:
-                raise ValueError(f"`{name}` must be at least {low}, got {getattr(self, name)}")
+        check_count(trials=self.trials, grace=self.grace, every=self.every)
+        check_count(low=2, halving=self.halving)
         check_rounds(self.seeds, self.reduction)
         if self.scheduler == "pbt" and self.seeds != (1,):
             raise ValueError(

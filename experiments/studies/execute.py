@@ -1,4 +1,9 @@
-"""Executing a study: every cell once. What a ledger knows as finished is not repeated, what was interrupted goes on."""
+"""Executes a study: every cell once. Runs that the ledger has as finished are not repeated, interrupted ones resume.
+
+Runs follow one another in this process. Why not on the engine of `tuning` with one run at a time: Ray and a worker need
+15 s to start, more than a small study's runs take, and a study without Ray can be debugged and tested without a store.
+With `address` the entry point runs the same cells on that engine first, and this code only collects them.
+"""
 
 import time
 import warnings

@@ -42,12 +42,12 @@ def apply_affine(images: Tensor, parameters: AffineParameters, *, batch_size: in
     n, _, h, w = images.shape
     if parameters.angle.shape != (n,):
         raise ValueError(f"{n} images need {n} distortions, got {len(parameters.angle)}")
-    theta = _sampling_matrices(parameters, h, w)
-    done = [
-        to_uint8(grid_sample(to_float(x), affine_grid(m, list(x.shape), align_corners=False), align_corners=False))
-        for x, m in zip(images.split(batch_size), theta.split(batch_size), strict=True)
-    ]
-    return torch.cat(done)
+    theta, batches = _sampling_matrices(parameters, h, w), []
+    for start in range(0, n, batch_size):
+        x, matrices = images[start : start + batch_size], theta[start : start + batch_size]
+        grid = affine_grid(matrices, list(x.shape), align_corners=False)
+        batches.append(to_uint8(grid_sample(to_float(x), grid, align_corners=False)))
+    return torch.cat(batches)
 
 
 def _sampling_matrices(parameters: AffineParameters, h: int, w: int) -> Tensor:

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from geovae.data import pictures
-from geovae.data.dataset import DataSet, OnError, check_common, how_to_build, require_file
+from geovae.data.dataset import DataSet, check_common, how_to_build, read_test_folder, require_file
 from geovae.data.splits import Split, Splits, limit_train
 from geovae.images import to_uint8
+from geovae.images.pictures import OnError
 
 SHAPE = (3, 64, 64)
 CHUNK = 64  # images: 3 MB of float32
@@ -39,9 +39,9 @@ def load(
     check_common(seed, train_size, on_error)
     folder = Path(root) / "celeba"
     how = how_to_build("celeba", "img_align_celeba/*.jpg and list_eval_partition.txt")
-    paths = [require_file(folder / f"{name}_data.pt", how) for name in ("train", "val")]
+    paths = [require_file(folder / f"{name}_data.pt", how, "celeba") for name in ("train", "val")]
     train, val = (Split(read_tensor(path)) for path in paths)
-    test = pictures.read_test_folder(folder / "test" / "test", SHAPE, on_error) if test_images else None
+    test = read_test_folder(folder / "test" / "test", SHAPE, on_error) if test_images else None
     return limit_train(Splits(train, val, test, str(paths[0])), train_size, seed)
 
 

@@ -2,18 +2,11 @@
 
 from pathlib import Path
 
-from geovae.data import npz, pictures
-from geovae.data.dataset import (
-    DataSet,
-    OnError,
-    SplitRule,
-    check_choice,
-    check_common,
-    check_count,
-    how_to_build,
-    require_file,
-)
+from geovae.checks import check_choice, check_count
+from geovae.data import npz
+from geovae.data.dataset import DataSet, SplitRule, check_common, how_to_build, read_test_folder, require_file
 from geovae.data.splits import Split, Splits, hold_out_last, limit_train
+from geovae.images.pictures import OnError
 
 SHAPE = (3, 32, 32)
 
@@ -41,16 +34,16 @@ def load(
         on_error: whether a damaged test image is an error (`fail`) or a warning (`skip`).
     """
     check_common(seed, train_size, on_error)
-    check_count("val_size", val_size, low=1)
+    check_count(val_size=val_size)
     check_choice("split", split, ("disjoint", "published_overlapping"))
     folder = Path(root) / "cifar"
-    path = require_file(folder / "cifar_10.npz", how_to_build("cifar", "the python or binary batches"))
+    path = require_file(folder / "cifar_10.npz", how_to_build("cifar", "the python or binary batches"), "cifar")
     images = npz.read_images(path, "x_train", SHAPE)
     data = Split(images, npz.read_labels(path, "y_train", len(images), (0, 9)))
     train, val = hold_out_last(data, val_size)
     if split == "published_overlapping":
         val = data[val_size:]
-    test = pictures.read_test_folder(folder / "test_folder", SHAPE, on_error) if test_images else None
+    test = read_test_folder(folder / "test_folder", SHAPE, on_error) if test_images else None
     return limit_train(Splits(train, val, test, str(path)), train_size, seed)
 
 

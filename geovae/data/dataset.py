@@ -4,14 +4,15 @@ Options are checked before any file is opened.
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from geovae.data.splits import Splits
+from geovae.checks import check_choice, check_count
+from geovae.data.splits import Split, Splits
+from geovae.images.pictures import OnError, list_images, read_files
 
-OnError = Literal["fail", "skip"]
 SplitRule = Literal["disjoint", "published_overlapping"]
 
 
@@ -58,16 +59,10 @@ def check_common(seed: int, train_size: int | None, on_error: str = "fail") -> N
     Raises:
         ValueError: for a negative seed, a `train_size` below 1 or an unknown `on_error`.
     """
-    check_count("seed", seed)
+    check_count(low=0, seed=seed)
     if train_size is not None:
-        check_count("train_size", train_size, low=1)
+        check_count(train_size=train_size)
     check_choice("on_error", on_error, ("fail", "skip"))
-
-
-def check_count(name: str, value: int, low: int = 0) -> None:
-    """Raise ValueError unless `value` is a whole number of at least `low`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise ValueError(f"`{name}` must be a whole number of at least {low}, got {value!r}")
 
 
 def check_fractions(**fractions: float) -> None:
@@ -80,27 +75,32 @@ def check_fractions(**fractions: float) -> None:
         raise ValueError(f"{names} must be below 1, got {sum(fractions.values()):g}: nothing is left to train on")
 
 
-def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    """Raise ValueError unless `value` is one of `choices`."""
-    if value not in choices:
-        raise ValueError(f"`{name}` must be one of {', '.join(choices)}; got {value!r}")
-
-
-def require_file(path: Path, how: str) -> Path:
+def require_file(path: Path, how: str, dataset: str = "", **options: Any) -> Path:
     """Return `path` if it is a file.
 
     Raises:
-        FileNotFoundError: naming the path expected and `how` to make the file.
+        FileNotFoundError: naming the path expected and `how` to make the file; a `MissingData` where it can be built as
+            `dataset`, with the `options` of its builder.
     """
-    if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "does not exist"
-        raise FileNotFoundError(f"`{path}` {what}: {how}")
-    return path
+    if path.is_file():
+        return path
+    what = "is a folder, not a file" if path.is_dir() else "does not exist"
+    message = f"`{path}` {what}: {how}"
+    raise MissingData(message, dataset, options) if dataset else FileNotFoundError(message)
 
 
-def how_to_build(name: str, originals: str) -> str:
-    """Return the sentence that says how the file of data set `name` is made from its `originals`."""
-    return (
-        f"build it from {originals} with `mlflow run . -e prepare -P dataset={name} -P source=FOLDER`, "
-        f"or with geovae.data.builders.BUILDERS[{name!r}]"
-    )
+def how_to_build(dataset: str, originals: str) -> str:
+    """Return the sentence that says what builds the files of `dataset` from its `originals`."""
+    return f"build it from {originals} with geovae.data.builders.BUILDERS[{dataset!r}](source, root)"
+
+
+def read_test_folder(folder: Path, shape: tuple[int, int, int], on_error: OnError) -> Split | None:
+    """Return the images of a test folder, all of `shape` (c, h, w), or None if there is no such folder.
+
+    Raises:
+        FileNotFoundError: if the folder holds no images.
+        ValueError: for damaged files or images of another shape.
+    """
+    if not folder.is_dir():
+        return None
+    return Split(read_files(list_images(folder), where=folder, shape=shape, on_error=on_error)[0])

@@ -6,8 +6,9 @@ Real data without a download: Alpaydin and Kaynak, Optical Recognition of Handwr
 import torch
 from torch.nn.functional import interpolate
 
+from geovae.checks import check_count
 from geovae.data.affine import apply_affine, draw_affine
-from geovae.data.dataset import DataSet, check_common, check_count, check_fractions
+from geovae.data.dataset import DataSet, check_common, check_fractions
 from geovae.data.splits import Split, Splits, limit_train, random_splits
 
 SHAPE = (1, 32, 32)
@@ -32,7 +33,7 @@ def load(
         test_fraction: share of all images for the test.
     """
     check_common(seed, train_size)
-    check_count("augment", augment)
+    check_count(low=0, augment=augment)
     check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
     splits = random_splits(
         _all_digits(), val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, source=SOURCE

@@ -4,14 +4,17 @@ Sub-folders of the folder are classes, numbered in the order of their names. Bes
 `test_folder` of PNG images.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from geovae.data import npz, pictures
-from geovae.data.dataset import DataSet, OnError, check_common, check_count, check_fractions
+from geovae.checks import check_count
+from geovae.data import npz
+from geovae.data.dataset import DataSet, check_common, check_fractions, read_test_folder
 from geovae.data.splits import Split, Splits, limit_train, random_splits
+from geovae.images.pictures import REMEDY, OnError, Prepare, list_images, read_files
 
 
 def load(
@@ -43,14 +46,14 @@ def load(
     check_common(seed, train_size, on_error)
     check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
     if size is not None:
-        check_count("size", size, low=1)
+        check_count(size=size)
     if channels not in (None, 1, 3):
         raise ValueError(f"`channels` must be 1 or 3, got {channels!r}")
     source = Path(root) / path
     if source.suffix == ".npz" and source.is_file():
         data, test = _read_npz(source, on_error)
     elif source.is_dir():
-        data, _ = read_folder(source, size=size, channels=channels, on_error=on_error)
+        data, _ = read_folder(source, list_images(source), size=size, channels=channels, on_error=on_error)
         test = None
     else:
         raise FileNotFoundError(f"`{source}` does not exist: put a folder of images or a .npz there, or pass `path`")
@@ -68,27 +71,34 @@ DATASET = DataSet(load, image_shape=None)
 
 
 def read_folder(
-    folder: Path, *, size: int | None, channels: Literal[1, 3] | None, on_error: OnError, progress: bool = False
+    folder: Path,
+    files: Sequence[Path],
+    *,
+    size: int | None,
+    channels: Literal[1, 3] | None,
+    on_error: OnError,
+    progress: bool = False,
 ) -> tuple[Split, list[Path]]:
-    """Return the images of `folder` and its sub-folders, and the files that they come from.
+    """Return the images of the `files` below `folder`, and for each the file that it comes from.
 
     There are labels if the images lie in at least two folders: the number of the folder, in the order of names.
 
     Raises:
-        ValueError: if there are no images, or some are damaged, of another size, or gray among coloured ones.
+        ValueError: if some are damaged, of another size, or gray among coloured ones, or if all are the same.
     """
-    files = pictures.list_images(folder, "**/*")
-    prepare = pictures.Prepare(size, channels)
-    images, kept = pictures.read_images(
+    images, rows = read_files(
         files,
-        pictures.common_shape(files, prepare, folder),
-        on_error,
         where=folder,
-        prepare=prepare,
+        on_error=on_error,
+        prepare=Prepare(size, channels),
+        remedy=f"`size` and `channels` make images alike. {REMEDY}",
         progress=progress,
-        hint="`size` and `channels` make images alike. ",
     )
-    used = [files[position] for position in kept]
+    if len(images) > 1 and bool((images == images[:1]).all()):
+        raise ValueError(
+            f"the {len(images)} images in `{folder}` are all the same: there is nothing to learn from them"
+        )
+    used = [files[row] for row in rows]
     classes = [path.parent for path in used]
     names = sorted(set(classes))
     labels = torch.tensor([names.index(c) for c in classes]) if len(names) > 1 else None
@@ -101,4 +111,4 @@ def _read_npz(path: Path, on_error: OnError) -> tuple[Split, Split | None]:
     labels = npz.read_labels(path, "y_train", len(images)) if "y_train" in npz.keys(path) else None
     data = Split(images, labels)
     _, c, h, w = images.shape
-    return data, pictures.read_test_folder(path.parent / "test_folder", (c, h, w), on_error)
+    return data, read_test_folder(path.parent / "test_folder", (c, h, w), on_error)

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
-from geovae.data import npz, pictures
-from geovae.data.dataset import DataSet, OnError, check_common, check_count, how_to_build, require_file
+from geovae.checks import check_count
+from geovae.data import npz
+from geovae.data.dataset import DataSet, check_common, how_to_build, read_test_folder, require_file
 from geovae.data.splits import Split, Splits, hold_out_last, limit_train
+from geovae.images.pictures import OnError
 
 SHAPE = (1, 32, 32)
 
@@ -29,13 +31,13 @@ def load(
         on_error: whether a damaged test image is an error (`fail`) or a warning (`skip`).
     """
     check_common(seed, train_size, on_error)
-    check_count("val_size", val_size, low=1)
+    check_count(val_size=val_size)
     folder = Path(root) / "mnist"
-    path = require_file(folder / "mnist_32x32.npz", how_to_build("mnist", "the four idx files (.gz or not)"))
+    path = require_file(folder / "mnist_32x32.npz", how_to_build("mnist", "the four idx files (.gz or not)"), "mnist")
     images = npz.read_images(path, "x_train", SHAPE)
     labels = npz.read_labels(path, "y_train", len(images), (0, 9))
     train, val = hold_out_last(Split(images, labels), val_size)
-    test = pictures.read_test_folder(folder / "test_folder", SHAPE, on_error) if test_images else None
+    test = read_test_folder(folder / "test_folder", SHAPE, on_error) if test_images else None
     return limit_train(Splits(train, val, test, str(path)), train_size, seed)
 
 

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from geovae.checks import check_choice
 from geovae.data import npz
-from geovae.data.dataset import DataSet, SplitRule, check_choice, check_common, check_fractions, require_file
+from geovae.data.dataset import DataSet, SplitRule, check_common, check_fractions, require_file
 from geovae.data.splits import Split, Splits, limit_train, random_splits
 
 SHAPE = (1, 208, 176)
 HOW = (
-    "make it from OASIS-1's discs with `mlflow run . -e prepare -P dataset=oasis -P source=FOLDER`: `x_train` "
+    "make it from OASIS-1's discs with geovae.mri.prepare(source, root): `x_train` "
     "(n, 208, 176, 1), an axial plane of each T88_111 volume after numpy.rot90, scaled to 0 and 255, and `y_train`, "
     "one number a row"
 )
@@ -46,7 +47,7 @@ def load(
     check_common(seed, train_size)
     check_choice("split", split, ("disjoint", "published_overlapping"))
     check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
-    path = require_file(Path(root) / "oasis" / "OASIS.npz", HOW)
+    path = require_file(Path(root) / "oasis" / "OASIS.npz", HOW, "oasis")
     images = npz.read_images(path, "x_train", None if "settings" in npz.keys(path) else SHAPE)
     _check_extremes(images, path)
     data = Split(images, class_numbers(npz.read_array(path, "y_train"), len(images), f"`y_train` of `{path}`"))

@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from geovae.data.dataset import DataSet, check_common, check_fractions, require_file
+from geovae.data.dataset import DataSet, MissingData, check_common, check_fractions, require_file
 from geovae.data.splits import Split, Splits, limit_train, random_splits
 
 SHAPE = (44, 52, 44)  # T88's field of view at 4 mm; other sizes are taken too
 HOW = (
-    "make them with `mlflow run . -e prepare -P dataset=oasis -P source=FOLDER -P arrays=npy -P arrays_spacing=4`: one "
-    "array a session, uint8 (x, y, z), and the table of sessions"
+    "make them with geovae.mri.prepare, its `arrays` npy, its `arrays_spacing` 4 (mm): one array a session, uint8 "
+    "(x, y, z), and the table of sessions"
 )
+BUILD = {"arrays": "npy", "arrays_spacing": 4}  # options of `prepare`
 
 
 def load(
@@ -41,8 +42,8 @@ def load(
     check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
     folder = Path(root) / "oasis"
     if not (folder / "volumes").is_dir():
-        raise FileNotFoundError(f"`{folder / 'volumes'}` does not exist: {HOW}")
-    rows = _rows(require_file(folder / "manifest.csv", HOW))
+        raise MissingData(f"`{folder / 'volumes'}` does not exist: {HOW}", "oasis", BUILD)
+    rows = _rows(require_file(folder / "manifest.csv", HOW, "oasis", **BUILD))
     volumes = [_volume(folder / "volumes" / f"{row['id']}.npy") for row in rows]
     shapes = {volume.shape for volume in volumes}
     if len(shapes) != 1:
@@ -76,7 +77,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 def _volume(path: Path) -> np.ndarray:
     """Return one array, uint8 (x, y, z)."""
     try:
-        volume = np.load(require_file(path, HOW), allow_pickle=False)
+        volume = np.load(require_file(path, HOW, "oasis", **BUILD), allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise ValueError(f"`{path}` is not a sound npy file: {error}") from error
     if volume.dtype != np.uint8 or volume.ndim != 3:

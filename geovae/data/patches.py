@@ -7,7 +7,8 @@ a block, but no pixel is in two splits.
 import torch
 from torch import Tensor
 
-from geovae.data.dataset import DataSet, check_common, check_count, check_fractions
+from geovae.checks import check_count
+from geovae.data.dataset import DataSet, check_common, check_fractions
 from geovae.data.splits import Split, Splits, limit_train, random_splits
 
 SHAPE = (3, 32, 32)
@@ -33,7 +34,7 @@ def load(
         test_fraction: share of the blocks for the test.
     """
     check_common(seed, train_size)
-    check_count("stride", stride, low=1)
+    check_count(stride=stride)
     if stride > SHAPE[1]:
         raise ValueError(f"`stride` must be at most {SHAPE[1]}, got {stride}")
     check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)

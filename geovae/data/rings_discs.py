@@ -7,7 +7,8 @@ hole, each min(1, max(0, radius - r + 1/2)): edges are smooth, so that close par
 import torch
 from torch import Tensor
 
-from geovae.data.dataset import DataSet, check_common, check_count, check_fractions
+from geovae.checks import check_count
+from geovae.data.dataset import DataSet, check_common, check_fractions
 from geovae.data.splits import Split, Splits, limit_train, random_splits
 from geovae.images import to_uint8
 
@@ -33,7 +34,7 @@ def load(
         test_fraction: share of all images for the test.
     """
     check_common(seed, train_size)
-    check_count("n", n, low=10)
+    check_count(low=10, n=n)
     check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
     labels = torch.arange(n) % 2
     generator = torch.Generator().manual_seed(seed)

@@ -80,8 +80,8 @@ class Splits:
         total = hashlib.sha256()
         for name, part in self.parts().items():
             total.update(f"{name} {tuple(part.images.shape)} {part.labels is not None};".encode())
-            for chunk in part.images.split(4096):  # a view with strides is copied a chunk at a time
-                total.update(chunk.contiguous().numpy().data)
+            for start in range(0, len(part), 4096):  # a view with strides is copied a chunk at a time
+                total.update(part.images[start : start + 4096].contiguous().numpy().data)
             if part.labels is not None:
                 total.update(part.labels.contiguous().numpy().data)
         return total.hexdigest()[:32]

@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geovae.data import npz, pictures
-from geovae.data.dataset import DataSet, OnError, check_common, check_count, how_to_build, require_file
+from geovae.checks import check_count
+from geovae.data import npz
+from geovae.data.dataset import DataSet, check_common, how_to_build, read_test_folder, require_file
 from geovae.data.splits import Split, Splits, hold_out_last, limit_train
+from geovae.images.pictures import OnError
 
 SHAPE = (3, 32, 32)
 
@@ -33,11 +35,11 @@ def load(
         on_error: whether a damaged test image is an error (`fail`) or a warning (`skip`).
     """
     check_common(seed, train_size, on_error)
-    check_count("val_size", val_size, low=1)
+    check_count(val_size=val_size)
     folder = Path(root) / "svhn"
-    path = require_file(folder / "train_32x32.mat", how_to_build("svhn", "train_32x32.mat and test_32x32.mat"))
+    path = require_file(folder / "train_32x32.mat", how_to_build("svhn", "train_32x32.mat and test_32x32.mat"), "svhn")
     train, val = hold_out_last(read_mat(path), val_size)
-    test = pictures.read_test_folder(folder / "test_folder", SHAPE, on_error) if test_images else None
+    test = read_test_folder(folder / "test_folder", SHAPE, on_error) if test_images else None
     return limit_train(Splits(train, val, test, str(path)), train_size, seed)
 
 
@@ -65,9 +67,10 @@ def _load_arrays(path: Path) -> dict[str, np.ndarray]:
     from scipy.io import loadmat
 
     try:
-        return loadmat(path)
+        arrays: dict[str, np.ndarray] = loadmat(path)
     except Exception as error:  # the reader raises whatever the bytes happen to break
         raise ValueError(f"`{path}` is not a sound .mat file (truncated, or another format?): {error}") from error
+    return arrays
 
 
 def _channels_first(x: np.ndarray, where: str) -> Tensor:

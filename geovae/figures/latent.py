@@ -28,11 +28,11 @@ def latent_map(mu: Tensor, *, labels: Tensor | None = None, samples: dict[str, T
     figure, axes = pyplot.subplots(
         1, len(panels), figsize=(4 * len(panels), 4), sharex=True, sharey=True, squeeze=False, layout="constrained"
     )
-    codes = _project(mu, mean, directions)
+    codes = project(mu, mean, directions)
     low, high = codes.min(0).values, codes.max(0).values
     low, high = low - 0.3 * (high - low) - 1e-6, high + 0.3 * (high - low) + 1e-6
     for ax, (name, points) in zip(axes[0], panels.items(), strict=True):
-        xy = _project(points, mean, directions)
+        xy = project(points, mean, directions)
         if name == "codes":
             colours = ax.scatter(*xy.T, c=labels, s=6, cmap="tab10" if labels is not None else None)
             if labels is not None:
@@ -48,6 +48,7 @@ def latent_map(mu: Tensor, *, labels: Tensor | None = None, samples: dict[str, T
     return figure
 
 
-def _project(points: Tensor, mean: Tensor, directions: Tensor) -> Tensor:
+def project(points: Tensor, mean: Tensor, directions: Tensor) -> Tensor:
+    """Return points (n, d) in the coordinates (n, 2) of `principal_directions`, float64, on the CPU."""
     xy = (points.detach().cpu().double() - mean) @ directions
     return torch.nn.functional.pad(xy, (0, 2 - xy.shape[1]))  # a latent space of one dimension lies on a line

@@ -1,7 +1,7 @@
-"""Quality control of brain volumes: who is in the cohort, how they lie, what was done to their values.
+"""Quality control of brain volumes: who is in the cohort, how the volumes lie, and what was done to their values.
 
-Planes are in RAS order, pictures as they are stored. Neurological views have the patient's left on the left; the
-letters are printed, because nobody can tell the sides of a brain from its voxels.
+Planes are in RAS order, pictures as they are stored. Neurological views have the patient's left on the left. The
+letters of the sides are printed, because nobody can tell the sides of a brain from its voxels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,9 +33,9 @@ def cohort_mosaic(
     Args:
         pictures: uint8, or floats from 0 to 1.
         ids: (n,).
-        cdr: (n,), NaN is not assessed.
-        ages: (n,) years, NaN is unknown.
-        limit: how many are shown; a shared server may count as passing data on.
+        cdr: (n,), NaN where not assessed.
+        ages: (n,) years, NaN where unknown.
+        limit: number of pictures shown; showing them on a shared server may count as redistribution.
         masked_ids: show running numbers in place of ids.
         sides: letters of the patient's sides at the left, right, top and bottom of every picture.
     """
@@ -51,11 +51,11 @@ def cohort_mosaic(
     for i, ax in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         ax.set_axis_off()
         if i < n:
-            ax.imshow(_thumbnail(pictures[i], 120), cmap="gray")
+            ax.imshow(pictures[i], cmap="gray")
             _letters(ax, sides[:2], 6)
             name = f"#{i + 1}" if masked_ids else str(ids[i])
             ax.set_title(f"{name}\n{_about(cdr, ages, i)}".rstrip(), fontsize=6.5, pad=2)
-    figure.suptitle(f"{n} of {len(pictures)}; CDR - is not assessed", fontsize=8)
+    figure.suptitle(f"{n} of {len(pictures)}; CDR -: not assessed", fontsize=8)
     return figure
 
 
@@ -67,6 +67,7 @@ def mean_and_sd(pictures: np.ndarray, *, sides: Sequence[str] = ()) -> "Figure":
     from matplotlib.figure import Figure
 
     _check(pictures, 3, "pictures", "(n, h, w)")
+    # One picture at a time: all pictures of a cohort in float64 would fill the memory.
     mean, square = (np.zeros(pictures.shape[1:]) for _ in range(2))
     for picture in pictures:
         mean += picture
@@ -87,7 +88,7 @@ def mean_and_sd(pictures: np.ndarray, *, sides: Sequence[str] = ()) -> "Figure":
 def planes_at(
     data: np.ndarray, affine: np.ndarray, mm: Sequence[float] | None = None
 ) -> tuple[dict[str, np.ndarray], tuple[int, int, int]]:
-    """Return the three planes through a point of a volume (x, y, z) in RAS order, and the voxel (3,) they meet in.
+    """Return the three planes through a point of a volume (x, y, z) in RAS order, and the voxel (3,) where they meet.
 
     Args:
         data: the volume.
@@ -122,7 +123,7 @@ def orthogonal_views(
         meeting: voxel (3,) in which the planes meet.
         view: `neurological` or `radiological` (left and right, and front and back, exchanged).
         title: above the views.
-        lines: show where the other planes lie.
+        lines: draw the positions of the other planes.
     """
     from matplotlib.figure import Figure
 
@@ -160,6 +161,7 @@ def histograms(before: np.ndarray, edges: np.ndarray, after: np.ndarray) -> "Fig
 
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
+    # without the lowest bin, which holds the background and dwarfs the others
     for counts, edge in zip(before, edges, strict=True):
         middle = (edge[1:] + edge[:-1]) / 2
         left.plot(middle[1:], counts[1:] / max(counts[1:].sum(), 1), color="tab:blue", alpha=0.3, linewidth=0.7)
@@ -172,37 +174,32 @@ def histograms(before: np.ndarray, edges: np.ndarray, after: np.ndarray) -> "Fig
     return figure
 
 
-def viewer_html(data: np.ndarray, affine: np.ndarray, *, title: str = "", spacing: float = 2.0) -> str:
-    """Return a self-contained page in which the planes of a volume can be moved with the mouse; about 0.6 MB.
+def viewer_html(data: np.ndarray, affine: np.ndarray, *, title: str = "") -> str:
+    """Return a self-contained page in which the planes of a volume can be moved with the mouse; 0.6 MB at 2 mm.
 
     Args:
         data: (x, y, z), floats from 0 to 1, or uint8.
         affine: (4, 4), mm.
         title: of the page.
-        spacing: edge of the voxels shown, mm; those of the volume if they are larger.
     """
     import warnings
 
     import nibabel as nib
 
     _check(data, 3, "data", "(x, y, z)")
-    step = [max(1, round(spacing / size)) for size in np.linalg.norm(affine[:3, :3], axis=0)]
-    small = _block_means(data, step)
-    grid = affine @ np.diag([*step, 1.0])
-    grid[:3, 3] = affine[:3, 3] + affine[:3, :3] @ ((np.array(step) - 1) / 2)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of nilearn, on its own defaults
+        warnings.simplefilter("ignore")  # of nilearn, about its own defaults
         from nilearn.plotting import view_img
 
         page: Any = view_img(
-            nib.Nifti1Image(small, grid),
+            nib.Nifti1Image(np.asarray(data, np.float32), affine),
             bg_img=False,
             cmap="gray",
             symmetric_cmap=False,
-            vmin=float(small.min()),
-            vmax=float(small.max()),
+            vmin=float(data.min()),
+            vmax=float(data.max()),
             threshold=None,
-            cut_coords=tuple((grid @ [*((np.array(small.shape) - 1) / 2), 1])[:3]),  # the middle
+            cut_coords=tuple((affine @ [*((np.array(data.shape) - 1) / 2), 1])[:3]),  # the middle
             black_bg=True,
             title=title,
             colorbar=False,
@@ -212,9 +209,10 @@ def viewer_html(data: np.ndarray, affine: np.ndarray, *, title: str = "", spacin
 
 
 def _view(ax: "Axes", plane: np.ndarray, affine: np.ndarray, axes: tuple[int, int], mirrored: bool, top: float) -> None:
-    """Draw one plane over mm, and the letters of its four edges."""
+    """Draw one plane on axes in mm, with the letters of its four sides."""
     limits = [_ends(affine, axis, n) for axis, n in zip(axes, plane.shape, strict=True)]
     extent = (*limits[0], *limits[1])
+    # one grey scale for the three views: `top` is the highest value of all of them
     ax.imshow(plane.T, origin="lower", cmap="gray", extent=extent, aspect="equal", vmin=0, vmax=top or 1)
     (left, right), (bottom, upper) = (SIDES[axis] for axis in axes)
     if mirrored:
@@ -227,7 +225,7 @@ def _view(ax: "Axes", plane: np.ndarray, affine: np.ndarray, axes: tuple[int, in
 
 
 def _letters(ax: "Axes", sides: Sequence[str], size: float) -> None:
-    """Write the letters of the patient's sides at the left, right, top and bottom, or the first of them."""
+    """Write the letters of the patient's sides at the left, right, top and bottom; two letters are left and right."""
     for (x, y), letter in zip(((0.04, 0.5), (0.96, 0.5), (0.5, 0.96), (0.5, 0.04)), sides, strict=False):
         style: dict[str, Any] = {"color": "yellow", "ha": "center", "va": "center", "fontweight": "bold"}
         ax.text(x, y, letter, transform=ax.transAxes, fontsize=size, **style)
@@ -246,22 +244,6 @@ def _about(cdr: Sequence[float] | None, ages: Sequence[float] | None, i: int) ->
     if ages is not None:
         parts.append("age ?" if np.isnan(ages[i]) else f"{ages[i]:.0f} y")
     return ", ".join(parts)
-
-
-def _thumbnail(picture: np.ndarray, size: int) -> np.ndarray:
-    """Return a picture (h, w) of at most about `size` rows and columns, by means over blocks."""
-    step = max(1, round(max(picture.shape) / size))
-    return _block_means(np.asarray(picture), [step, step])
-
-
-def _block_means(data: np.ndarray, step: Sequence[int]) -> np.ndarray:
-    """Return the means over blocks of `step` voxels, float32; what does not fill a block at the end is left out."""
-    values = np.asarray(data, np.float32)
-    for axis, size in enumerate(step):
-        n = values.shape[axis] // size
-        values = np.take(values, range(n * size), axis=axis)
-        values = values.reshape(*values.shape[:axis], n, size, *values.shape[axis + 1 :]).mean(axis=axis + 1)
-    return values
 
 
 def _check(array: np.ndarray, ndim: int, name: str, shape: str) -> None:

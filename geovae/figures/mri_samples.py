@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import Tensor
+
+from geovae.figures.latent import principal_directions, project
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -12,54 +15,37 @@ if TYPE_CHECKING:
 GRADES = {0.0: "tab:green", 0.5: "gold", 1.0: "tab:orange", 2.0: "tab:red", 3.0: "darkred"}
 
 
-def nearest(generated: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each of `generated` (m, h, w) the row of `real` (n, h, w) nearest in grey, and their rms difference.
+def real_versus_generated(generated: np.ndarray, real: np.ndarray, names: Sequence[str]) -> "Figure":
+    """Return generated pictures (m, h, w), below each its nearest real one, and the difference of the two.
 
-    Both are uint8, or floats from 0 to 1; differences are of greys from 0 to 1.
-    """
-    if np.ndim(generated) != 3 or np.ndim(real) != 3 or generated.shape[1:] != real.shape[1:] or not len(real):
-        raise ValueError(f"pictures must be (m, h, w) and (n, h, w), got {np.shape(generated)} and {np.shape(real)}")
-    flat = _grey(real).reshape(len(real), -1)
-    squares = np.einsum("ij,ij->i", flat, flat)
-    rows, distances = [], []
-    for picture in _grey(generated).reshape(len(generated), -1):
-        squared = squares - 2 * flat @ picture + picture @ picture
-        rows.append(int(squared.argmin()))
-        distances.append(float(np.sqrt(max(squared.min(), 0) / picture.size)))
-    return np.array(rows), np.array(distances)
-
-
-def real_versus_generated(
-    generated: np.ndarray, real: np.ndarray, *, ids: Sequence[str] | None = None, limit: int = 8
-) -> "Figure":
-    """Return generated pictures (m, h, w), below each its nearest of `real` (n, h, w), and the difference of the two.
+    A difference near 0 is a copy, not a new brain. Its rms is in units of the grey range, 0 to 1.
 
     Args:
         generated: uint8, or floats from 0 to 1.
-        real: such as the training set: a difference near 0 is a copy, not a new brain.
-        ids: (n,) of the real pictures.
-        limit: how many are shown.
+        real: (m, h, w) for each the nearest picture of the training set.
+        names: (m,) of the real pictures.
     """
     from matplotlib.figure import Figure
 
-    rows, distances = nearest(generated[:limit], real)
-    shown = _grey(generated[:limit])
-    neighbours = _grey(real[rows])
-    height, width = shown.shape[1:]
+    if np.ndim(generated) != 3 or np.shape(generated) != np.shape(real) or not len(generated):
+        raise ValueError(f"pictures must be (m, h, w), alike and not empty: {np.shape(generated)}, {np.shape(real)}")
+    top, middle = _grey(generated), _grey(real)
+    difference = top - middle
+    m, height, width = top.shape
     wide = 1.5 * max(1.0, width / height)  # inches of a picture
-    figure = Figure(figsize=(wide * len(rows) + 0.9, 3 * (wide * height / width + 0.15)), layout="constrained")
-    axes = figure.subplots(3, len(rows), squeeze=False)
-    for i, row in enumerate(rows):
-        axes[0, i].imshow(shown[i], cmap="gray", vmin=0, vmax=1)
-        axes[1, i].imshow(neighbours[i], cmap="gray", vmin=0, vmax=1)
-        difference = axes[2, i].imshow(shown[i] - neighbours[i], cmap="RdBu_r", vmin=-0.5, vmax=0.5)
-        axes[1, i].set_title(str(ids[row]) if ids is not None else f"row {row}", fontsize=7, pad=2)
-        axes[2, i].set_title(f"rms {distances[i]:.3f}", fontsize=7, pad=2)
-    for ax, name in zip(axes[:, 0], ("generated", "nearest real", "difference"), strict=True):
-        ax.set_ylabel(name, fontsize=8)
+    figure = Figure(figsize=(wide * m + 0.9, 3 * (wide * height / width + 0.15)), layout="constrained")
+    axes = figure.subplots(3, m, squeeze=False)
+    for i, name in enumerate(names):
+        axes[0, i].imshow(top[i], cmap="gray", vmin=0, vmax=1)
+        axes[1, i].imshow(middle[i], cmap="gray", vmin=0, vmax=1)
+        colours = axes[2, i].imshow(difference[i], cmap="RdBu_r", vmin=-0.5, vmax=0.5)
+        axes[1, i].set_title(name, fontsize=7, pad=2)
+        axes[2, i].set_title(f"rms {np.sqrt(np.square(difference[i]).mean()):.3f}", fontsize=7, pad=2)
+    for ax, row in zip(axes[:, 0], ("generated", "nearest real", "difference"), strict=True):
+        ax.set_ylabel(row, fontsize=8)
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
-    figure.colorbar(difference, ax=list(axes[2]), shrink=0.8)
+    figure.colorbar(colours, ax=list(axes[2]), shrink=0.8)
     return figure
 
 
@@ -68,14 +54,14 @@ def interpolation_gif(frames: np.ndarray, *, milliseconds: int = 120, back: bool
 
     Args:
         frames: uint8, or floats from 0 to 1.
-        milliseconds: that each frame is shown.
+        milliseconds: duration of each frame.
         back: run to the end and back again.
     """
     from PIL import Image
 
     if np.ndim(frames) != 3 or len(frames) < 2:
         raise ValueError(f"`frames` must have shape (t, h, w) with t at least 2, got {np.shape(frames)}")
-    # 64 greys: noise in the last bits would be most of the file
+    # 64 greys: GIF compresses repeated values, and noise in the last bits would be most of the file
     pictures = [Image.fromarray((np.rint(_grey(f) * 63) * (255 / 63)).round().astype(np.uint8)) for f in frames]
     pictures += pictures[-2:0:-1] if back else []
     file = io.BytesIO()
@@ -83,20 +69,21 @@ def interpolation_gif(frames: np.ndarray, *, milliseconds: int = 120, back: bool
     return file.getvalue()
 
 
-def latent_map_of_cohort(mu: np.ndarray, *, ages: Sequence[float], cdr: Sequence[float]) -> "Figure":
+def latent_map_of_cohort(mu: Tensor, *, ages: Sequence[float], cdr: Sequence[float]) -> "Figure":
     """Return codes (n, d) on their first two principal directions, coloured by age and by CDR, side by side.
 
     Args:
-        mu: codes.
-        ages: (n,) years; NaN is drawn as a cross.
-        cdr: (n,), NaN is not assessed.
+        mu: codes, on the CPU.
+        ages: (n,) years; NaN (unknown) is drawn as a cross.
+        cdr: (n,), NaN where not assessed.
     """
     from matplotlib.figure import Figure
 
-    codes = np.asarray(mu, float)
-    if codes.ndim != 2 or not len(codes) == len(ages) == len(cdr):
-        raise ValueError(f"`mu` (n, d), `ages` and `cdr` must be equally many: {codes.shape}, {len(ages)}, {len(cdr)}")
-    xy = _project(codes)
+    if mu.ndim != 2 or not len(mu) == len(ages) == len(cdr):
+        raise ValueError(
+            f"`mu` (n, d), `ages` and `cdr` must be equally many: {tuple(mu.shape)}, {len(ages)}, {len(cdr)}"
+        )
+    xy = project(mu, *principal_directions(mu.double())).numpy()
     age, grade = np.asarray(ages, float), np.asarray(cdr, float)
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
@@ -113,14 +100,6 @@ def latent_map_of_cohort(mu: np.ndarray, *, ages: Sequence[float], cdr: Sequence
         ax.set(xlabel="first direction", title=f"{name} (n = {len(xy)})")
     left.set_ylabel("second direction")
     return figure
-
-
-def _project(codes: np.ndarray) -> np.ndarray:
-    """Return codes (n, d) on their first two principal directions (n, 2); a line if d is 1."""
-    centred = codes - codes.mean(axis=0)
-    directions = np.linalg.svd(centred, full_matrices=False)[2][:2]
-    xy = centred @ directions.T
-    return np.pad(xy, ((0, 0), (0, 2 - xy.shape[1])))
 
 
 def _grey(pictures: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Problems of the input: one sentence each, gathered so that the user reads all of them at once."""
+"""Problems of the input: one sentence each, collected, so that the user reads all of them at once."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ class Problem:
     """One thing that is wrong.
 
     Attributes:
-        where: a session id, or a file, or what the sentence is about.
+        where: a session id, or a file, or the subject of the sentence.
         sentence: what is wrong and what to do.
-        warning: whether work goes on regardless of `on_error`.
+        warning: True if the preparation continues whatever `on_error` is.
     """
 
     where: str
@@ -44,29 +44,36 @@ class InputProblems(ValueError):
         super().__init__(as_text(problems))
 
 
-def as_text(problems: Sequence[Problem], limit: int = 100) -> str:
-    """Return a report: a count, then one sentence a line with all that it holds for, at most `limit` lines.
+def raise_if(sentences: Sequence[str]) -> None:
+    """Raise Unfit, a ValueError, with all sentences, if there are any."""
+    if sentences:
+        raise Unfit(sentences)
 
-    Remarks, which stop nothing, are counted apart from problems.
+
+def as_text(problems: Sequence[Problem], limit: int = 100) -> str:
+    """Return a report: a count, then one line for each sentence with all its places, at most `limit` lines.
+
+    Warnings are counted separately, as remarks.
     """
+    # One fault often affects every file of a cohort: grouped by sentence, 400 lines become one.
     places: dict[str, list[str]] = {}
     for problem in problems:
         places.setdefault(problem.sentence, []).append(problem.where)
-    lines = [f"- {some(where)}: {sentence}" for sentence, where in places.items()]
+    lines = [f"- {shorten(where)}: {sentence}" for sentence, where in places.items()]
     if len(lines) > limit:
         lines = [*lines[:limit], f"- and {len(lines) - limit} more"]
     remarks = sum(problem.warning for problem in problems)
-    counted = count(len(problems) - remarks, "problem") + (f" and {count(remarks, 'remark')}" if remarks else "")
-    return "\n".join([f"{counted} in the input:", *lines])
+    total = plural(len(problems) - remarks, "problem") + (f" and {plural(remarks, 'remark')}" if remarks else "")
+    return "\n".join([f"{total} in the input:", *lines])
 
 
-def count(n: int, noun: str) -> str:
+def plural(n: int, noun: str) -> str:
     """Return `1 volume`, `2 volumes`."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
-def some(names: Iterable[str], limit: int = 5) -> str:
-    """Return a few names, and how many more there are."""
+def shorten(names: Iterable[str], limit: int = 5) -> str:
+    """Return the first names, and the number of those left out."""
     listed = list(names)
     more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
     return ", ".join(listed[:limit]) + more

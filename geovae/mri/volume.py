@@ -1,6 +1,6 @@
-"""A volume: voxels, where they lie in millimetres, and what was done to them."""
+"""A volume: voxels, their position in millimetres, and the steps that made it."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,12 @@ class Volume:
     Attributes:
         data: float32 (x, y, z), any memory order.
         affine: (4, 4) float64, from voxel indices to mm; RAS+: x grows to the right, y to the front, z upwards.
-        history: what was done so far, oldest first.
+        history: the steps so far, oldest first.
     """
 
     data: np.ndarray
     affine: np.ndarray
-    history: tuple[Step, ...] = field(default=())
+    history: tuple[Step, ...] = ()
 
     def __post_init__(self) -> None:
         """Check type and shapes."""
@@ -45,7 +45,7 @@ class Volume:
     def after(
         self, step: str, data: np.ndarray | None = None, affine: np.ndarray | None = None, **numbers: Any
     ) -> "Volume":
-        """Return the volume with new `data` (x, y, z) or `affine` (4, 4), and the step entered into its history."""
+        """Return the volume with new `data` (x, y, z) or `affine` (4, 4), and the step appended to its history."""
         return replace(
             self,
             data=self.data if data is None else data,
@@ -56,12 +56,12 @@ class Volume:
 
 def voxel_sizes(affine: np.ndarray) -> np.ndarray:
     """Return the edge lengths (3,) of a voxel in mm: the norms of the columns of `affine` (4, 4)."""
-    return np.linalg.norm(np.asarray(affine, float)[:3, :3], axis=0)
+    return np.asarray(np.linalg.norm(np.asarray(affine, float)[:3, :3], axis=0))
 
 
 def to_mm(affine: np.ndarray, index: np.ndarray) -> np.ndarray:
     """Return the positions (..., 3) in mm of voxel indices (..., 3)."""
-    return np.asarray(index, float) @ affine[:3, :3].T + affine[:3, 3]
+    return np.asarray(np.asarray(index, float) @ affine[:3, :3].T + affine[:3, 3])
 
 
 def shifted(affine: np.ndarray, start: np.ndarray) -> np.ndarray:
@@ -72,7 +72,7 @@ def shifted(affine: np.ndarray, start: np.ndarray) -> np.ndarray:
 
 
 def in_memory_order(first: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
-    """Return views of arrays of one shape whose axes run as `first` lies in memory.
+    """Return views of arrays of one shape, with axes in the order in which `first` lies in memory.
 
     Sums, percentiles and selections do not depend on the order of voxels, but are several times faster along memory.
     """

@@ -75,7 +75,7 @@ def test_a_bad_face_fails_by_name_or_is_skipped_and_reported(tmp_path, root, how
 def test_decoding_continues_after_an_interruption(tmp_path, root, monkeypatch):
     write_faces(tmp_path / "source")
     whole = BUILDERS["celeba"](tmp_path / "source", tmp_path / "elsewhere", progress=False)
-    real = BUILDERS["celeba"].__globals__["decode_image"]
+    real = BUILDERS["celeba"].__globals__["read_picture"]
     decoded = []
 
     def decode(path):
@@ -85,7 +85,7 @@ def test_decoding_continues_after_an_interruption(tmp_path, root, monkeypatch):
         return real(path)
 
     monkeypatch.setattr("geovae.data.builders.celeba.BLOCK", 2)
-    monkeypatch.setattr("geovae.data.builders.celeba.decode_image", decode)
+    monkeypatch.setattr("geovae.data.builders.celeba.read_picture", decode)
     with pytest.raises(KeyboardInterrupt):
         BUILDERS["celeba"](tmp_path / "source", root, progress=False)
     assert sorted(p.name for p in (root / "celeba").iterdir()) == [
@@ -93,7 +93,7 @@ def test_decoding_continues_after_an_interruption(tmp_path, root, monkeypatch):
         "train_done.partial",
         "train_images.partial",
     ]
-    monkeypatch.setattr("geovae.data.builders.celeba.decode_image", real)
+    monkeypatch.setattr("geovae.data.builders.celeba.read_picture", real)
     assert BUILDERS["celeba"](tmp_path / "source", root, progress=False)["outputs"] == whole["outputs"]
 
 
@@ -119,8 +119,8 @@ def test_after_a_repair_only_what_is_missing_is_decoded(tmp_path, root, monkeypa
         BUILDERS["celeba"](tmp_path / "source", root, progress=False)
     path.write_bytes(sound)
     decoded = []
-    real = BUILDERS["celeba"].__globals__["decode_image"]
-    monkeypatch.setattr("geovae.data.builders.celeba.decode_image", lambda p: (decoded.append(p.name), real(p))[1])
+    real = BUILDERS["celeba"].__globals__["read_picture"]
+    monkeypatch.setattr("geovae.data.builders.celeba.read_picture", lambda p: (decoded.append(p.name), real(p))[1])
     BUILDERS["celeba"](tmp_path / "source", root, progress=False)
     assert sorted(decoded) == [
         "000003.jpg",

@@ -71,7 +71,7 @@ def no_table(folder):
         (other_shape, r"have mixed shapes, \[\(8, 9, 10\), \(8, 9, 11\)\]: prepare them again"),
         (floats, r"`.*S03_MR1.npy` must hold uint8 \(x, y, z\), got float32 \(8, 9, 10\)"),
         (truncated, r"`.*S03_MR1.npy` is not a sound npy file"),
-        (missing, r"`.*S03_MR1.npy` does not exist: make them with `mlflow run . -e prepare"),
+        (missing, r"`.*S03_MR1.npy` does not exist: make them with geovae.mri.prepare"),
         (no_label, r"`.*manifest.csv` must have the columns id, subject, label and at least one row"),
         (no_table, r"`.*manifest.csv` does not exist: make them with"),
     ],

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 import experiments.augmentation
 from experiments.augmentation import (
     METHODS,
+    Design,
     Task,
     Trial,
     as_figure,
     as_markdown,
     augmentation_study,
     ceiling,
-    check_study,
     correlations,
     gains,
     rows_of_subjects,
@@ -24,7 +24,7 @@ from experiments.augmentation import (
     task_of,
 )
 from experiments.brains import Cohort
-from experiments.classifier import judge_classifier, probabilities, train_conv, train_linear
+from experiments.classifier import predict, score_classifier, train_conv, train_linear
 from geovae.mri import Volume, cut_plane
 from geovae.mri.synthetic.anatomy import draw_anatomy
 from geovae.mri.synthetic.scanner import scan
@@ -66,10 +66,10 @@ def test_every_subject_is_tested_once_and_never_trained_on_then(n0, n1, folds, s
 @pytest.mark.slow
 def test_the_study_runs_every_method_on_every_fold_and_size_alike():
     given = task()
-    trials = list(augmentation_study(given, sizes=(12, 20), folds=2, generated=6, **TINY))
+    trials = list(augmentation_study(given, Design(sizes=(12, 20), folds=2, generated=6, **TINY)))
     assert len(trials) == 2 * 2 * len(METHODS)
     some = {"sizes": (12,), "folds": 2, "generated": 6, "methods": ("prior", "none")}
-    again = {(t.method, t.fold): t.measures for t in augmentation_study(given, **some, **TINY)}
+    again = {(t.method, t.fold): t.measures for t in augmentation_study(given, Design(**some, **TINY))}
     assert again == {(t.method, t.fold): t.measures for t in trials if t.size == 12 and t.method in ("prior", "none")}
     found = summary(trials)
     assert found.keys() == {(size, method) for size in (12, 20) for method in METHODS}
@@ -84,7 +84,7 @@ def test_the_study_runs_every_method_on_every_fold_and_size_alike():
 def said(method, fold, rows, probability):
     labels = torch.tensor([0, 0, 1, 1])
     p = np.array(probability)
-    return Trial(9, method, fold, np.array(rows), p, judge_classifier(torch.from_numpy(p), labels[rows]))
+    return Trial(9, method, fold, np.array(rows), p, score_classifier(torch.from_numpy(p), labels[rows]))
 
 
 def test_gains_are_paired_and_correlations_are_those_of_ranks():
@@ -107,22 +107,22 @@ def test_gains_are_paired_and_correlations_are_those_of_ranks():
     assert "correlation" not in as_markdown(trials, given)
 
 
-def test_what_a_classifier_has_said_is_not_asked_again(tmp_path, monkeypatch):
+def test_the_probabilities_of_finished_classifiers_are_read_again(tmp_path, monkeypatch):
     given, options = task(), {"sizes": (8,), "folds": 2, "generated": 3, "methods": ("none", "classical"), "steps": 3}
-    first = list(augmentation_study(given, **options, keep=tmp_path))
+    first = list(augmentation_study(given, Design(**options), cache=tmp_path))
     sorted(tmp_path.iterdir())[1].write_bytes(b"killed while it was written")
     asked = []
     known = experiments.augmentation.train_conv
     monkeypatch.setattr("experiments.augmentation.train_conv", lambda *a, **o: asked.append(1) or known(*a, **o))
-    again = list(augmentation_study(given, **options, keep=tmp_path))
+    again = list(augmentation_study(given, Design(**options), cache=tmp_path))
     assert [(t.method, t.fold, t.measures) for t in again] == [(t.method, t.fold, t.measures) for t in first]
     assert len(asked) == 2  # the methods of the spoilt fold
-    list(augmentation_study(given, **options | {"steps": 4}, keep=tmp_path))
+    list(augmentation_study(given, Design(**options | {"steps": 4}), cache=tmp_path))
     assert len(asked) == 2 + 4, "other options are other classifiers"
 
 
 def test_measures_are_those_of_their_definition():
-    measures = judge_classifier(torch.tensor([0.9, 0.2, 0.6, 0.1, 0.7]), torch.tensor([1, 1, 1, 0, 0]))
+    measures = score_classifier(torch.tensor([0.9, 0.2, 0.6, 0.1, 0.7]), torch.tensor([1, 1, 1, 0, 0]))
     assert measures == {"balanced_accuracy": pytest.approx((2 / 3 + 0.5) / 2), "sensitivity": 2 / 3, "specificity": 0.5}
 
 
@@ -147,14 +147,14 @@ def test_the_linear_classifier_is_where_its_objective_has_no_slope(penalty):
     assert steepest(weight * scale, bias + weight @ mean) < 1e-3 * steepest(0 * weight, 0 * bias)
 
 
-def test_the_linear_classifier_says_what_its_network_says():
+def test_the_linear_classifier_separates_the_classes_by_its_network():
     given = task()
     network = train_linear(given.images, given.labels)
-    said = probabilities(network, given.images)
-    assert said.shape == (len(given.labels),)
-    assert judge_classifier(said, given.labels)["balanced_accuracy"] == 1
-    options = {"sizes": (12,), "folds": 2, "generated": 3, "methods": ("none",), "classifier": "linear"}
-    assert all(t.measures["balanced_accuracy"] > 0.8 for t in augmentation_study(given, **options))
+    probability = predict(network, given.images)
+    assert probability.shape == (len(given.labels),)
+    assert score_classifier(probability, given.labels)["balanced_accuracy"] == 1
+    design = Design(sizes=(12,), folds=2, generated=3, methods=("none",), classifier="linear")
+    assert all(t.measures["balanced_accuracy"] > 0.8 for t in augmentation_study(given, design))
 
 
 @pytest.mark.slow
@@ -172,7 +172,7 @@ def test_the_known_factor_of_the_synthetic_cohort_is_found_again():
     given = Task(images, labels, np.array([id[:4] for id in ids]), ids)
     methods = ("none", "classical", "riemannian")
     options = {"network": "mlp", "width": 64, "latent_dim": 4, "epochs": 60, "learning_rate": 1e-3, "steps": 80}
-    trials = list(augmentation_study(given, sizes=(25,), methods=methods, folds=3, generated=20, **options))
+    trials = list(augmentation_study(given, Design(sizes=(25,), methods=methods, folds=3, generated=20, **options)))
     for method in methods:
         assert summary(trials)[25, method]["balanced_accuracy"][0] > 0.75, method
 
@@ -196,19 +196,19 @@ def test_a_cohort_becomes_a_task():
         ({"sizes": ()}, r"`sizes` must lie in .*; got none"),
         ({"folds": 19}, r"`folds` must lie in 2..18, the subjects of the smaller class, got 19"),
         ({"methods": ("flow",)}, r"`methods` must be of none, classical, prior, mixture, riemannian, got flow"),
-        ({"generated": 0}, r"`generated` must be at least 1, got 0"),
-        ({"classifier": "forest"}, r"`classifier` must be of conv, linear, got forest"),
+        ({"generated": 0}, r"`generated` must be a whole number of at least 1, got 0"),
+        ({"classifier": "forest"}, r"`classifier` must be one of conv, linear, got 'forest'"),
     ],
 )
 def test_bad_studies_have_their_sentence(options, sentence):
     with pytest.raises(ValueError, match=sentence):
-        check_study(task(), **({"sizes": (10,), "methods": METHODS, "folds": 2, "generated": 5} | options))
+        Design(**({"sizes": (10,), "folds": 2, "generated": 5} | options)).check(task())
 
 
 def test_bad_tasks_have_their_sentence():
     one = {"ids": ["a"] * 3, "age": np.zeros(3), "affines": np.stack([np.eye(4)] * 3), "settings": {}}
     slices, volumes = torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.zeros(3, 8, 8, 8, dtype=torch.uint8)
-    with pytest.raises(ValueError, match="the study takes slices"):
+    with pytest.raises(ValueError, match="the study needs slices"):
         task_of(Cohort(volumes, cdr=np.array([0, 1, 0.0]), **one))
     with pytest.raises(ValueError, match="`shrink` must divide the images of 8 x 8, got 3"):
         task_of(Cohort(slices, cdr=np.array([0, 1, 0.0]), **one), shrink=3)

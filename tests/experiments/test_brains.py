@@ -8,16 +8,17 @@ import pytest
 import torch
 from PIL import Image
 
-from experiments.brains import geodesic, read_cohort, rows_of, show_brains, young_and_old
+from experiments.brains import geodesic, nearest_rows, read_cohort, rows_of, show_brains, young_and_old
 from experiments.config import resolve
 from experiments.run import plan_run, run
 from geovae.codes import Codes
 from geovae.data import DATASETS
 from geovae.geometry import LatentMetric, curve_lengths, straight
 from geovae.images import as_pictures
-from geovae.mri import discover, prepare, process, write_cohort
+from geovae.mri import Steps, discover, process, write_cohort
 from geovae.saved_model import load_model
 from tests.experiments.test_quality import MEGABYTE, Folder
+from tests.mri.originals import prepare_with as prepare
 
 SAMPLER = {"riemannian": {"centroids": "all", "n_transitions": 5}, "mixture": {"n_components": 2}}
 
@@ -89,7 +90,7 @@ def test_a_volume_of_the_cohort_is_the_session_it_is_named_after(prepared):
     cohort = read_cohort({"name": "oasis_volumes", "root": str(prepared / "small")})
     session = discover(prepared / "source")[0][4]
     row = cohort.ids.index(session.id)
-    expected = process(session, spacing=8.0, shape=(22, 26, 22)).volume
+    expected = process(session, Steps(spacing=8.0, shape=(22, 26, 22))).volume
     back = cohort.volume(cohort.images[row], row)
     np.testing.assert_allclose(back.data, expected.data, atol=0.5 / 255 + 1e-6)
     np.testing.assert_array_equal(back.affine, expected.affine)
@@ -114,6 +115,16 @@ def test_rows_are_found_again(prepared):
     young, old = young_and_old(cohort, rows)
     assert cohort.age[rows][young] == cohort.age[rows].min()
     assert np.nan_to_num(cohort.cdr[rows], nan=-1)[old] == np.nan_to_num(cohort.cdr[rows], nan=-1).max()
+
+
+def test_the_nearest_brain_is_that_of_the_smallest_difference():
+    random = np.random.default_rng(0)
+    real = torch.from_numpy(random.integers(0, 256, (9, 1, 6, 4), np.uint8))
+    drawn = torch.from_numpy(random.integers(0, 256, (5, 1, 6, 4), np.uint8))
+    drawn[3] = real[7]
+    difference = drawn[:, None].double() - real.double()
+    assert nearest_rows(drawn, real) == difference.square().sum((2, 3, 4)).argmin(1).tolist()
+    assert nearest_rows(drawn, real)[3] == 7
 
 
 def test_a_geodesic_keeps_to_the_codes(generator):
@@ -151,5 +162,5 @@ def test_what_is_no_cohort_has_its_sentence(tmp_path):
         read_cohort({"name": "digits", "root": "x"})
     (tmp_path / "oasis").mkdir()
     np.savez(tmp_path / "oasis" / "OASIS.npz", x_train=np.zeros((1, 2, 2, 1), np.uint8))
-    with pytest.raises(ValueError, match=r"has no ids, age, cdr, affines, settings, volumes: make it with `mlflow run"):
+    with pytest.raises(ValueError, match=r"has no ids, age, cdr, affines, settings, volumes: .* by `mlflow run"):
         read_cohort({"name": "oasis", "root": str(tmp_path)})

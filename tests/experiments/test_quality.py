@@ -2,12 +2,14 @@
 
 import csv
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.quality import track_quality
-from geovae.mri import prepare, write_cohort
+from experiments.quality import track_quality, viewer_page
+from geovae.mri import Volume, write_cohort
 from geovae.tracking import NullTracker
+from tests.mri.originals import prepare_with as prepare
 
 MEGABYTE = 1_000_000
 
@@ -65,3 +67,15 @@ def test_masked_ids_appear_nowhere_and_few_are_shown(prepared, tmp_path):
     with (tmp_path / "qc" / "qc_table.csv").open() as file:
         assert [row["id"] for row in csv.DictReader(file)] == ["#1", "#2", "#3"]
     assert "qc/manifest.csv" not in kept.names()
+
+
+@pytest.mark.parametrize(("mm", "shown"), [(1.0, 2.0), (4.0, 4.0)])
+def test_the_viewer_shows_voxels_of_2_mm_or_the_volumes_own(monkeypatch, mm, shown):
+    seen = []
+    monkeypatch.setattr("geovae.figures.mri.viewer_html", lambda data, affine, title: seen.append((data, affine)) or "")
+    data = np.random.default_rng(0).random((8, 10, 6), np.float32)
+    viewer_page(Volume(data, np.diag([mm, mm, mm, 1.0])), "a")
+    size = round(shown / mm)
+    means = data.reshape(8 // size, size, 10 // size, size, 6 // size, size).mean((1, 3, 5))
+    np.testing.assert_allclose(seen[0][0], means, rtol=1e-5)
+    np.testing.assert_allclose(np.diag(seen[0][1])[:3], shown)

@@ -44,7 +44,7 @@ def test_what_cannot_be_studied_is_one_sentence(study, tmp_path):
     ):
         make_ready(changed(study, classifier={"fold": 3}), print)
     elsewhere = read_study("oasis", "ci", {"data.root": "mine"})
-    with pytest.raises(FileNotFoundError, match="no `mine/oasis/OASIS.npz`: make it with"):
+    with pytest.raises(FileNotFoundError, match=r"no `mine/oasis/OASIS.npz`: call geovae.mri.prepare .* `mlflow run"):
         make_ready(elsewhere, print)
     assert not list(tmp_path.iterdir()), "a cohort is made in its own folder only"
     assert read_truth(tmp_path) == {}

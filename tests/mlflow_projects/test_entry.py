@@ -80,7 +80,7 @@ ROOT = Path(__file__).parents[2]
         (cohort, ["--folder=x", "--subjects=0"], "error: `subjects` and `workers` must be at least 1"),
         (brains, ["--model=elsewhere"], "error: no model at 'elsewhere': give a file, models:/geovae@champion"),
         (brains, ["--n=1"], "error: `n` must be a whole number of at least 2, got 1"),
-        (study, ["--name=oasis", "--size=full"], "error: no `data_folders/oasis/OASIS.npz`: make it with `mlflow run"),
+        (study, ["--name=oasis", "--size=full"], "error: no `data_folders/oasis/OASIS.npz`: call geovae.mri"),
         (promote, [], "error: give one of --candidate (a run id, the id of a parent run, or a version), --rollback tr"),
         (promote, ["--candidate=1", "--rollback=true"], "error: give one of --candidate (a run id, the id of a parent"),
         (promote, ["--candidate=1", "--min_seeds=few"], "error: `min_seeds` must be a whole number, got 'few'"),

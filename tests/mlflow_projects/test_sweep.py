@@ -48,10 +48,10 @@ def space(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--trials=0"], "`trials` must be at least 1, got 0"),
+        (["--trials=0"], "`trials` must be a whole number of at least 1, got 0"),
         (["--seeds=0"], "`seeds` must be whole numbers that grow from at least 1, got \\[0\\]"),
         (["--seeds=3,2"], "`seeds` must be whole numbers that grow from at least 1, got \\[3, 2\\]"),
-        (["--reduction=1"], "`reduction` must be at least 2, got 1"),
+        (["--reduction=1"], "`reduction` must be a whole number of at least 2, got 1"),
         (["--time-budget=0"], "`time_budget` must be positive and finite, got 0.0"),
         (["--cpus=none"], "`cpus` must be a number, got 'none'"),
         (["--gpus=-1"], "`gpus` must be 0 or more and finite, got -1.0"),

@@ -1,10 +1,15 @@
-"""Files written with struct and numpy alone, independent of the library's own writers."""
+"""Files written with struct and numpy alone, independent of the library's own writers; `prepare` with flat options."""
 
 import gzip
 import struct
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
+
+from geovae.mri import Execution, Selection, Steps, prepare
+
+GROUPS = {"selection": Selection, "steps": Steps, "execution": Execution}
 
 CODES = {"u1": (2, 8), "i2": (4, 16), "i4": (8, 32), "f4": (16, 32), "f8": (64, 64)}
 
@@ -81,3 +86,12 @@ def oasis_tree(folder: Path, n=6, shape=(176 // 8, 208 // 8, 176 // 8), *, order
             cdr = [None, 0, 0.5, 1][i % 4]
             lines.append([id, "FM"[i % 2], "R", 20 + 10 * i, 2, 3, 29, cdr, 1500, 0.8, 1.1, None])
     return lines
+
+
+def prepare_with(source, root, **options):
+    """`prepare`, with options by name, whichever dataclass holds them."""
+    groups = {}
+    for name, cls in GROUPS.items():
+        groups[name] = cls(**{f.name: options.pop(f.name) for f in fields(cls) if f.name in options})
+    assert not options
+    return prepare(source, root, **groups)

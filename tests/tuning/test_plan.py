@@ -155,7 +155,7 @@ def test_a_plan_that_goes_on_after_any_death_does_what_is_left_and_no_more(death
         ({"seeds": []}, "`seeds` must be whole numbers that grow from at least 1"),
         ({"seeds": [0]}, "`seeds` must be whole numbers that grow"),
         ({"seeds": [3, 3]}, "`seeds` must be whole numbers that grow"),
-        ({"reduction": 1}, "`reduction` must be at least 2, got 1"),
+        ({"reduction": 1}, "`reduction` must be a whole number of at least 2, got 1"),
     ],
 )
 def test_bad_rounds_get_one_sentence(options, sentence):

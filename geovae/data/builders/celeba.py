@@ -1,5 +1,6 @@
 """CelebA from `img_align_celeba/*.jpg` and `list_eval_partition.txt`: centre crop of 140, resized to 64x64.
 
+The archive of Kaggle is taken too: `list_eval_partition.csv` with a header, and the images one folder deeper.
 Images are decoded into a mapped file, with one flag for each that is done, so that a build that was stopped continues
 where it was; the tensors of the layout are written from that file, a chunk at a time.
 """
@@ -14,16 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from geovae.checks import check_choice
 from geovae.data.builders.job import Job, checksum
 from geovae.data.celeba import SHAPE
-from geovae.data.dataset import OnError, check_choice, check_common, require_file
-from geovae.data.pictures import centre_square, decode_image, in_threads
-from geovae.data.progress import track
+from geovae.data.dataset import check_common, require_file
+from geovae.images.pictures import OnError, centre_square, map_in_threads, read_picture
 
 STORED, CROP, SIZE = (218, 178, 3), 140, 64
 PARTS = ("train", "val", "test")  # 0, 1 and 2 in the partition file
 BLOCK = 1024  # images decoded between two notes of what is done
-HOW = "`source` must be the folder with list_eval_partition.txt and img_align_celeba/*.jpg (unpacked)"
+HOW = "`source` must be the folder with list_eval_partition.txt (or .csv) and img_align_celeba/*.jpg (unpacked)"
 
 
 def build(
@@ -49,9 +50,7 @@ def build(
     check_common(0, None, on_error)
     check_choice("dtype", dtype, ("float32", "uint8"))
     source, folder = Path(source), Path(root) / "celeba"
-    partition = require_file(source / "list_eval_partition.txt", HOW)
-    if not (source / "img_align_celeba").is_dir():
-        raise FileNotFoundError(f"`{source / 'img_align_celeba'}` does not exist: {HOW}")
+    partition, faces = _find(source)
     names = read_partition(partition)
     # the key leaves the JPEG files out: after a damaged one is repaired, the build continues
     job = Job(
@@ -64,7 +63,7 @@ def build(
     )
     if job.is_complete:
         return job.report
-    read = bind(read_face, source / "img_align_celeba")
+    read = bind(read_face, faces)
     for part in ("train", "val"):
         if job.needs(f"{part}_data.pt"):
             images = _decode_part(job, part, names[part], read, on_error, progress)
@@ -74,19 +73,32 @@ def build(
     job.save_pngs("test/test", files, lambda i: read(test[i]), progress=progress, on_error=on_error)
     for left in folder.glob("*.partial"):
         left.unlink()
-    return job.finish(images=checksum(source / "img_align_celeba"))
+    return job.finish(images=checksum(faces))
+
+
+def _find(source: Path) -> tuple[Path, Path]:
+    """Return the partition file and the folder of the JPEG files."""
+    partition = source / "list_eval_partition.csv"
+    if not partition.is_file():
+        partition = require_file(source / "list_eval_partition.txt", HOW)
+    faces = source / "img_align_celeba"
+    if not faces.is_dir():
+        raise FileNotFoundError(f"`{faces}` does not exist: {HOW}")
+    nested = faces / faces.name
+    return partition, nested if nested.is_dir() else faces
 
 
 def read_partition(path: Path) -> dict[str, list[str]]:
     """Return the names of the JPEG files of each part.
 
     Raises:
-        ValueError: naming the first line that is not `<name>.jpg <0, 1 or 2>`, or the part that is empty.
+        ValueError: naming the first line that is not `<name>.jpg <0, 1 or 2>`, after the header of a .csv with a comma;
+            or the part that is empty.
     """
     names: dict[str, list[str]] = {part: [] for part in PARTS}
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
-        fields = line.split()
-        if not fields:
+        fields = line.replace(",", " ").split()
+        if not fields or (number == 1 and fields == ["image_id", "partition"]):
             continue
         if len(fields) != 2 or fields[1] not in ("0", "1", "2") or Path(fields[0]).name != fields[0]:
             raise ValueError(f"line {number} of `{path}` must be `<name>.jpg <0, 1 or 2>`, got {line[:60]!r}")
@@ -105,7 +117,7 @@ def read_face(folder: Path, name: str) -> np.ndarray:
     """
     from PIL import Image
 
-    array = decode_image(folder / name)
+    array = read_picture(folder / name)
     if array.shape != STORED:
         size = "x".join(map(str, array.shape))
         raise ValueError(f"is {size}, expected 218x178x3 (h x w x c, the aligned and cropped images)")
@@ -121,7 +133,7 @@ def _decode_part(
     images = _map(job.folder / f"{part}_images.partial", (len(names), *SHAPE))
     done = _map(job.folder / f"{part}_done.partial", (len(names),))
     todo = np.flatnonzero(done[:] != 1)
-    results = track(in_threads(lambda i: read(names[i]), todo.tolist()), len(todo), f"{part} (JPEG)", progress)
+    results = map_in_threads(lambda i: read(names[i]), todo.tolist(), title=f"{part} (JPEG)", progress=progress)
     bad = []
     for count, (i, result) in enumerate(zip(todo, results, strict=True), 1):
         if isinstance(result, ValueError):
@@ -162,6 +174,6 @@ def _save_tensor(job: Job, name: str, images: np.ndarray, dtype: str) -> None:
         for start in range(0, len(images), BLOCK):
             block = torch.from_numpy(images[start : start + BLOCK])
             torch.div(block, 255, out=tensor[start : start + BLOCK])
-    with job.output(name) as path:
-        torch.save(tensor, path)
+    with job.output(name) as path, path.open("wb") as file:  # given a path, torch.save writes its name into the file
+        torch.save(tensor, file)
     floats.unlink(missing_ok=True)

@@ -5,11 +5,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from geovae.checks import check_count
 from geovae.data.builders.job import Job
-from geovae.data.dataset import OnError, check_common, check_count, check_fractions
+from geovae.data.dataset import check_common, check_fractions
 from geovae.data.folder import read_folder
-from geovae.data.pictures import list_images
 from geovae.data.splits import stratified_rows
+from geovae.images.pictures import OnError, list_images
 
 
 def build(
@@ -42,13 +43,13 @@ def build(
     check_common(seed, None, on_error)
     check_fractions(test_fraction=test_fraction)
     if size is not None:
-        check_count("size", size, low=1)
+        check_count(size=size)
     if Path(name).name != name or name in ("", ".", ".."):
         raise ValueError(f"`name` must be the name of a folder below `root`, got {name!r}")
     source = Path(source)
     if not source.is_dir():
         raise FileNotFoundError(f"`{source}` is not a folder: `source` must be a folder of images")
-    files = list_images(source, "**/*")
+    files = list_images(source)
     job = Job(
         "folder",
         Path(root) / name,
@@ -64,7 +65,7 @@ def build(
     )
     if job.is_complete:
         return job.report
-    data, used = read_folder(source, size=size, channels=channels, on_error=on_error, progress=progress)
+    data, used = read_folder(source, files, size=size, channels=channels, on_error=on_error, progress=progress)
     job.report["skipped"] = [str(path) for path in files if path not in set(used)]
     images = data.images.permute(0, 2, 3, 1).numpy()
     labels = None if data.labels is None else data.labels.numpy()

@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from geovae.data.dataset import OnError
-from geovae.data.pictures import in_threads, report_bad
-from geovae.data.progress import track
+from geovae.files import atomic_path
+from geovae.images.pictures import OnError, map_in_threads, report_bad
 
 REPORT = "build.json"
 
@@ -75,7 +74,7 @@ class Job:
     @property
     def is_complete(self) -> bool:
         """Whether an earlier build with the same key finished, and its outputs are as it left them."""
-        return self.report["complete"]
+        return bool(self.report["complete"])
 
     def begin(self) -> None:
         """Write the report before anything that is meant to be continued."""
@@ -84,10 +83,8 @@ class Job:
     @contextmanager
     def output(self, name: str) -> Iterator[Path]:
         """Give the path to write a file to; it takes its place, and its checksum is noted, when the block ends."""
-        partial = self.folder / f"{name}.partial"
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        os.replace(partial, self.folder / name)
+        with atomic_path(self.folder / name) as temporary:
+            yield temporary
         self.note(name)
 
     def needs(self, name: str) -> bool:
@@ -123,21 +120,24 @@ class Job:
             progress: whether to show a bar.
             on_error: whether bad sources are an error or left out, named in the report.
         """
+        from PIL import Image
+
         if not self.needs(name):
             return
         self.begin()
         partial = self.folder / f"{name}.partial"
         partial.mkdir(parents=True, exist_ok=True)
-        for broken in partial.glob("*.partial"):
+        for broken in partial.glob(".*.partial.png"):
             broken.unlink()
         done = set(os.listdir(partial))
         todo = [i for i, file in enumerate(files) if file not in done]
 
         def make(position: int) -> None:
-            write_png(partial / files[position], image(position))
+            with atomic_path(partial / files[position]) as path:
+                Image.fromarray(image(position)).save(path, format="PNG")
 
         bad = []
-        results = track(in_threads(make, todo), len(todo), f"{name} (PNG)", progress)
+        results = map_in_threads(make, todo, title=f"{name} (PNG)", progress=progress)
         for position, result in zip(todo, results, strict=True):
             if isinstance(result, ValueError):
                 bad.append(f"{files[position]}: {result}")
@@ -160,10 +160,8 @@ class Job:
 
     def _save(self) -> None:
         """Write the report atomically."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / f"{REPORT}.partial"
-        partial.write_text(json.dumps(self.report, indent=1) + "\n")
-        os.replace(partial, self.folder / REPORT)
+        with atomic_path(self.folder / REPORT) as temporary:
+            temporary.write_text(json.dumps(self.report, indent=1) + "\n")
 
     def _is_intact(self, name: str, noted: dict[str, Any]) -> bool:
         """Whether an output is as the report says."""
@@ -178,20 +176,11 @@ class Job:
             raise FileExistsError(
                 f"`{old[0]}` exists and comes from other sources or options: pass overwrite=True to replace it"
             )
-        for path in [*old, *self.folder.rglob("*.partial"), self.folder / REPORT]:
+        for path in [*old, *self.folder.rglob("*.partial*"), self.folder / REPORT]:
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-
-
-def write_png(path: Path, array: np.ndarray) -> None:
-    """Write one image atomically."""
-    from PIL import Image
-
-    partial = path.with_name(path.name + ".partial")
-    Image.fromarray(array).save(partial, format="PNG")
-    os.replace(partial, path)
 
 
 def checksum(path: Path) -> dict[str, Any]:

@@ -1,35 +1,36 @@
 """Find the volumes of a folder: the OASIS-1 distribution, BIDS (also Clinica's output), or a flat folder of files.
 
-Every function returns sessions, one file each, sorted by id, and the problems met. An id is `<subject>_MR<visit>`
-wherever a subject can have several visits, so that the subject is what comes before `_MR`.
+Every function returns sessions, one file each, sorted by id, and the problems found. Where a subject can have several
+visits, an id is `<subject>_MR<visit>`.
 """
 
-import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from geovae.mri.problems import Problem, some
+from geovae.checks import check_choice
+from geovae.images import walk_files
+from geovae.mri.problems import Problem, shorten
 
 Layout = Literal["auto", "oasis1", "bids", "flat"]
 
 # n4 is the number of averaged repeats: n3, n5 and n6 exist
-_NUMBER = r"(?P<subject>OAS1_\d{4})_MR(?P<visit>\d+)_mpr"
-_END = r"\.(?:hdr|img|nii)(?:\.gz)?"
+_SUBJECT = r"(?P<subject>OAS1_\d{4})_MR(?P<visit>\d+)_mpr"
+_SUFFIX = r"\.(?:hdr|img|nii)(?:\.gz)?"
 OASIS_FILES = {
-    "t88_masked": rf"{_NUMBER}_n\d+_anon_111_t88_masked_gfc{_END}",
-    "t88": rf"{_NUMBER}_n\d+_anon_111_t88_gfc{_END}",
-    "fseg": rf"{_NUMBER}_n\d+_anon_111_t88_masked_gfc_fseg{_END}",
-    "subj": rf"{_NUMBER}_n\d+_anon_sbj_111{_END}",
-    "raw": rf"{_NUMBER}-1_anon{_END}",
+    "t88_masked": rf"{_SUBJECT}_n\d+_anon_111_t88_masked_gfc{_SUFFIX}",
+    "t88": rf"{_SUBJECT}_n\d+_anon_111_t88_gfc{_SUFFIX}",
+    "fseg": rf"{_SUBJECT}_n\d+_anon_111_t88_masked_gfc_fseg{_SUFFIX}",
+    "subj": rf"{_SUBJECT}_n\d+_anon_sbj_111{_SUFFIX}",
+    "raw": rf"{_SUBJECT}-1_anon{_SUFFIX}",
 }
 BIDS_FILE = (
     r"(?P<subject>sub-[A-Za-z0-9]+)(?:_(?P<session>ses-[A-Za-z0-9]+))?(?:_[A-Za-z0-9]+-[A-Za-z0-9]+)*_T1w\.nii(?:\.gz)?"
 )
-FLAT_FILE = rf"(?P<name>.+?){_END}"
+FLAT_FILE = rf"(?P<name>.+?){_SUFFIX}"
 HINTS = {
     "oasis1": "disc*/OAS1_0001_MR1/PROCESSED/MPRAGE/T88_111/OAS1_0001_MR1_mpr_n4_anon_111_t88_masked_gfc.img",
     "bids": "sub-01[/ses-01]/anat/sub-01[_ses-01]_T1w.nii.gz",
@@ -39,14 +40,14 @@ HINTS = {
 
 @dataclass(frozen=True)
 class Session:
-    """One scan: where it is and whose it is.
+    """One scan: its file and its subject.
 
     Attributes:
         id: unique; the key of the table's row.
         subject: who was scanned.
         visit: 1, 2, ... within the subject.
         path: the volume; of an Analyze pair the image file.
-        product: for OASIS-1 which one (a key of `OASIS_FILES`), else the layout.
+        product: for OASIS-1 a key of `OASIS_FILES`, else the layout.
         mask: the brain mask, where one is asked for.
     """
 
@@ -64,35 +65,33 @@ def discover(
     """Return the sessions below `source`, sorted by id, and problems (several files of one session).
 
     Args:
-        source: folder; it is searched with all folders below it.
-        layout: `auto` takes the first of oasis1, bids, flat of which there is a file.
+        source: folder; it is searched with all folders below it, but for hidden ones, see `walk_files`.
+        layout: `auto` is the first of oasis1, bids, flat for which there is a file.
         product: which volume of an OASIS-1 session: `t88_masked` (brain only), `t88`, `subj`, `raw` or `fseg`.
 
     Raises:
-        FileNotFoundError: if nothing fits; it shows the pattern and what was seen.
+        FileNotFoundError: if nothing fits; it shows the pattern and the files there.
     """
-    if layout not in ("auto", *HINTS):
-        raise ValueError(f"`layout` must be one of auto, {', '.join(HINTS)}, got {layout!r}")
-    if product not in OASIS_FILES:
-        raise ValueError(f"`product` must be one of {', '.join(OASIS_FILES)}, got {product!r}")
+    check_choice("layout", layout, get_args(Layout))
+    check_choice("product", product, OASIS_FILES)
     folder = Path(source)
     if not folder.is_dir():
         raise FileNotFoundError(f"`{folder}` is not a folder: `source` must be the folder that holds the volumes")
-    files = sorted(Path(where) / name for where, _, names in os.walk(folder) for name in names)
+    files = walk_files(folder, ("",)).files
     finders: dict[str, Callable[[], list[Session]]] = {
         "oasis1": lambda: _oasis1(files, product),
         "bids": lambda: _bids(files),
         "flat": lambda: _flat(files),
     }
+    if layout == "auto" and not _oasis1(files, product) and any(p.name.startswith("OAS1_") for p in files):
+        layout = "oasis1"  # without the product asked for; the other products are no flat folder
     for name, find in finders.items():
-        if layout in ("auto", name) and (found := find()):
-            return _one_file_each(found)
-        if layout == "auto" and name == "oasis1" and any(p.name.startswith("OAS1_") for p in files):
-            layout = "oasis1"  # other products of OASIS-1 are no flat folder
+        if layout in ("auto", name) and (sessions := find()):
+            return _one_file_each(sessions)
     wanted = ", or ".join(HINTS.values()) if layout == "auto" else HINTS[layout]
     if layout == "oasis1":
         wanted += f" (product `{product}`: {OASIS_FILES[product]})"
-    seen = some([str(p.relative_to(folder)) for p in files], 8) or "nothing"
+    seen = shorten([str(p.relative_to(folder)) for p in files], 8) or "nothing"
     raise FileNotFoundError(f"no volume below `{folder}`: expected {wanted}; {len(files)} files were seen: {seen}")
 
 
@@ -104,27 +103,29 @@ def with_masks(sessions: Sequence[Session], pattern: str | None = None) -> tuple
         pattern: glob within the volume's folder, in which `{id}` and `{subject}` are replaced, such as
             `{id}*_mask.nii.gz`; None finds the masked T88_111 volume of an OASIS-1 session.
     """
-    found, problems = [], []
+    masked, problems = [], []
     for session in sessions:
         glob = (pattern or "{id}_mpr_n*_anon_111_t88_masked_gfc.*").format(id=session.id, subject=session.subject)
         masks = sorted(p for p in session.path.parent.glob(glob) if not p.name.endswith((".hdr", ".hdr.gz")))
-        if len(masks) != 1:
-            what = "no mask" if not masks else f"{len(masks)} masks ({some(p.name for p in masks)})"
-            problems.append(Problem(session.id, f"{what} like `{glob}` in `{session.path.parent}`, one is needed"))
+        if len(masks) == 1:
+            masked.append(replace(session, mask=masks[0]))
         else:
-            found.append(replace(session, mask=masks[0]))
-    return found, problems
+            what = "no mask" if not masks else f"{len(masks)} masks ({shorten(p.name for p in masks)})"
+            problems.append(Problem(session.id, f"{what} like `{glob}` in `{session.path.parent}`, one is needed"))
+    return masked, problems
 
 
 def _matches(files: Sequence[Path], pattern: str) -> list[tuple[Path, re.Match[str]]]:
-    """Return files whose whole name fits; of an Analyze pair only the image, or the header if that is all there is."""
-    found = [(path, m) for path in files if (m := re.fullmatch(pattern, path.name))]
-    images = {str(path).removesuffix(".gz").removesuffix(".img") for path, _ in found if ".img" in path.suffixes}
+    """Return files whose whole name matches; of an Analyze pair only the image, or the header if that is alone."""
+    matches = [(path, m) for path in files if (m := re.fullmatch(pattern, path.name))]
+    images = {_without_suffix(path, ".img") for path, _ in matches if ".img" in path.suffixes}
     return [
-        (path, m)
-        for path, m in found
-        if ".hdr" not in path.suffixes or str(path).removesuffix(".gz").removesuffix(".hdr") not in images
+        (path, m) for path, m in matches if ".hdr" not in path.suffixes or _without_suffix(path, ".hdr") not in images
     ]
+
+
+def _without_suffix(path: Path, suffix: str) -> str:
+    return str(path).removesuffix(".gz").removesuffix(suffix)
 
 
 def _oasis1(files: Sequence[Path], product: str) -> list[Session]:
@@ -135,20 +136,20 @@ def _oasis1(files: Sequence[Path], product: str) -> list[Session]:
 
 
 def _bids(files: Sequence[Path]) -> list[Session]:
-    """Sessions are numbered within the subject, in the order of their names."""
-    found = _matches(files, BIDS_FILE)
+    """Return BIDS sessions, numbered within the subject in the order of their names: BIDS names them freely."""
+    matches = _matches(files, BIDS_FILE)
     names: dict[str, set[str]] = defaultdict(set)
-    for _, m in found:
+    for _, m in matches:
         names[m["subject"]].add(m["session"] or "")
     sessions = []
-    for path, m in found:
+    for path, m in matches:
         visit = sorted(names[m["subject"]]).index(m["session"] or "") + 1
         sessions.append(Session(f"{m['subject']}_MR{visit}", m["subject"], visit, path, "bids"))
     return sessions
 
 
 def _flat(files: Sequence[Path]) -> list[Session]:
-    """A name that ends in `_MR2` is a second visit, any other name a subject of its own."""
+    """Return one session a file: a name that ends in `_MR2` is a second visit, any other name a subject of its own."""
     sessions = []
     for path, m in _matches(files, FLAT_FILE):
         visit = re.fullmatch(r"(.+)_MR(\d+)", m["name"])
@@ -158,12 +159,12 @@ def _flat(files: Sequence[Path]) -> list[Session]:
 
 
 def _one_file_each(sessions: Sequence[Session]) -> tuple[list[Session], list[Problem]]:
-    """Leave out sessions of several files; two halves of a pair that fits badly (`.img.gz`, `.hdr`) are one file."""
+    """Return the sessions with one file, and a problem for each session with several."""
     by_id: dict[str, list[Session]] = defaultdict(list)
     for session in sessions:
         by_id[session.id].append(session)
     problems = [
-        Problem(id, f"{len(group)} files for one session ({some(s.path.name for s in group)}): keep one of them")
+        Problem(id, f"{len(group)} files for one session ({shorten(s.path.name for s in group)}): keep one of them")
         for id, group in sorted(by_id.items())
         if len(group) > 1
     ]

@@ -1,5 +1,7 @@
-"""What a user must check of a folder before trusting it: found beside expected, as text, in under a minute."""
+"""What a user must check of a folder before trusting it: its values beside the expected ones, in under a minute."""
 
+import gzip
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,13 +10,20 @@ import numpy as np
 
 from geovae.mri.cohort.discover import Layout, Session, discover
 from geovae.mri.cohort.table import find_table, join, read_table, without_table
-from geovae.mri.problems import Problem, count, some
+from geovae.mri.problems import Problem, plural, shorten
 from geovae.mri.steps.affines import PRODUCTS
-from geovae.mri.steps.checks import check_affine, check_values
-from geovae.mri.steps.files import both_halves, read_header, unpack
 from geovae.mri.steps.mask import brain_mask, brain_numbers
 from geovae.mri.steps.orient import canonical
-from geovae.mri.steps.read import read_volume
+from geovae.mri.steps.read import (
+    HEADER_BYTES,
+    both_halves,
+    check_affine,
+    check_values,
+    read_header,
+    read_volume,
+    unpack,
+)
+from geovae.mri.volume import Volume
 
 
 def inspect(
@@ -25,19 +34,18 @@ def inspect(
     table: str | Path | None = "auto",
     sample: int = 3,
 ) -> str:
-    """Return a text: sessions, file names, headers, table and `sample` volumes of a folder, with what OASIS-1 has.
+    """Return a text: sessions, file names, headers, table and `sample` volumes of a folder, beside those of OASIS-1.
 
     Args:
         source: folder with the volumes and the table.
         layout: see `discover`.
         product: of OASIS-1.
-        table: path, `auto` or None, see `prepare`.
-        sample: volumes that are read whole; of the others only the headers.
+        table: path, `auto` or None, see `Selection`.
+        sample: number of volumes that are read whole; of the others only the headers.
     """
     sessions, problems = discover(source, layout, product=product)
-    lines = [
-        f"`{source}`: {count(len(sessions), 'session')}, product or layout: {sessions[0].product if sessions else '-'}"
-    ]
+    kind = sessions[0].product if sessions else "-"
+    lines = [f"`{source}`: {plural(len(sessions), 'session')}, product or layout: {kind}"]
     lines += ["", "Sessions", *_sessions(sessions)]
     lines += ["", "Headers", *_headers(sessions, problems)]
     lines += ["", "Table", *_table(source, sessions, table, problems)]
@@ -46,8 +54,8 @@ def inspect(
     return "\n".join(lines) + "\n"
 
 
-def _line(what: str, found: object, expected: str = "") -> str:
-    return f"  {what}: {found}" + (f"   [OASIS-1: {expected}]" if expected else "")
+def _line(what: str, value: object, expected: str = "") -> str:
+    return f"  {what}: {value}" + (f"   [OASIS-1: {expected}]" if expected else "")
 
 
 def _sessions(sessions: Sequence[Session]) -> list[str]:
@@ -55,14 +63,11 @@ def _sessions(sessions: Sequence[Session]) -> list[str]:
     averaged = Counter(
         part for s in sessions for part in s.path.name.split("_") if part[:1] == "n" and part[1:].isdigit()
     )
+    ends = shorten([sessions[0].id, sessions[-1].id]) if sessions else "-"
     lines = [
         _line("subjects", len({s.subject for s in sessions})),
         _line("visits", _tally(visits), "MR1 416, MR2 20"),
-        _line(
-            "first and last id",
-            some([sessions[0].id, sessions[-1].id]) if sessions else "-",
-            "0001 to 0457, with holes",
-        ),
+        _line("first and last id", ends, "0001 to 0457, with holes"),
     ]
     if averaged:
         lines.append(_line("averaged repeats in names", _tally(averaged), "mostly n4; n3, n5 and n6 in about 14 %"))
@@ -70,25 +75,26 @@ def _sessions(sessions: Sequence[Session]) -> list[str]:
 
 
 def _headers(sessions: Sequence[Session], problems: list[Problem]) -> list[str]:
-    """Tally the headers; a bad one becomes a problem."""
+    """Return the counts of grids, types and origins; a bad header is added to `problems`."""
     shapes: Counter[str] = Counter()
     types: Counter[str] = Counter()
     origins: Counter[str] = Counter()
     for session in sessions:
         try:
-            header_path, image = both_halves(session.path)
-            header = unpack(header_path) if header_path != image else _start(image)
-            facts = read_header(header, header_path.name)
+            path, image = both_halves(session.path)
+            content = _first_bytes(path) if path == image else unpack(path)
+            header = read_header(content, path.name)
         except (ValueError, OSError) as error:
             problems.append(Problem(session.id, str(error)))
             continue
-        mm = ", ".join(f"{s:g}" for s in facts["spacing"])
-        shapes[f"{facts['shape']} of ({mm}) mm, stored {len(facts['dim'])}-D"] += 1
-        types[f"{facts['kind']} {facts['dtype'].newbyteorder('=')} {_endian(facts['dtype'])}"] += 1
-        if facts["kind"] == "analyze":
-            origins[repr(header[253:263])] += 1
-    known = PRODUCTS.get(sessions[0].product) if sessions else None
-    lines = [_line("grids", _tally(shapes), f"{known.shape} of {known.spacing} mm, 4-D" if known else "")]
+        mm = ", ".join(f"{s:g}" for s in header.spacing)
+        shapes[f"{header.shape} of ({mm}) mm, stored {len(header.stored)}-D"] += 1
+        endian = "big-endian" if header.dtype.byteorder == ">" else "little-endian"
+        types[f"{header.kind} {header.dtype.newbyteorder('=')} {endian}"] += 1
+        if header.kind == "analyze":
+            origins[repr(content[253:263])] += 1
+    grid = PRODUCTS.get(sessions[0].product) if sessions else None
+    lines = [_line("grids", _tally(shapes), f"{grid.shape} of {grid.spacing} mm, 4-D" if grid else "")]
     lines.append(_line("types", _tally(types), "analyze int16 big-endian"))
     if origins:
         lines.append(_line("origin bytes", _tally(origins), "ten spaces: no origin, so the table's affine is used"))
@@ -98,6 +104,7 @@ def _headers(sessions: Sequence[Session], problems: list[Problem]) -> list[str]:
 def _table(
     source: str | Path, sessions: Sequence[Session], table: str | Path | None, problems: list[Problem]
 ) -> list[str]:
+    """Return the grades and ages of the table; what is wrong with it, or has no partner, is added to `problems`."""
     if table is None:
         problems += without_table(sessions, "keep")[1]
         return ["  none: every label is -1, not assessed"]
@@ -113,44 +120,44 @@ def _table(
     ages = [row.age for row in rows if not np.isnan(row.age)]
     span = f"{min(ages):g} to {max(ages):g} years" if ages else "-"
     return [
-        _line("file", f"{path.name}, {count(len(rows), 'sound row')}, {len(pairs)} joined", "436 rows"),
+        _line("file", f"{path.name}, {plural(len(rows), 'sound row')}, {len(pairs)} joined", "436 rows"),
         _line("CDR", _tally(grades), "0 135, 0.5 70, 1 28, 2 2, blank 201: not assessed, never 0"),
         _line("ages", span, "18 to 96"),
     ]
 
 
 def _volumes(sessions: Sequence[Session], sample: int, problems: list[Problem]) -> list[str]:
+    """Return values, axes and brain of `sample` volumes, evenly spaced; the faults are added to `problems`."""
     lines = []
     for session in sessions[:: max(1, len(sessions) // max(sample, 1))][:sample]:
         try:
             volume = read_volume(session.path, affine="auto", product=session.product)
             faults = check_values(volume.data) + check_affine(volume.affine)
-            problems += [Problem(session.id, fault) for fault in faults]
-            if faults:
-                continue
-            volume = canonical(volume)
-            policy = volume.history[0]["affine"]
-            brain = brain_mask(volume, "nonzero" if (volume.data == 0).mean() > 0.3 else "otsu")
-            numbers = brain_numbers(volume, brain)
+            if not faults:
+                lines.append(_line(session.id, _describe(volume), "maximum about 2900 to 3900"))
         except (ValueError, OSError) as error:
-            problems.append(Problem(session.id, str(error)))
-            continue
-        found = f"values {volume.data.min():g} to {volume.data.max():g}, axes {volume.history[-1]['axes_before']} "
-        found += f"by {policy}, brain {numbers['brain_ml']} ml, centre {numbers['centre_mm']} mm"
-        lines.append(_line(session.id, found, "maximum about 2900 to 3900"))
+            faults = [str(error)]
+        problems += [Problem(session.id, fault) for fault in faults]
     return lines
 
 
-def _start(path: Path) -> bytes:
-    """Return the first 540 bytes of a `.nii` or `.nii.gz`."""
-    import gzip
+def _describe(volume: Volume) -> str:
+    volume = canonical(volume)
+    # a volume with a skull has few voxels that are exactly 0
+    brain = brain_mask(volume, "nonzero" if (volume.data == 0).mean() > 0.3 else "otsu")
+    numbers = brain_numbers(volume, brain)
+    values = f"values {volume.data.min():g} to {volume.data.max():g}, axes {volume.history[-1]['axes_before']}"
+    policy = volume.history[0]["affine"]
+    return f"{values} by {policy}, brain {numbers['brain_ml']} ml, centre {numbers['centre_mm']} mm"
 
-    with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
-        return file.read(540)
 
-
-def _endian(dtype: np.dtype) -> str:
-    return "big-endian" if dtype.byteorder == ">" else "little-endian"
+def _first_bytes(path: Path) -> bytes:
+    """Return the header of a `.nii` or `.nii.gz`, without the values that follow it."""
+    try:
+        with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
+            return bytes(file.read(HEADER_BYTES))
+    except (EOFError, zlib.error) as error:
+        raise ValueError(f"`{path.name}` is damaged: {error}") from error
 
 
 def _tally(counts: "Counter[str]") -> str:

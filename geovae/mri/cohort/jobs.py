@@ -1,116 +1,224 @@
-"""One session a job, in processes of their own; what a job leaves behind is a file, so that a call can be resumed."""
+"""One job for each session. It leaves a small file, the state, which makes `prepare` resumable and holds the pixels.
 
-import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+A state records the key of its settings and its input files. A state with another key, or one that cannot be read, is
+written again.
+"""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from geovae.checks import check_choice, check_count, check_positive
+from geovae.files import atomic_path
 from geovae.mri.cohort.discover import Session
-from geovae.mri.cohort.export import atomic
-from geovae.mri.cohort.process import process
-from geovae.mri.cohort.state import input_digest, load_state, save_state, state_key
-from geovae.mri.problems import Unfit
+from geovae.mri.cohort.process import Processed, Steps, middle_planes, process
+from geovae.mri.problems import OnError, Unfit
 from geovae.mri.steps.orient import resample
+from geovae.mri.steps.read import both_halves
 from geovae.mri.steps.restore import write_nifti
 from geovae.mri.volume import Volume
 
-SUMMARY = ("digest", "numbers", "affines", "slice_mm", "pictures")
+Arrays = Literal["none", "npy", "nii.gz"]
+SMALL = ("digest", "numbers", "affines", "slice_mm", "pictures")  # what an `Outcome` needs of a state
 
 
-def run_all(jobs: Sequence[tuple[Any, ...]], workers: int | None) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (id, outcome) of each job as it ends, from processes of their own if there are several workers."""
-    workers = min(workers or cores(), len(jobs))
-    if workers <= 1:
-        yield from map(run_one, jobs)
-        return
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from multiprocessing import get_context
+@dataclass(frozen=True)
+class Execution:
+    """How `prepare` runs, and what it writes beside the pictures.
 
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        with bare_main():
-            futures = [pool.submit(run_one, job) for job in jobs]  # this starts all workers
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    Args:
+        arrays: also write each volume, uint8, to `oasis/volumes/<id>.npy` or `.nii.gz`.
+        arrays_spacing: voxels of these, mm; None keeps them.
+        on_error: `fail` raises one report of all problems and writes no npz; `skip` leaves bad sessions out and warns.
+        workers: number of processes; None for one a core.
+        progress: show a bar with the time left.
+        resume: use what an earlier call with the same settings and files has finished.
+
+    Raises:
+        ValueError: for a value that does not exist.
+    """
+
+    arrays: Arrays = "none"
+    arrays_spacing: float | None = None
+    on_error: OnError = "fail"
+    workers: int | None = None
+    progress: bool = True
+    resume: bool = True
+
+    def __post_init__(self) -> None:
+        """Check everything before any volume is read."""
+        check_choice("arrays", self.arrays, get_args(Arrays))
+        check_choice("on_error", self.on_error, get_args(OnError))
+        if self.workers is not None:
+            check_count(workers=self.workers)
+        if self.arrays_spacing is not None:
+            check_positive(arrays_spacing=self.arrays_spacing)
+
+    def settings(self) -> dict[str, Any]:
+        """Return the options that change what is written."""
+        return {"arrays": self.arrays, "arrays_spacing": self.arrays_spacing}
 
 
-def run_one(job: tuple[Session, Path, dict[str, Any], dict[str, Any], bool]) -> tuple[str, dict[str, Any]]:
-    """Return a session's id and outcome: its problems, or what its file says; a finished session is not done again."""
-    session, path, steps, extra, resume = job
-    outcome: dict[str, Any] = {"problems": [], "warnings": [], "digest": "", "shape": (), "resumed": False}
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs: the session, the folder of the data set, and the options."""
+
+    session: Session
+    folder: Path
+    steps: Steps
+    execution: Execution
+
+    @property
+    def state(self) -> Path:
+        """The path of the session's state."""
+        return state_path(self.folder, self.session.id)
+
+    @property
+    def array(self) -> Path | None:
+        """The path of the session's array, None if none is wanted."""
+        return array_path(self.folder, self.session.id, self.execution.arrays)
+
+    def key(self) -> str:
+        """Return a hash of the settings and of name, size and time of change of the input files."""
+        # not of their content, which takes as long to read as the volume
+        files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in input_files(self.session)]
+        settings = asdict(self.steps) | self.execution.settings()
+        return hashlib.sha256(json.dumps([self.session.id, files, settings], sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What the main process keeps of a session: no pixels.
+
+    Attributes:
+        id: of the session.
+        problems: sentences; if there are any, the other attributes are empty.
+        resumed: True if an earlier call had finished it.
+        digest: hash of its input files.
+        shape: (k, h, w) of its pictures.
+        numbers: see `Processed`.
+        affines: (k, 4, 4), mm.
+        slice_mm: (k,) positions of the slices, mm.
+    """
+
+    id: str
+    problems: tuple[str, ...] = ()
+    resumed: bool = False
+    digest: str = ""
+    shape: tuple[int, ...] = ()
+    numbers: dict[str, Any] = field(default_factory=dict)
+    affines: np.ndarray = field(default_factory=lambda: np.zeros((0, 4, 4)))
+    slice_mm: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+
+def run_job(job: Job) -> Outcome:
+    """Process a session unless it is finished already; return its problems, or what its state holds."""
     try:
-        key = state_key(session, steps | extra)
-        state = load_state(path, key, SUMMARY) if resume else None
-        if state is not None and array_path(path, extra["arrays"]).exists():
-            return session.id, outcome | summary(state) | {"resumed": True}
-        done = process(session, **steps)
-        done.numbers.update(write_array(done.volume, array_path(path, extra["arrays"]), extra))
-        digest = input_digest(session)
-        save_state(path, key, digest, done)
-        return session.id, outcome | summary(vars(done) | {"digest": digest})
+        key = job.key()
+        state = load_state(job.state, key, SMALL) if job.execution.resume else None
+        if state is not None and (job.array is None or job.array.exists()):
+            return _outcome(job.session.id, state, resumed=True)
+        done = process(job.session, job.steps)
+        if job.array is not None:
+            done.numbers["array_affine"] = _write_array(done.volume, job.array, job.execution).tolist()
+        digest = _input_digest(job.session)
+        _save_state(job.state, key, digest, done)
+        return _outcome(job.session.id, vars(done) | {"digest": digest})
     except Unfit as error:
-        return session.id, outcome | {"problems": list(error.sentences)}
+        return Outcome(job.session.id, problems=error.sentences)
     except (ValueError, OSError) as error:
-        return session.id, outcome | {"problems": [str(error)]}
+        return Outcome(job.session.id, problems=(str(error),))
 
 
-def write_array(volume: Volume, path: Path, extra: dict[str, Any]) -> dict[str, Any]:
-    """Write a volume in [0, 1] as uint8 `.npy` (x, y, z) or as `.nii.gz` (0 to 1), if wanted; return its affine."""
-    if extra["arrays"] == "none":
-        return {}
-    if extra["arrays_spacing"] is not None:
-        volume = resample(volume, extra["arrays_spacing"])
-    if extra["arrays"] == "nii.gz":
+def state_path(folder: Path, id: str) -> Path:
+    """Return the path of a session's state."""
+    return folder / "subjects" / f"{id}.npz"
+
+
+def array_path(folder: Path, id: str, arrays: Arrays) -> Path | None:
+    """Return the path of a session's array, None if none is wanted."""
+    return None if arrays == "none" else folder / "volumes" / f"{id}.{arrays}"
+
+
+def load_state(path: Path, key: str | None = None, names: Sequence[str] | None = None) -> dict[str, Any] | None:
+    """Return the content of a state, `numbers` as a dict; None if it is missing, damaged or of another key.
+
+    Args:
+        path: of the file.
+        key: that it must have.
+        names: the arrays to read; None reads everything.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if key is not None and str(archive["key"]) != key:
+                return None
+            state: dict[str, Any] = {name: archive[name] for name in names or archive.files}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    if "numbers" in state:
+        state["numbers"] = json.loads(str(state["numbers"]))
+    return state
+
+
+def input_files(session: Session) -> list[Path]:
+    """Return the files of a session that exist."""
+    files: list[Path] = []
+    for path in (session.path, session.mask):
+        if path is not None:
+            try:
+                files += dict.fromkeys(both_halves(path))
+            except (ValueError, FileNotFoundError):  # reading it reports the missing half
+                files += [path] if path.is_file() else []
+    return files
+
+
+def _input_digest(session: Session) -> str:
+    """Return a hash of the content of a session's files, 32 hex digits."""
+    total = hashlib.blake2b(digest_size=16)
+    for path in input_files(session):
+        total.update(path.read_bytes())
+    return total.hexdigest()
+
+
+def _save_state(path: Path, key: str, digest: str, done: Processed) -> None:
+    """Write one finished session, atomically."""
+    planes = {f"plane_{axis}": plane for axis, plane in middle_planes(done.volume).items()}
+    with atomic_path(path) as temporary:
+        np.savez(
+            temporary,
+            key=key,
+            digest=digest,
+            numbers=json.dumps(done.numbers),
+            pictures=done.pictures,
+            affines=done.affines,
+            slice_mm=done.slice_mm,
+            thumb=done.thumb,
+            grid_affine=done.volume.affine,
+            before=done.before[0],
+            before_edges=done.before[1],
+            after=done.after,
+            **planes,  # type: ignore[arg-type]  # numpy's stub gives every keyword the type of `allow_pickle`
+        )
+
+
+def _write_array(volume: Volume, path: Path, execution: Execution) -> np.ndarray:
+    """Write a volume in [0, 1] as uint8 `.npy` (x, y, z) or as `.nii.gz` (0 to 1); return its affine."""
+    if execution.arrays_spacing is not None:
+        volume = resample(volume, execution.arrays_spacing)
+    if execution.arrays == "nii.gz":
         write_nifti(volume, path)
     else:
-        with atomic(path) as partial:
-            np.save(partial, np.rint(volume.data * 255).astype(np.uint8))
-    return {"array_affine": volume.affine.tolist()}
+        with atomic_path(path) as temporary:
+            np.save(temporary, np.rint(volume.data * 255).astype(np.uint8))
+    return volume.affine
 
 
-def state_path(folder: Path, session: Session) -> Path:
-    """Return where a session's file lies."""
-    return folder / "subjects" / f"{session.id}.npz"
-
-
-def array_path(state: Path, arrays: str) -> Path:
-    """Return where a session's array goes; the state file itself if there is none."""
-    return state if arrays == "none" else state.parents[1] / "volumes" / f"{state.stem}.{arrays}"
-
-
-def finished(folder: Path, session: Session, name: str) -> np.ndarray:
-    """Return one array of a finished session's file."""
-    state = load_state(state_path(folder, session), names=[name])
-    if state is None:
-        raise ValueError(f"`{state_path(folder, session)}` was removed or changed meanwhile: call prepare again")
-    return state[name]
-
-
-def summary(state: dict[str, Any]) -> dict[str, Any]:
-    """Return what the main process keeps of a session: no pixels."""
-    small = {name: state[name] for name in ("digest", "numbers", "affines", "slice_mm")}
-    shape = tuple(state["pictures"].shape)
-    return small | {"shape": shape, "rows": shape[0], "warnings": state["numbers"]["warnings"]}
-
-
-@contextmanager
-def bare_main() -> Iterator[None]:
-    """Let workers start without the caller's script: they need nothing of it, and its imports can take seconds."""
-    main = sys.modules["__main__"]
-    kept: dict[str, Any] = {name: vars(main).pop(name) for name in ("__spec__", "__file__") if name in vars(main)}
-    main.__spec__ = None
-    try:
-        yield
-    finally:
-        vars(main).update(kept)
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _outcome(id: str, state: dict[str, Any], resumed: bool = False) -> Outcome:
+    small = {name: state[name] for name in ("numbers", "affines", "slice_mm")}
+    return Outcome(id, (), resumed, str(state["digest"]), tuple(state["pictures"].shape), **small)

@@ -1,73 +1,147 @@
-"""What `prepare` writes at the end, from the files of the finished sessions, one of them in memory at a time."""
+"""What `prepare` writes at the end, from the states of the finished sessions, with one of them in memory at a time."""
 
+import csv
 import json
-from collections.abc import Sequence
+import math
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from geovae.files import atomic_path
 from geovae.mri.cohort.discover import Session
-from geovae.mri.cohort.export import write_csv, write_npz
-from geovae.mri.cohort.jobs import array_path, finished, state_path
+from geovae.mri.cohort.jobs import Outcome, array_path, load_state, state_path
 from geovae.mri.cohort.qc import qc_rows
 from geovae.mri.cohort.table import Row
 
-Pair = tuple[Session, Row]
+
+class Finished(NamedTuple):
+    """A session, its row of the table, and the outcome of its job."""
+
+    session: Session
+    row: Row
+    outcome: Outcome
 
 
-def write_outputs(
-    folder: Path,
-    pairs: Sequence[Pair],
-    small: Sequence[dict[str, Any]],
-    split: np.ndarray,
-    settings: dict[str, Any],
-) -> dict[str, str]:
+def write_outputs(folder: Path, finished: Sequence[Finished], settings: dict[str, Any]) -> dict[str, str]:
     """Write npz, manifest and qc table, and return their paths by name.
 
     Args:
         folder: of the data set.
-        pairs: the sessions with their rows, in order.
-        small: of each its summary, see `geovae.mri.cohort.jobs.summary`; pixels are read from its file.
-        split: (n,), the part of each session.
-        settings: of `prepare`.
+        finished: in the order of the rows.
+        settings: of `prepare`, for the npz.
     """
-    each = [s["rows"] for s in small]
-    h, w = small[0]["shape"][1:]
-    per_row: dict[str, Any] = {
-        "y_train": np.repeat([row.label for _, row in pairs], each).astype(np.int64),
-        "ids": np.repeat([s.id for s, _ in pairs], each),
-        "subjects": np.repeat([s.subject for s, _ in pairs], each),
-        "split": np.repeat(split, each),
-        "age": np.repeat([row.age for _, row in pairs], each).astype(np.float32),
-        "sex": np.repeat([row.sex for _, row in pairs], each).astype(str),
-        "cdr": np.repeat([row.cdr for _, row in pairs], each).astype(np.float32),
-        "affines": np.concatenate([s["affines"] for s in small]),
-        "slice_mm": np.concatenate([s["slice_mm"] for s in small]),
-        "settings": json.dumps(settings),
-        "volumes": json.dumps({s.id: known["numbers"] for (s, _), known in zip(pairs, small, strict=True)}),
+    ids = [f.session.id for f in finished]
+    shapes = [f.outcome.shape for f in finished]
+    images = (_read_state(folder, id, "pictures") for id in ids)
+    thumbs = np.stack([_read_state(folder, id, "thumb") for id in ids])
+    files = {
+        "npz": write_npz(
+            folder / "OASIS.npz", images, (sum(k for k, *_ in shapes), *shapes[0][1:]), _arrays(finished, settings)
+        ),
+        "manifest": write_csv(
+            folder / "manifest.csv", [_manifest_row(f, folder, settings["arrays"]) for f in finished]
+        ),
+        "qc_table": write_csv(folder / "qc_table.csv", qc_rows(ids, [f.outcome.numbers for f in finished], thumbs)),
     }
-    images = (finished(folder, session, "pictures") for session, _ in pairs)
-    npz = write_npz(folder / "OASIS.npz", images, (sum(each), h, w), per_row)
-    manifest = [
-        _manifest_row(session, row, str(part), known, folder, settings["arrays"])
-        for (session, row), part, known in zip(pairs, split, small, strict=True)
-    ]
-    thumbs = np.stack([finished(folder, session, "thumb") for session, _ in pairs])
-    table = qc_rows([s.id for s, _ in pairs], [s["numbers"] for s in small], thumbs)
-    files = {"npz": npz, "manifest": write_csv(folder / "manifest.csv", manifest)}
-    files["qc_table"] = write_csv(folder / "qc_table.csv", table)
     return {name: str(path) for name, path in files.items()}
 
 
-def _manifest_row(
-    session: Session, row: Row, split: str, known: dict[str, Any], folder: Path, arrays: str
-) -> dict[str, Any]:
-    out = {"id": session.id, "subject": session.subject, "visit": session.visit, "split": split, "label": row.label}
-    out |= {"cdr": "" if np.isnan(row.cdr) else row.cdr, "age": "" if np.isnan(row.age) else row.age, "sex": row.sex}
-    out |= {"product": session.product, "file": str(session.path), "mask": str(session.mask or "")}
-    out |= {"digest": known["digest"], "slices": known["rows"]}
-    out |= {"slice_mm": " ".join(f"{mm:g}" for mm in known["slice_mm"])}
-    out |= {name: known["numbers"][name] for name in ("low", "high", "brain_ml", "brain_voxels_lost")}
-    array = "" if arrays == "none" else str(array_path(state_path(folder, session), arrays))
-    return out | {"array": array, "history": json.dumps(known["numbers"]["history"])}
+def write_npz(path: Path, images: Iterable[np.ndarray], shape: tuple[int, ...], arrays: Mapping[str, Any]) -> Path:
+    """Write `x_train`, uint8 (n, h, w, 1), and further arrays, not compressed; equal content gives equal bytes.
+
+    Args:
+        path: of the file.
+        images: blocks (m, h, w) of uint8 that together are (n, h, w).
+        shape: (n, h, w).
+        arrays: what else to store, by name; no objects.
+    """
+    # By hand, because `numpy.savez` wants all images in memory and stores the time of writing.
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        with _entry(archive, "x_train") as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": (*shape, 1)}
+            np.lib.format.write_array_header_1_0(file, header)
+            rows = 0
+            for block in images:
+                if block.dtype != np.uint8 or block.shape[1:] != shape[1:]:
+                    raise ValueError(
+                        f"images must be uint8 (m, {shape[1]}, {shape[2]}), got {block.dtype} {block.shape}"
+                    )
+                file.write(np.ascontiguousarray(block).data)
+                rows += len(block)
+        if rows != shape[0]:
+            raise ValueError(f"`images` held {rows} rows, {shape[0]} were announced")
+        for name, values in arrays.items():
+            with _entry(archive, name) as file:
+                np.lib.format.write_array(file, np.asarray(values), allow_pickle=False)
+    return path
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Write dicts of the same keys as a table."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]) if rows else [])
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def _arrays(finished: Sequence[Finished], settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the arrays of the npz beside the images: one element a picture, and JSON."""
+
+    def per_picture(values: Sequence[Any], dtype: type) -> np.ndarray:
+        return np.repeat(np.asarray(values, dtype), [f.outcome.shape[0] for f in finished])
+
+    rows, outcomes = [f.row for f in finished], [f.outcome for f in finished]
+    return {
+        "y_train": per_picture([row.label for row in rows], np.int64),
+        "ids": per_picture([o.id for o in outcomes], str),
+        "subjects": per_picture([f.session.subject for f in finished], str),
+        "age": per_picture([row.age for row in rows], np.float32),
+        "sex": per_picture([row.sex for row in rows], str),
+        "cdr": per_picture([row.cdr for row in rows], np.float32),
+        "affines": np.concatenate([o.affines for o in outcomes]),
+        "slice_mm": np.concatenate([o.slice_mm for o in outcomes]),
+        "settings": json.dumps(settings),
+        "volumes": json.dumps({o.id: o.numbers for o in outcomes}),
+    }
+
+
+def _manifest_row(finished: Finished, folder: Path, arrays: Any) -> dict[str, Any]:
+    session, row, outcome = finished
+    return {
+        "id": session.id,
+        "subject": session.subject,
+        "visit": session.visit,
+        "label": row.label,
+        "cdr": "" if math.isnan(row.cdr) else row.cdr,
+        "age": "" if math.isnan(row.age) else row.age,
+        "sex": row.sex,
+        "product": session.product,
+        "file": str(session.path),
+        "mask": str(session.mask or ""),
+        "digest": outcome.digest,
+        "slices": outcome.shape[0],
+        "slice_mm": " ".join(f"{mm:g}" for mm in outcome.slice_mm),
+        **{name: outcome.numbers[name] for name in ("low", "high", "brain_ml", "brain_voxels_lost")},
+        "array": str(array_path(folder, session.id, arrays) or ""),
+        "history": json.dumps(outcome.numbers["history"]),
+    }
+
+
+def _read_state(folder: Path, id: str, name: str) -> np.ndarray:
+    """Return one array of the state of a finished session."""
+    state = load_state(state_path(folder, id), names=[name])
+    if state is None:
+        raise ValueError(f"`{state_path(folder, id)}` was removed or changed meanwhile: call prepare again")
+    return np.asarray(state[name])
+
+
+@contextmanager
+def _entry(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
+    """Open one array of the archive for writing, with zipfile's fixed date, so that equal content gives equal bytes."""
+    with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
+        yield file

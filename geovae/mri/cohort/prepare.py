@@ -4,181 +4,127 @@ import hashlib
 import json
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
-import numpy as np
+from geovae.checks import check_choice
+from geovae.files import atomic_path
+from geovae.mri.cohort.discover import OASIS_FILES, Layout, discover, with_masks
+from geovae.mri.cohort.jobs import Execution, Job, Outcome, run_job
+from geovae.mri.cohort.outputs import Finished, write_outputs
+from geovae.mri.cohort.process import DEFAULT_STEPS, Steps
+from geovae.mri.cohort.table import COLUMNS, Pair, Repeats, find_table, join, read_table, without_table
+from geovae.mri.problems import InputProblems, OnError, Problem, as_text, plural, shorten
+from geovae.mri.processes import run_in_processes
 
-from geovae.mri.cohort.discover import Layout, discover, with_masks
-from geovae.mri.cohort.export import atomic
-from geovae.mri.cohort.jobs import run_all, state_path
-from geovae.mri.cohort.outputs import Pair, write_outputs
-from geovae.mri.cohort.process import STEPS, T88_SHAPE, check_steps
-from geovae.mri.cohort.split import check_fractions, check_split, split_subjects
-from geovae.mri.cohort.table import Repeats, find_table, join, read_table, without_table
-from geovae.mri.problems import InputProblems, OnError, Problem, as_text, count
-from geovae.mri.steps.affines import AffinePolicy
-from geovae.mri.steps.checks import check_same_shapes
-from geovae.mri.steps.crop import Centre, Shape3
-from geovae.mri.steps.mask import MaskRule
-from geovae.mri.steps.quantise import Quantisation
-from geovae.mri.steps.slices import Axis, Unit, View
 
-Arrays = Literal["none", "npy", "nii.gz"]
+@dataclass(frozen=True)
+class Selection:
+    """Which volumes are prepared, and with which rows of which table.
+
+    Args:
+        layout: `oasis1`, `bids`, `flat`, or `auto`, the first of them for which there is a file.
+        product: which volume of an OASIS-1 session: `t88_masked` (brain only), `t88`, `subj`, `raw` or `fseg`.
+        table: path of the csv, tsv or xlsx; `auto` searches for it; None does without: every label is -1.
+        repeats: whether later visits (MR2) are dropped, kept or a problem: `drop`, `keep` or `fail`.
+        mask_pattern: glob of the mask files within each volume's folder, in which `{id}` and `{subject}` are replaced;
+            None finds OASIS-1's masked volume.
+
+    Raises:
+        ValueError: for a value that does not exist.
+    """
+
+    layout: Layout = "auto"
+    product: str = "t88_masked"
+    table: str | Path | None = "auto"
+    repeats: Repeats = "drop"
+    mask_pattern: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check everything before any volume is read."""
+        check_choice("layout", self.layout, get_args(Layout))
+        check_choice("product", self.product, OASIS_FILES)
+        check_choice("repeats", self.repeats, get_args(Repeats))
+
+    def gather(self, source: str | Path, mask: str) -> tuple[list[Pair], list[Problem]]:
+        """Return the sessions below `source` with their rows, sorted by id, and problems; `mask` is that of `Steps`.
+
+        Raises:
+            FileNotFoundError: if there are no volumes, or no table.
+            ValueError: if there are several tables, or one that cannot be read.
+        """
+        sessions, problems = discover(source, self.layout, product=self.product)
+        # `auto` needs a mask file where the volume has a skull and its masked sibling is near
+        if mask == "file" or (mask == "auto" and (self.product == "t88" or self.mask_pattern)):
+            sessions, missing = with_masks(sessions, self.mask_pattern)
+            problems += missing
+        if self.table is None:
+            pairs, more = without_table(sessions, self.repeats)
+            return pairs, problems + more
+        required = tuple(COLUMNS) if any(s.id.startswith("OAS1_") for s in sessions) else ("id",)
+        rows, wrong = read_table(find_table(source) if self.table == "auto" else self.table, required=required)
+        pairs, more = join(sessions, rows, self.repeats)
+        return pairs, problems + wrong + more
+
+
+DEFAULT_SELECTION, DEFAULT_EXECUTION = Selection(), Execution()
 
 
 def prepare(
     source: str | Path,
     root: str | Path = "data_folders",
     *,
-    layout: Layout = "auto",
-    product: str = "t88_masked",
-    table: str | Path | None = "auto",
-    repeats: Repeats = "drop",
-    affine: AffinePolicy = "auto",
-    spacing: float | None = 1.0,
-    mask: MaskRule | Literal["auto"] = "auto",
-    mask_pattern: str | None = None,
-    stripped: bool = False,
-    percentiles: tuple[float, float] = (0.0, 99.5),
-    shape: Shape3 | None = T88_SHAPE,
-    centre: Centre | Literal["auto"] = "auto",
-    axis: Axis = "axial",
-    at: Sequence[float] = (0.5,),
-    unit: Unit = "fraction",
-    view: View = "radiological",
-    quantisation: Quantisation = "image",
-    val_fraction: float = 1 / 6,
-    test_fraction: float = 0.0,
-    seed: int = 0,
-    arrays: Arrays = "none",
-    arrays_spacing: float | None = None,
-    on_error: OnError = "fail",
-    workers: int | None = None,
-    progress: bool = True,
-    resume: bool = True,
+    selection: Selection = DEFAULT_SELECTION,
+    steps: Steps = DEFAULT_STEPS,
+    execution: Execution = DEFAULT_EXECUTION,
 ) -> dict[str, Any]:
     """Write `OASIS.npz`, `manifest.csv`, `qc_table.csv` and `prepare.json` to `oasis` below `root`; return the last.
 
     Args:
         source: folder with the volumes and the table.
         root: folder of all data sets.
-        layout: `oasis1`, `bids`, `flat`, or `auto`.
-        product: which volume of an OASIS-1 session.
-        table: path of the csv, tsv or xlsx; `auto` searches for it; None goes without: every label is -1.
-        repeats: whether later visits (MR2) are dropped, kept or a problem.
-        affine: `table`, `header`, `identity`, or `auto`: table for OASIS-1, else header.
-        spacing: edge of a voxel in mm; None keeps the file's.
-        mask: `nonzero`, `file`, `otsu`, `none`, or `auto`, see `session_mask`.
-        mask_pattern: for `file`, see `with_masks`; None finds OASIS-1's masked volume.
-        stripped: set everything outside of the mask to 0.
-        percentiles: inside the mask, that become 0 and 1.
-        shape: voxels (x, y, z) to crop or pad to; None keeps each volume's own, which must then agree.
-        centre: crop about the middle of the `grid`, the centre of `mass`, or `auto`: grid for T88, else mass.
-        axis: `axial`, `coronal` or `sagittal`.
-        at: positions of the slices, one or several a session.
-        unit: of `at`: `fraction`, `mm` or `index`.
-        view: `radiological` (the patient's left on the right: what numpy.rot90 of a T88_111 plane as stored gives, and
-            so the published file) or `neurological`.
-        quantisation: `image` (each from 0 to 255, what the loader takes) or `volume`.
-        val_fraction: share of subjects in the column `split`.
-        test_fraction: share of subjects in the column `split`.
-        seed: of the split.
-        arrays: also write each volume, uint8, to `oasis/volumes/<id>.npy` or `.nii.gz`.
-        arrays_spacing: voxels of these, mm; None keeps them.
-        on_error: `fail` raises one report of all problems and writes no npz; `skip` leaves bad sessions out and warns.
-        workers: processes; by default one a core.
-        progress: show a bar with the time left.
-        resume: use what an earlier call with the same settings and files has finished.
+        selection: which volumes and which table.
+        steps: what is done to each volume.
+        execution: how it runs, and what is written besides.
 
     Returns:
         JSON: counts, input hash, settings, problems, warnings, files.
 
     Raises:
-        InputProblems: with `fail`, all problems of files, volumes and table.
+        InputProblems: with `on_error="fail"`, all problems of files, volumes and table.
         FileNotFoundError: if there are no volumes, or no table.
     """
-    steps: dict[str, Any] = {"affine": affine, "spacing": spacing, "mask": mask, "stripped": stripped}
-    steps |= {"percentiles": list(percentiles), "shape": list(shape) if shape else None, "centre": centre, "axis": axis}
-    steps |= {"at": list(at), "unit": unit, "view": view, "quantisation": quantisation}
-    extra = {"arrays": arrays, "arrays_spacing": arrays_spacing}
-    chosen: dict[str, Any] = {"layout": layout, "product": product, "repeats": repeats, "mask_pattern": mask_pattern}
-    chosen |= {"val_fraction": val_fraction, "test_fraction": test_fraction, "seed": seed}
-    check_options(on_error, arrays, workers, val_fraction, test_fraction)
-    check_steps(steps)
-    pairs, problems = gather(source, layout, product, table, repeats, mask, mask_pattern)
+    pairs, problems = selection.gather(source, steps.mask)
     folder = Path(root) / "oasis"
-    jobs = [(session, state_path(folder, session), steps, extra, resume) for session, _ in pairs]
-    outcomes = dict(_bar(run_all(jobs, workers), len(jobs), progress))
-    for id, outcome in outcomes.items():
-        problems += [Problem(id, sentence) for sentence in outcome["problems"]]
-        problems += [Problem(id, sentence, warning=True) for sentence in outcome["warnings"]]
-    sound = [(s, row) for s, row in pairs if not outcomes[s.id]["problems"]]
-    shapes = {s.id: outcomes[s.id]["shape"] for s, _ in sound}
-    problems += [Problem("shapes", sentence) for sentence in check_same_shapes(shapes)]
-    sound = [(s, row) for s, row in sound if shapes[s.id] == _most_common(shapes)]
-    problems += _no_session_left(sound)
-    split, remarks = _split(sound, val_fraction, test_fraction, seed)
-    report = judge([*problems, *remarks], on_error, fatal=not sound)
-    digests = {s.id: outcomes[s.id]["digest"] for s, _ in sound}
-    settings = {**chosen, **steps, **extra}
-    files = write_outputs(folder, sound, [outcomes[s.id] for s, _ in sound], split, settings)
-    result = {"counts": _counts(pairs, sound, split, outcomes), "input_hash": _hash(digests), "settings": settings}
+    jobs = [Job(session, folder, steps, execution) for session, _ in pairs]
+    running = run_in_processes(run_job, jobs, execution.workers)
+    outcomes = {o.id: o for o in _with_bar(running, len(jobs), execution.progress)}
+    problems += [Problem(o.id, sentence) for o in outcomes.values() for sentence in o.problems]
+    problems += [
+        Problem(o.id, sentence, warning=True) for o in outcomes.values() for sentence in o.numbers.get("warnings", ())
+    ]
+    sound = [Finished(s, row, outcomes[s.id]) for s, row in pairs if not outcomes[s.id].problems]
+    problems += _check_same_shapes({f.session.id: f.outcome.shape for f in sound})
+    finished = _of_most_common_shape(sound)
+    if not finished:
+        problems.append(Problem("volumes", "no sound volume is left"))
+    report = raise_or_warn(problems, execution.on_error, fatal=not finished)
+    settings = {**asdict(selection), **asdict(steps), **execution.settings()}
+    del settings["table"]  # a path of this machine; the rows that were used are in the npz
+    files = write_outputs(folder, finished, settings)
+    result = {"counts": _counts(outcomes, finished), "input_hash": _hash(finished), "settings": settings}
     result |= {**report, "files": files}
-    with atomic(folder / "prepare.json") as partial:
-        partial.write_text(json.dumps(result, indent=1) + "\n")
-    return result
+    text = json.dumps(result, indent=1)
+    with atomic_path(folder / "prepare.json") as temporary:
+        temporary.write_text(text + "\n")
+    return dict(json.loads(text))  # what a reader of the file gets: lists, no tuples
 
 
-def check_request(request: Mapping[str, Any]) -> None:
-    """Raise for arguments of `prepare`, by name, that suit no volume, and a source that holds none; nothing is read.
-
-    Raises:
-        ValueError: for an option.
-        FileNotFoundError: for the source.
-    """
-    check_options(*(request[k] for k in ("on_error", "arrays", "workers", "val_fraction", "test_fraction")))
-    check_steps({name: request[name] for name in STEPS})
-    discover(request["source"], request["layout"], product=request["product"])
-
-
-def check_options(on_error: str, arrays: str, workers: int | None, val_fraction: float, test_fraction: float) -> None:
-    """Raise ValueError for a choice that does not exist, before any volume is read."""
-    if on_error not in ("fail", "skip"):
-        raise ValueError(f"`on_error` must be fail or skip, got {on_error!r}")
-    if arrays not in ("none", "npy", "nii.gz"):
-        raise ValueError(f"`arrays` must be none, npy or nii.gz, got {arrays!r}")
-    if workers is not None and workers < 1:
-        raise ValueError(f"`workers` must be at least 1, got {workers}")
-    check_fractions(val_fraction, test_fraction)
-
-
-def gather(
-    source: str | Path,
-    layout: Layout,
-    product: str,
-    table: str | Path | None,
-    repeats: Repeats,
-    mask: str,
-    mask_pattern: str | None,
-) -> tuple[list[Pair], list[Problem]]:
-    """Return the sessions with their rows of the table, sorted by id, and the problems met so far."""
-    sessions, problems = discover(source, layout, product=product)
-    if mask == "file" or (mask == "auto" and (product == "t88" or mask_pattern)):
-        sessions, without = with_masks(sessions, mask_pattern)
-        problems += without
-    if table is None:
-        pairs, more = without_table(sessions, repeats)
-        return pairs, problems + more
-    required = ("id", "sex", "age", "cdr") if any(s.id.startswith("OAS1_") for s in sessions) else ("id",)
-    rows, wrong = read_table(find_table(source) if table == "auto" else table, required=required)
-    pairs, more = join(sessions, rows, repeats)
-    return pairs, problems + wrong + more
-
-
-def judge(problems: Sequence[Problem], on_error: OnError, *, fatal: bool = False) -> dict[str, list[str]]:
-    """Return problems and warnings as text; with `fail` raise if there are problems, with `skip` warn."""
+def raise_or_warn(problems: Sequence[Problem], on_error: OnError, *, fatal: bool = False) -> dict[str, list[str]]:
+    """Raise all problems, or with `skip` warn of them unless they are `fatal`; return problems and warnings as text."""
     wrong = sorted(p for p in problems if not p.warning)
     remarks = sorted(p for p in problems if p.warning)
     if wrong and (on_error == "fail" or fatal):
@@ -188,49 +134,50 @@ def judge(problems: Sequence[Problem], on_error: OnError, *, fatal: bool = False
     return {"problems": list(map(str, wrong)), "warnings": list(map(str, remarks))}
 
 
-def _split(
-    pairs: Sequence[Pair], val_fraction: float, test_fraction: float, seed: int
-) -> tuple[np.ndarray, list[Problem]]:
-    """Return the part of each session (n,), and remarks; one that cannot be drawn is a problem."""
-    subjects = [session.subject for session, _ in pairs]
-    try:
-        split, remarks = split_subjects(
-            subjects, [row.label for _, row in pairs], val_fraction=val_fraction, test_fraction=test_fraction, seed=seed
-        )
-    except ValueError as error:
-        return np.full(len(pairs), "train"), [Problem("split", str(error))]
-    return split, remarks + check_split(subjects, split.tolist())
+def _check_same_shapes(shapes: Mapping[str, tuple[int, ...]]) -> list[Problem]:
+    """Return the problem of sessions, by id, whose pictures differ in shape."""
+    by_shape: dict[tuple[int, ...], list[str]] = {}
+    for id, shape in shapes.items():
+        by_shape.setdefault(shape, []).append(id)
+    if len(by_shape) <= 1:
+        return []
+    groups = sorted(by_shape.items(), key=lambda item: -len(item[1]))
+    listed = "; ".join(f"{shape}: {shorten(ids, 3)}" for shape, ids in groups)
+    return [Problem("shapes", f"the images have mixed shapes ({listed}): pass `shape` to crop and pad them to one")]
 
 
-def _no_session_left(pairs: Sequence[Pair]) -> list[Problem]:
-    return [] if pairs else [Problem("volumes", "no sound volume is left")]
+def _of_most_common_shape(finished: Sequence[Finished]) -> list[Finished]:
+    shapes = Counter(f.outcome.shape for f in finished)
+    return [f for f in finished if f.outcome.shape == shapes.most_common(1)[0][0]]
 
 
-def _most_common(shapes: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
-    values = list(shapes.values())
-    return max(values, key=values.count, default=())
+def _counts(outcomes: Mapping[str, Outcome], finished: Sequence[Finished]) -> dict[str, int]:
+    labels = Counter(f.row.label for f in finished)
+    return {
+        "sessions": len(outcomes),
+        "used": len(finished),
+        "left_out": len(outcomes) - len(finished),
+        "subjects": len({f.session.subject for f in finished}),
+        "slices": sum(f.outcome.shape[0] for f in finished),
+        "resumed": sum(o.resumed for o in outcomes.values()),
+        **{f"label_{label}": labels[label] for label in sorted(labels)},
+    }
 
 
-def _counts(
-    pairs: Sequence[Pair], sound: Sequence[Pair], split: np.ndarray, outcomes: dict[str, dict[str, Any]]
-) -> dict[str, int]:
-    counts = {"sessions": len(pairs), "used": len(sound), "left_out": len(pairs) - len(sound)}
-    counts |= {"subjects": len({s.subject for s, _ in sound}), "slices": sum(outcomes[s.id]["rows"] for s, _ in sound)}
-    counts |= {"resumed": sum(o["resumed"] for o in outcomes.values())}
-    counts |= {f"split_{part}": int((split == part).sum()) for part in sorted(set(split.tolist()))}
-    labels = [row.label for _, row in sound]
-    return counts | {f"label_{label}": labels.count(label) for label in sorted(set(labels))}
-
-
-def _hash(digests: dict[str, str]) -> str:
+def _hash(finished: Sequence[Finished]) -> str:
     """Return a hash of the content of all files used, by session."""
+    digests = {f.session.id: f.outcome.digest for f in finished}
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
 
 
-def _bar(items: Iterable[Any], total: int, show: bool) -> Iterable[Any]:
+def _with_bar(items: Iterable[Outcome], total: int, show: bool) -> Iterable[Outcome]:
+    """Return the items, with a bar on stderr while they are read."""
     if not show:
         return items
     from tqdm import tqdm
 
-    pace = 0.5 if sys.stderr.isatty() else 20.0  # a log file gets a line every 20 seconds
-    return tqdm(items, total=total, desc=count(total, "volume"), unit=" volumes", mininterval=pace)
+    interval = 0.5 if sys.stderr.isatty() else 20.0  # a log file gets a line every 20 seconds
+    bar: Iterable[Outcome] = tqdm(
+        items, total=total, desc=plural(total, "volume"), unit=" volumes", mininterval=interval
+    )
+    return bar

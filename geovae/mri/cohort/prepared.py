@@ -1,22 +1,26 @@
-"""What `prepare` left in a folder, as the arrays that figures are made from."""
+"""What `prepare` left in a folder: the npz, the manifest, the states, and a volume made again from its file."""
 
 import csv
 import json
-from dataclasses import dataclass
+import zipfile
+import zlib
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from geovae.mri.cohort.discover import Session
-from geovae.mri.cohort.process import STEPS, process
-from geovae.mri.cohort.state import load_state
+from geovae.mri.cohort.jobs import load_state, state_path
+from geovae.mri.cohort.process import Steps, process
 from geovae.mri.volume import Volume
+
+WRITTEN = ("x_train", "ids", "age", "cdr", "affines", "settings", "volumes")
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """The content of `OASIS.npz`, and of the files of the first sessions.
+    """The content of `OASIS.npz`, and of the states of the first sessions.
 
     Attributes:
         pictures: uint8 (n, h, w).
@@ -51,65 +55,87 @@ class Prepared:
     meetings: np.ndarray
 
 
-def read_prepared(root: str | Path = "data_folders", *, limit: int = 48) -> Prepared:
-    """Return what `prepare` wrote to `oasis` below `root`, with planes and histograms of at most `limit` sessions.
+def read_archive(root: str | Path = "data_folders") -> dict[str, Any]:
+    """Return the arrays of `oasis/OASIS.npz` below `root`, by name, with `settings` and `volumes` as dicts.
+
+    Raises:
+        FileNotFoundError: if nothing was prepared there.
+        ValueError: if another program wrote the file, or it is damaged.
+    """
+    path = _find(root, "OASIS.npz")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays: dict[str, Any] = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"`{path}` is not a sound npz archive: {error}") from error
+    missing = [name for name in WRITTEN if name not in arrays]
+    if missing:
+        raise ValueError(f"`{path}` has no {', '.join(missing)}: it was not written by geovae.mri.prepare")
+    return arrays | {name: json.loads(str(arrays[name])) for name in ("settings", "volumes")}
+
+
+def read_manifest(root: str | Path = "data_folders") -> list[dict[str, str]]:
+    """Return the rows of `oasis/manifest.csv` below `root`, one a session.
 
     Raises:
         FileNotFoundError: if nothing was prepared there.
     """
+    with _find(root, "manifest.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def read_prepared(root: str | Path = "data_folders", *, limit: int = 48) -> Prepared:
+    """Return what `prepare` wrote to `oasis` below `root`, with planes and histograms of at most `limit` sessions.
+
+    Raises:
+        FileNotFoundError: if nothing was prepared there, or states are missing.
+    """
+    arrays = read_archive(root)
     folder = Path(root) / "oasis"
-    if not (folder / "OASIS.npz").is_file():
-        raise FileNotFoundError(f"no `{folder / 'OASIS.npz'}`: call geovae.mri.prepare first")
-    with np.load(folder / "OASIS.npz", allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
     sessions = list(dict.fromkeys(arrays["ids"].tolist()))[:limit]
-    states = [load_state(folder / "subjects" / f"{id}.npz") for id in sessions]
-    found = [state for state in states if state is not None]
-    if len(found) < len(sessions):
+    states = [state for id in sessions if (state := load_state(state_path(folder, id))) is not None]
+    if len(states) < len(sessions):
         raise FileNotFoundError(f"files of `{folder / 'subjects'}` are missing: call geovae.mri.prepare again")
-    planes = [{axis: state[f"plane_{axis}"] for axis in ("sagittal", "coronal", "axial")} for state in found]
+    planes = [{axis: state[f"plane_{axis}"] for axis in ("sagittal", "coronal", "axial")} for state in states]
     return Prepared(
         pictures=arrays["x_train"][..., 0],
-        ids=arrays["ids"],
-        age=arrays["age"],
-        cdr=arrays["cdr"],
-        affines=arrays["affines"],
-        settings=json.loads(str(arrays["settings"])),
-        volumes=json.loads(str(arrays["volumes"])),
-        before=np.stack([state["before"] for state in found]),
-        edges=np.stack([state["before_edges"] for state in found]),
-        after=np.stack([state["after"] for state in found]),
+        **{name: arrays[name] for name in WRITTEN[1:]},
+        before=np.stack([state["before"] for state in states]),
+        edges=np.stack([state["before_edges"] for state in states]),
+        after=np.stack([state["after"] for state in states]),
         sessions=sessions,
         planes=planes,
-        grid_affines=np.stack([state["grid_affine"] for state in found]),
+        grid_affines=np.stack([state["grid_affine"] for state in states]),
         meetings=np.array([_middle(each) for each in planes]),
     )
 
 
 def prepared_volume(root: str | Path, id: str) -> Volume:
-    """Return the volume (x, y, z) in [0, 1] of a session, made again from its file as `prepare` made it.
+    """Return the volume (x, y, z) in [0, 1] of a session, made again from its file with the recorded steps.
 
     Raises:
         FileNotFoundError: if nothing was prepared below `root`, or the file is gone.
         ValueError: if no session `id` was prepared.
     """
-    folder = Path(root) / "oasis"
-    if not (folder / "manifest.csv").is_file():
-        raise FileNotFoundError(f"no `{folder / 'manifest.csv'}`: call geovae.mri.prepare first")
-    with (folder / "manifest.csv").open(newline="", encoding="utf-8") as file:
-        rows = {row["id"]: row for row in csv.DictReader(file)}
+    rows = {row["id"]: row for row in read_manifest(root)}
     if id not in rows:
-        raise ValueError(
-            f"no session {id!r} in `{folder / 'manifest.csv'}`: it holds {', '.join(sorted(rows)[:5])} ..."
-        )
+        path = Path(root) / "oasis" / "manifest.csv"
+        raise ValueError(f"no session {id!r} in `{path}`: it holds {', '.join(sorted(rows)[:5])} ...")
     row = rows[id]
     mask = Path(row["mask"]) if row["mask"] else None
     session = Session(id, row["subject"], int(row["visit"]), Path(row["file"]), row["product"], mask)
-    settings = json.loads((folder / "prepare.json").read_text())["settings"]
-    return process(session, **{name: settings[name] for name in STEPS}).volume
+    settings = json.loads(_find(root, "prepare.json").read_text())["settings"]
+    return process(session, Steps(**{field.name: settings[field.name] for field in fields(Steps)})).volume
+
+
+def _find(root: str | Path, name: str) -> Path:
+    path = Path(root) / "oasis" / name
+    if not path.is_file():
+        raise FileNotFoundError(f"no `{path}`: call geovae.mri.prepare first")
+    return path
 
 
 def _middle(planes: dict[str, np.ndarray]) -> list[int]:
-    """Return the middle voxel (3,) of the volume that the planes are of."""
+    """Return the middle voxel (3,) of the volume of the planes."""
     shape = (*planes["axial"].shape, planes["coronal"].shape[1])
     return [round((n - 1) / 2) for n in shape]

@@ -1,4 +1,4 @@
-"""The whole way of one volume: read, validate, orient, resample, mask, normalise, crop, slice, picture, quantise."""
+"""All steps of one volume: read, check, orient, resample, mask, normalise, crop, slice, picture, quantise."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,32 +6,113 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from geovae.checks import check_choice, check_positive
 from geovae.mri.cohort.discover import Session
+from geovae.mri.problems import raise_if
 from geovae.mri.steps.affines import AffinePolicy
-from geovae.mri.steps.checks import check_affine, check_mask, check_values, oblique_warning, raise_if
 from geovae.mri.steps.crop import Centre, Shape3, crop_or_pad
-from geovae.mri.steps.mask import MaskRule, brain_mask, brain_numbers, strip
-from geovae.mri.steps.normalise import PERCENTILES, normalise
-from geovae.mri.steps.orient import canonical, resample
-from geovae.mri.steps.quantise import Quantisation, quantise
-from geovae.mri.steps.read import read_volume
+from geovae.mri.steps.mask import MaskRule, brain_mask, brain_numbers, check_mask, strip
+from geovae.mri.steps.normalise import PERCENTILES, Quantisation, check_percentiles, normalise, quantise
+from geovae.mri.steps.orient import canonical, oblique_warning, resample
+from geovae.mri.steps.read import check_affine, check_values, read_volume
 from geovae.mri.steps.slices import Axis, Unit, View, cut_plane, cut_planes, to_image
 from geovae.mri.volume import Volume
 
-T88_SHAPE = (176, 208, 176)
-THUMB_STEP = 4  # voxels
-BINS = 128
+MaskChoice = Literal["auto", "nonzero", "file", "otsu", "none"]
+CentreChoice = Literal["auto", "grid", "mass"]
 CHOICES = {
-    "affine": get_args(AffinePolicy),
-    "mask": ("auto", *get_args(MaskRule)),
-    "centre": ("auto", *get_args(Centre)),
-    "axis": get_args(Axis),
-    "unit": get_args(Unit),
-    "view": get_args(View),
-    "quantisation": get_args(Quantisation),
+    "affine": AffinePolicy,
+    "mask": MaskChoice,
+    "centre": CentreChoice,
+    "axis": Axis,
+    "unit": Unit,
+    "view": View,
+    "quantisation": Quantisation,
 }
-STEPS = tuple(CHOICES) + ("spacing", "stripped", "percentiles", "shape", "at")  # what `process` can be told
-ORTHOGONAL: tuple[Axis, ...] = ("axial", "coronal", "sagittal")
+T88_SHAPE = (176, 208, 176)
+MASKED = ("t88_masked", "fseg")  # products of OASIS-1 without a skull
+ALIGNED = (*MASKED, "t88")  # products of OASIS-1 in the grid of the atlas
+THUMB_STEP = 4  # voxels
+BINS = 128  # of the histograms
+PERCENTAGES = (1, 25, 50, 75, 99)  # percentiles in the table of quality control
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What is done to each volume.
+
+    Args:
+        affine: `table`, `header`, `identity`, or `auto`: table for OASIS-1, else header.
+        spacing: edge of a voxel in mm; None keeps the file's.
+        mask: `nonzero`, `file`, `otsu`, `none`, or `auto`: the mask file of the session if it has one, voxels that are
+            not zero for OASIS-1's masked products, else Otsu's threshold.
+        stripped: set everything outside of the mask to 0.
+        percentiles: the two percentiles inside the mask that become 0 and 1.
+        shape: voxels (x, y, z) to crop or pad to; None keeps each volume's own, which must then agree.
+        centre: crop about the middle of the `grid`, the centre of `mass`, or `auto`: grid for T88, else mass.
+        axis: `axial`, `coronal` or `sagittal`.
+        at: positions of the slices, one or several for each session.
+        unit: of `at`: `fraction`, `mm` or `index`.
+        view: `radiological` (the patient's left on the right, as numpy.rot90 of a stored T88_111 plane gives, and so
+            the published file) or `neurological`.
+        quantisation: `image` (each picture from 0 to 255, as the loader requires) or `volume`.
+
+    Raises:
+        ValueError: for values that suit no volume.
+    """
+
+    affine: AffinePolicy = "auto"
+    spacing: float | None = 1.0
+    mask: MaskChoice = "auto"
+    stripped: bool = False
+    percentiles: tuple[float, float] = PERCENTILES
+    shape: Shape3 | None = T88_SHAPE
+    centre: CentreChoice = "auto"
+    axis: Axis = "axial"
+    at: Sequence[float] = (0.5,)
+    unit: Unit = "fraction"
+    view: View = "radiological"
+    quantisation: Quantisation = "image"
+
+    def __post_init__(self) -> None:
+        """Check everything that can be checked before a volume is read."""
+        for name, choices in CHOICES.items():
+            check_choice(name, getattr(self, name), get_args(choices))
+        check_percentiles(self.percentiles)
+        if self.shape is not None and (len(self.shape) != 3 or min(self.shape) < 2):
+            raise ValueError(f"`shape` must be three numbers above 1 (x, y, z), got {tuple(self.shape)}")
+        if self.spacing is not None:
+            check_positive(spacing=self.spacing)
+        if not self.at or len(set(self.at)) < len(self.at):
+            raise ValueError(f"`at` must name at least one position and none twice, got {list(self.at)}")
+
+    def orient(self, session: Session, *, of_mask: bool = False) -> Volume:
+        """Return a session's volume (x, y, z), or its mask file, in RAS order and with voxels of `spacing` mm.
+
+        Raises:
+            FileNotFoundError: for a missing file.
+            ValueError: for anything unfit, in sentences.
+        """
+        path = session.mask if of_mask and session.mask else session.path
+        volume = read_volume(path, affine=self.affine, product=session.product)
+        if not of_mask:
+            raise_if([*check_values(volume.data), *check_affine(volume.affine)])
+        volume = canonical(volume)
+        return volume if self.spacing is None else resample(volume, self.spacing)
+
+    def find_brain(self, session: Session, volume: Volume) -> np.ndarray:
+        """Return the brain mask (x, y, z) of an oriented volume; a mask file takes the same steps as its volume."""
+        rule: MaskRule = _default_mask(session) if self.mask == "auto" else self.mask
+        has_file = rule == "file" and session.mask is not None
+        brain = brain_mask(volume, rule, self.orient(session, of_mask=True) if has_file else None)
+        raise_if(check_mask(brain))
+        return brain
+
+    def centre_for(self, session: Session) -> Centre:
+        """Return the centre of the crop: volumes in T88's grid are aligned already, others are centred on the brain."""
+        if self.centre == "auto":
+            return "grid" if session.product in ALIGNED else "mass"
+        return self.centre
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +123,11 @@ class Processed:
         volume: float32 (x, y, z) in [0, 1], RAS.
         pictures: uint8 (k, h, w).
         affines: (k, 4, 4), mm, of the planes as volumes of one voxel along the axis.
-        slice_mm: (k,), where they lie along the axis.
+        slice_mm: (k,), positions along the axis.
         thumb: uint8, every fourth voxel of `volume`.
         before: counts (128,) of the values of the volume as read, and their edges (129,): every fourth voxel.
         after: counts (128,) of values from 0 to 1.
-        numbers: JSON: limits, brain volume, centre of mass, percentiles, history, warnings.
+        numbers: JSON: limits, brain volume (ml), centre of mass (mm), percentiles, history, warnings.
     """
 
     volume: Volume
@@ -59,121 +140,68 @@ class Processed:
     numbers: dict[str, Any]
 
 
-def process(
-    session: Session,
-    *,
-    affine: AffinePolicy = "auto",
-    spacing: float | None = 1.0,
-    mask: MaskRule | Literal["auto"] = "auto",
-    stripped: bool = False,
-    percentiles: tuple[float, float] = PERCENTILES,
-    shape: Shape3 | None = T88_SHAPE,
-    centre: Centre | Literal["auto"] = "auto",
-    axis: Axis = "axial",
-    at: Sequence[float] = (0.5,),
-    unit: Unit = "fraction",
-    view: View = "radiological",
-    quantisation: Quantisation = "image",
-) -> Processed:
-    """Return the pictures and numbers of one session; the arguments are those of `geovae.mri.prepare`.
+DEFAULT_STEPS = Steps()
+
+
+def process(session: Session, steps: Steps = DEFAULT_STEPS) -> Processed:
+    """Return the pictures and numbers of one session.
 
     Raises:
         FileNotFoundError: for a missing file.
         ValueError: for anything unfit, in sentences.
     """
-    volume, warnings = prepare_volume(session, affine, spacing)
-    brain = session_mask(session, volume, affine, spacing, mask)
-    raise_if(check_mask(brain))
-    angle = next(step["obliquity_degrees"] for step in volume.history if step["step"] == "canonical")
-    numbers = {"obliquity_degrees": angle, **brain_numbers(volume, brain)}
-    sample = volume.data[::THUMB_STEP, ::THUMB_STEP, ::THUMB_STEP]
-    inside = brain[::THUMB_STEP, ::THUMB_STEP, ::THUMB_STEP]
-    before = np.histogram(sample, bins=BINS)
-    marks = np.percentile(sample[inside] if inside.any() else sample, (1, 25, 50, 75, 99))
-    grey = normalise(strip(volume, brain) if stripped else volume, brain, percentiles)
-    if shape is not None:
-        rule = centre_rule(session, centre)
-        grey = crop_or_pad(grey, shape, centre=rule, mask=brain)
-    planes = cut_planes(grey, axis, at, unit)
-    pictures = np.stack([quantise(to_image(p.data, axis, view), quantisation) for p in planes])
-    thumb = np.rint(grey.data[::THUMB_STEP, ::THUMB_STEP, ::THUMB_STEP] * 255).astype(np.uint8)
-    numbers |= {f"p{q}": round(float(v), 3) for q, v in zip((1, 25, 50, 75, 99), marks, strict=True)}
-    numbers |= limits_and_losses(grey)
-    numbers |= {"warnings": warnings, "history": list(grey.history)}
-    after = np.histogram(thumb[thumb > 0], bins=BINS, range=(0, 255))[0]
+    volume = steps.orient(session)
+    brain = steps.find_brain(session, volume)
+    grey = normalise(strip(volume, brain) if steps.stripped else volume, brain, steps.percentiles)
+    if steps.shape is not None:
+        grey = crop_or_pad(grey, steps.shape, centre=steps.centre_for(session), mask=brain)
+    planes = cut_planes(grey, steps.axis, steps.at, steps.unit)
+    thumb = np.rint(_every_fourth(grey.data) * 255).astype(np.uint8)
     return Processed(
         volume=grey,
-        pictures=pictures,
+        pictures=np.stack([quantise(to_image(p.data, steps.axis, steps.view), steps.quantisation) for p in planes]),
         affines=np.stack([p.affine for p in planes]),
         slice_mm=np.array([p.mm for p in planes]),
         thumb=thumb,
-        before=before,
-        after=after,
-        numbers=numbers,
+        before=np.histogram(_every_fourth(volume.data), bins=BINS),
+        after=np.histogram(thumb[thumb > 0], bins=BINS, range=(0, 255))[0],
+        numbers=_numbers(volume, brain, grey),
     )
 
 
-def check_steps(steps: dict[str, Any]) -> None:
-    """Raise ValueError for arguments of `process` that suit no volume, before any is read."""
-    for name, allowed in CHOICES.items():
-        if steps[name] not in allowed:
-            raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, got {steps[name]!r}")
-    low, high = steps["percentiles"]
-    if not 0 <= low < high <= 100:
-        raise ValueError(f"`percentiles` must be 0 <= low < high <= 100, got {low:g} and {high:g}")
-    if steps["shape"] is not None and (len(steps["shape"]) != 3 or min(steps["shape"]) < 2):
-        raise ValueError(f"`shape` must be three numbers above 1 (x, y, z), got {tuple(steps['shape'])}")
-    if steps["spacing"] is not None and not steps["spacing"] > 0:
-        raise ValueError(f"`spacing` must be above 0 mm, got {steps['spacing']}")
-    if not steps["at"] or len(set(steps["at"])) < len(steps["at"]):
-        raise ValueError(f"`at` must name at least one position and none twice, got {list(steps['at'])}")
-
-
-def prepare_volume(session: Session, affine: AffinePolicy, spacing: float | None) -> tuple[Volume, list[str]]:
-    """Return a session's volume (x, y, z), read, checked, in RAS order and of cubes of `spacing` mm; and warnings."""
-    volume = read_volume(session.path, affine=affine, product=session.product)
-    raise_if([*check_values(volume.data), *check_affine(volume.affine)])
-    warnings = oblique_warning(volume.affine)
-    if volume.history[0]["format"] == "analyze" and volume.history[0]["affine"] == "header":
-        warnings.append(
-            "Analyze says nothing of left and right: LAS is assumed, as nibabel does; check, or see `affine`"
-        )
-    volume = canonical(volume)
-    return (volume if spacing is None else resample(volume, spacing)), warnings
-
-
-def session_mask(
-    session: Session, volume: Volume, affine: AffinePolicy, spacing: float | None, rule: MaskRule | Literal["auto"]
-) -> np.ndarray:
-    """Return the brain mask (x, y, z) of a prepared volume; a mask file goes the way of its volume.
-
-    `auto` takes the mask file if the session has one, voxels that are not zero for OASIS-1's masked products, else
-    Otsu's threshold.
-    """
-    if rule == "auto":
-        masked = session.product in ("t88_masked", "fseg")
-        rule = "file" if session.mask else "nonzero" if masked else "otsu"
-    if rule == "file" and session.mask:
-        file = read_volume(session.mask, affine=affine, product=session.product)
-        file = canonical(file)
-        return brain_mask(volume, rule, file if spacing is None else resample(file, spacing))
-    return brain_mask(volume, rule)
-
-
-def centre_rule(session: Session, centre: Centre | Literal["auto"]) -> Centre:
-    """Return what to crop about: volumes in T88's grid are aligned already, others are centred on the brain."""
-    if centre == "auto":
-        return "grid" if session.product in ("t88_masked", "t88", "fseg") else "mass"
-    return centre
-
-
 def middle_planes(volume: Volume) -> dict[str, np.ndarray]:
-    """Return the axial (x, y), coronal (x, z) and sagittal (y, z) planes half way, uint8 of values in [0, 1]."""
-    return {axis: np.rint(cut_plane(volume, axis).data * 255).astype(np.uint8) for axis in ORTHOGONAL}
+    """Return the middle axial (x, y), coronal (x, z) and sagittal (y, z) planes, uint8, of values in [0, 1]."""
+    return {axis: np.rint(cut_plane(volume, axis).data * 255).astype(np.uint8) for axis in get_args(Axis)}
 
 
-def limits_and_losses(volume: Volume) -> dict[str, Any]:
-    """Return low and high of the normalisation, and brain voxels that were cropped away, from the history."""
-    steps = {step["step"]: step for step in volume.history}
-    lost = steps.get("crop", {}).get("brain_voxels_lost", 0)
-    return {"low": steps["normalise"]["low"], "high": steps["normalise"]["high"], "brain_voxels_lost": lost}
+def _numbers(volume: Volume, brain: np.ndarray, grey: Volume) -> dict[str, Any]:
+    """Return the numbers of an oriented volume, its mask, and the finished volume."""
+    steps = {step["step"]: step for step in grey.history}
+    numbers = {"obliquity_degrees": steps["canonical"]["obliquity_degrees"], **brain_numbers(volume, brain)}
+    # Every fourth voxel along each axis: percentiles of all voxels would take longer than all the other steps.
+    sample, inside = _every_fourth(volume.data), _every_fourth(brain)
+    percentiles = np.percentile(sample[inside] if inside.any() else sample, PERCENTAGES)
+    numbers |= {f"p{q}": round(float(v), 3) for q, v in zip(PERCENTAGES, percentiles, strict=True)}
+    numbers |= {"low": steps["normalise"]["low"], "high": steps["normalise"]["high"]}
+    numbers["brain_voxels_lost"] = steps.get("crop", {}).get("brain_voxels_lost", 0)
+    return numbers | {"warnings": _warnings(steps), "history": list(grey.history)}
+
+
+def _warnings(steps: dict[str, Any]) -> list[str]:
+    """Return what a user should check, from the steps of a volume by name."""
+    warnings = oblique_warning(steps["canonical"]["obliquity_degrees"])
+    if steps["read"]["format"] == "analyze" and steps["read"]["affine"] == "header":
+        warnings.append(
+            "Analyze files do not store left and right: LAS is assumed, as by nibabel; check the sides, or set `affine`"
+        )
+    return warnings
+
+
+def _default_mask(session: Session) -> MaskRule:
+    if session.mask:
+        return "file"
+    return "nonzero" if session.product in MASKED else "otsu"
+
+
+def _every_fourth(data: np.ndarray) -> np.ndarray:
+    return data[::THUMB_STEP, ::THUMB_STEP, ::THUMB_STEP]

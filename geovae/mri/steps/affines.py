@@ -1,23 +1,25 @@
-"""Where a volume lies: affines of the OASIS-1 products, of headers, or none.
+"""Where a volume lies: the affine of an OASIS-1 product from a table, of the header, or the identity.
 
-The origin in OASIS-1's headers is garbage (ASCII spaces), nibabel then takes the middle of the grid, about 20 mm off in
-y and 13 mm in z for T88_111, and the axes of SUBJ_111 and RAW are not what Analyze prescribes (ASL, not LAS).
+The origin in OASIS-1's headers is garbage (ASCII spaces). nibabel then assumes the middle of the grid, about 20 mm off
+in y and 13 mm in z for T88_111, and the axes of SUBJ_111 and RAW are not those that Analyze prescribes (ASL, not LAS).
 T88 is the space of Talairach's atlas, not MNI.
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
+
+from geovae.checks import check_choice
 
 AffinePolicy = Literal["auto", "table", "header", "identity"]
 
 
 class Product(NamedTuple):
-    """How an OASIS-1 product lies: axes by the letter of the side they grow to, grid, and mm of the first voxel."""
+    """The grid of an OASIS-1 product: each axis is named by the letter of the side it grows to."""
 
     axes: str
-    shape: tuple[int, int, int]
-    spacing: tuple[float, float, float]
+    shape: tuple[int, int, int]  # voxels
+    spacing: tuple[float, float, float]  # mm
     start: tuple[float, float, float]  # mm (x, y, z) of the first voxel's centre
 
 
@@ -31,7 +33,7 @@ DIRECTIONS = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1),
 
 
 def axes_affine(axes: str, spacing: tuple[float, float, float], start: tuple[float, float, float]) -> np.ndarray:
-    """Return the affine (4, 4) of voxel axes such as `LAS`, of voxels of `spacing` mm, the first one at `start` mm."""
+    """Return the affine (4, 4) for voxel axes such as `LAS`, `spacing` in mm, the first voxel at `start` mm."""
     affine = np.zeros((4, 4))
     affine[:3, 3], affine[3, 3] = start, 1
     for column, (letter, size) in enumerate(zip(axes, spacing, strict=True)):
@@ -48,19 +50,19 @@ def table_affine(product: str, shape: tuple[int, ...], spacing: tuple[float, ...
     """
     if product not in PRODUCTS:
         raise ValueError(f"no affine for `{product}` in the table ({', '.join(PRODUCTS)}): pass affine='header'")
-    known = PRODUCTS[product]
-    extent, due = np.multiply(shape, spacing), np.multiply(known.shape, known.spacing)
-    if not np.allclose(extent, due, atol=1e-3):
+    grid = PRODUCTS[product]
+    # Another field of view would be another volume: its origin cannot be taken from the table.
+    if not np.allclose(np.multiply(shape, spacing), np.multiply(grid.shape, grid.spacing), atol=1e-3):
         raise ValueError(
-            f"the grid {tuple(shape)} of {tuple(float(s) for s in spacing)} mm is not that of {product}, {known.shape} "
-            f"of {known.spacing} mm: pass affine='header' or 'identity'"
+            f"the grid {tuple(shape)} of {tuple(float(s) for s in spacing)} mm is not that of {product}, {grid.shape} "
+            f"of {grid.spacing} mm: pass affine='header' or 'identity'"
         )
-    sides = [DIRECTIONS[letter] for letter in known.axes]
-    start = list(known.start)
-    for (row, sign), new, old in zip(sides, spacing, known.spacing, strict=True):
-        start[row] += sign * (new - old) / 2  # the first face stays where it is
+    start = list(grid.start)
+    for letter, new, old in zip(grid.axes, spacing, grid.spacing, strict=True):
+        row, sign = DIRECTIONS[letter]
+        start[row] += sign * (new - old) / 2  # the first face stays in place, so a larger voxel's centre moves inwards
     x, y, z = start
-    return axes_affine(known.axes, (spacing[0], spacing[1], spacing[2]), (x, y, z))
+    return axes_affine(grid.axes, (spacing[0], spacing[1], spacing[2]), (x, y, z))
 
 
 def choose_affine(
@@ -74,19 +76,18 @@ def choose_affine(
     """Return an affine (4, 4) and the policy that gave it.
 
     Args:
-        policy: `table` takes the known affine of the OASIS-1 product; `header` the file's; `identity` takes the voxel
-            axes as right, front and up, with the header's spacing, from 0 mm; `auto` is `table` for a grid of an
-            OASIS-1 product, else `header`.
+        policy: `table` is the affine of the OASIS-1 product; `header` the file's; `identity` assumes that the voxel
+            axes run to the right, front and top from 0 mm, with the header's spacing; `auto` is `table` for an OASIS-1
+            product, else `header`.
         product: a key of `PRODUCTS`, or any other name.
-        shape: of the volume, voxels.
-        spacing: edge lengths of a voxel, mm.
+        shape: (x, y, z) voxels of the volume.
+        spacing: edge lengths (3,) of a voxel, mm.
         header: the affine (4, 4) of the header, None if it has none.
 
     Raises:
-        ValueError: if the policy gives none; the message names the remedy.
+        ValueError: if the policy gives no affine; the message names the remedy.
     """
-    if policy not in ("auto", "table", "header", "identity"):
-        raise ValueError(f"`affine` must be one of auto, table, header, identity, got {policy!r}")
+    check_choice("affine", policy, get_args(AffinePolicy))
     if policy == "identity":
         return np.diag([*spacing, 1.0]), "identity"
     if policy == "table" or (policy == "auto" and product in PRODUCTS):

@@ -1,17 +1,51 @@
-"""Read one file into a `Volume`: NIfTI-1, NIfTI-2 and Analyze 7.5, either byte order, plain or gz, single or pair."""
+"""Read one file into a `Volume`: NIfTI-1, NIfTI-2 and Analyze 7.5, either byte order, plain or gz, single file or pair.
 
+The file is read and unpacked to its end, and its size compared with its header, before nibabel decodes it: nibabel does
+not notice a file larger than its header says, a missing `.img` until its data are used, or a wrong gzip checksum.
+"""
+
+import gzip
 import io
+import math
+import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from geovae.mri.steps.affines import AffinePolicy, choose_affine
-from geovae.mri.steps.files import RawFile, read_bytes
-from geovae.mri.volume import Volume
+from geovae.mri.volume import Volume, voxel_sizes
 
 if TYPE_CHECKING:
     from nibabel.spatialimages import SpatialImage
+
+SUFFIXES = (".nii", ".hdr", ".img")
+HEADER_BYTES = 540  # NIfTI-2; NIfTI-1 and Analyze need 348
+IMPLAUSIBLE = 1e6  # magnetic resonance values are at most a few ten thousand
+
+
+@dataclass(frozen=True, eq=False)
+class Header:
+    """The facts of a header.
+
+    Attributes:
+        kind: `nifti1`, `nifti2` or `analyze`.
+        stored: dimensions as the header has them, which may end in ones.
+        shape: (x, y, z) voxels, `stored` without these ones.
+        spacing: edge lengths (3,) of a voxel as stored, mm.
+        dtype: type of the stored values, with its byte order.
+        offset: bytes before the first value.
+        oriented: True for a NIfTI header with an sform or a qform.
+    """
+
+    kind: str
+    stored: tuple[int, ...]
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    dtype: np.dtype[Any]
+    offset: int
+    oriented: bool
 
 
 def read_volume(path: str | Path, *, affine: AffinePolicy = "header", product: str = "") -> Volume:
@@ -19,33 +53,188 @@ def read_volume(path: str | Path, *, affine: AffinePolicy = "header", product: s
 
     Args:
         path: `.nii`, or either half of an `.hdr`/`.img` pair, all with or without `.gz`.
-        affine: see `choose_affine`. Analyze has no orientation: its `header` is nibabel's guess,
-            LAS about the middle of the grid.
+        affine: see `choose_affine`. Analyze stores no orientation: its `header` is nibabel's guess, LAS about the
+            middle of the grid.
         product: of OASIS-1, for the table of affines.
 
     Raises:
         FileNotFoundError: for a missing file or half of a pair.
-        ValueError: for a file that cannot be trusted; one sentence says why.
+        ValueError: for a damaged file or an unsupported format; one sentence gives the reason.
     """
-    raw = read_bytes(path)
-    image = open_image(raw)
-    known = image.affine if raw.oriented or raw.kind == "analyze" else None
-    matrix, policy = choose_affine(affine, product=product, shape=raw.shape, spacing=raw.spacing, header=known)
-    data = np.asanyarray(image.dataobj).reshape(raw.shape, order="F")
+    header_path, image_path = both_halves(Path(path))
+    header_bytes = unpack(header_path)
+    image_bytes = header_bytes if image_path == header_path else unpack(image_path)
+    header = read_header(header_bytes, header_path.name)
+    _check_size(header, len(image_bytes), image_path.name)
+    image = _open_image(header.kind, header_bytes, image_bytes if image_path != header_path else None)
+    stored_affine = image.affine if header.oriented or header.kind == "analyze" else None
+    matrix, policy = choose_affine(
+        affine, product=product, shape=header.shape, spacing=header.spacing, header=stored_affine
+    )
+    data = np.asanyarray(image.dataobj).reshape(header.shape, order="F")
     _check_byte_order(data, Path(path).name)
-    step: dict[str, Any] = {"step": "read", "file": Path(path).name, "format": raw.kind, "dtype": raw.dtype.str}
-    step |= {"shape": list(raw.shape), "spacing_mm": [float(s) for s in raw.spacing], "affine": policy}
+    step: dict[str, Any] = {"step": "read", "file": Path(path).name, "format": header.kind, "dtype": header.dtype.str}
+    step |= {"shape": list(header.shape), "spacing_mm": list(header.spacing), "affine": policy}
     return Volume(data.astype(np.float32), np.asarray(matrix, np.float64), (step,))
 
 
-def open_image(raw: RawFile) -> "SpatialImage":
-    """Return the nibabel image over bytes in memory.
+def both_halves(path: Path) -> tuple[Path, Path]:
+    """Return the files of header and image; they are the same for `.nii`.
 
-    AnalyzeImage is named for Analyze: `nib.load` would take SPM's variant, and obey stray `.mat` files.
+    Raises:
+        FileNotFoundError: if one of them is missing.
+        ValueError: for another suffix, or if only one of them is compressed.
     """
+    packed = path.name.endswith(".gz")
+    plain = path.with_name(path.name.removesuffix(".gz"))
+    if plain.suffix not in SUFFIXES:
+        raise ValueError(f"`{path.name}` must end in .nii, .hdr or .img, with or without .gz")
+    if plain.suffix == ".nii":
+        halves = (path, path)
+    else:
+        end = ".gz" if packed else ""
+        halves = (plain.with_name(plain.stem + ".hdr" + end), plain.with_name(plain.stem + ".img" + end))
+    for half in halves:
+        other = half.with_name(half.name.removesuffix(".gz") if packed else half.name + ".gz")
+        if half.is_file():
+            continue
+        if other.is_file():
+            raise ValueError(f"`{path.name}` and `{other.name}`: compress both halves of a pair, or neither")
+        raise FileNotFoundError(f"`{half}` is missing" + ("" if half == path else f", the partner of `{path.name}`"))
+    return halves
+
+
+def unpack(path: Path) -> bytes:
+    """Return the content of a file, uncompressed to the end, so that its checksum is verified."""
+    data = path.read_bytes()
+    if not data:
+        raise ValueError(f"`{path.name}` is empty")
+    if not path.name.endswith(".gz"):
+        return data
+    try:
+        return gzip.decompress(data)
+    except EOFError as error:
+        raise ValueError(f"`{path.name}` is truncated: its gzip stream has no end") from error
+    except gzip.BadGzipFile as error:
+        what = "its checksum is wrong, the values cannot be trusted" if "CRC" in str(error) else "it is no gzip file"
+        raise ValueError(f"`{path.name}` is damaged: {what}") from error
+    except zlib.error as error:
+        raise ValueError(f"`{path.name}` is damaged: {error}") from error
+
+
+def read_header(header: bytes, name: str) -> Header:
+    """Return the facts of a NIfTI-1, NIfTI-2 or Analyze header, from its bytes (or more).
+
+    Raises:
+        ValueError: for another format, dimensions other than three, voxels of no size, or values that are no numbers.
+    """
+    import nibabel as nib
+
+    kind, order = _identify(header, name)
+    parsers: dict[str, Any] = {"nifti1": nib.Nifti1Header, "nifti2": nib.Nifti2Header, "analyze": nib.AnalyzeHeader}
+    length = 540 if kind == "nifti2" else 348
+    # Without `check`, which would repair dimensions and voxel sizes in silence: they are checked below.
+    fields: Any = parsers[kind](header[:length], endianness=order, check=False)
+    n_dimensions = max(int(fields["dim"][0]), 0)
+    stored = tuple(int(n) for n in fields["dim"][1 : n_dimensions + 1])
+    x, y, z = (float(size) for size in fields["pixdim"][1:4])
+    if not min(x, y, z) > 0 or not math.isfinite(x + y + z):
+        raise ValueError(f"`{name}` gives the voxel sizes {_tuple((x, y, z))}: all must be above 0 mm")
+    offset, is_nifti = float(fields["vox_offset"]), kind != "analyze"
+    return Header(
+        kind=kind,
+        stored=stored,
+        shape=_three_dimensions(stored, name),
+        spacing=(x, y, z),
+        dtype=_dtype(fields, name),
+        offset=int(offset) if math.isfinite(offset) and offset > 0 else 0,
+        oriented=is_nifti and bool(fields["sform_code"] > 0 or fields["qform_code"] > 0),
+    )
+
+
+def check_values(data: np.ndarray) -> list[str]:
+    """Return the problems of the values of a volume (x, y, z)."""
+    low, high = float(data.min()), float(data.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        bad = int(data.size - np.isfinite(data).sum())
+        return [f"{bad} of {data.size} voxels are NaN or infinite: set them to 0, or leave the volume out"]
+    if low == high:
+        return [f"constant: every voxel is {low:g}"]
+    if max(abs(low), abs(high)) > IMPLAUSIBLE:
+        return [f"values from {low:g} to {high:g} are implausible: damaged, or of another byte order or type?"]
+    if -low > high:
+        return [f"values from {low:g} to {high:g} are mostly below 0: not an image of a brain?"]
+    return []
+
+
+def check_affine(affine: np.ndarray) -> list[str]:
+    """Return the problems of an affine (4, 4), mm."""
+    if not np.isfinite(affine).all() or not np.array_equal(affine[3], [0, 0, 0, 1]):
+        return ["the affine holds NaN or infinity, or its last row is not 0 0 0 1"]
+    sizes = voxel_sizes(affine)
+    if min(sizes) <= 0 or abs(np.linalg.det(affine[:3, :3])) < 1e-3 * np.prod(sizes):
+        return ["the affine is singular: voxels would lie in a plane; pass affine='table' or 'identity'"]
+    return []
+
+
+def _identify(header: bytes, name: str) -> tuple[str, str]:
+    """Return the format and the byte order, `<` or `>`, by the first field, the header's own size."""
+    # nibabel guesses the byte order from the number of dimensions, so a damaged one would be read the wrong way round.
+    size = int.from_bytes(header[:4], "little") if len(header) >= 348 else 0
+    order = "<"
+    if size not in (348, 540):
+        size, order = int.from_bytes(header[:4], "big") if len(header) >= 348 else 0, ">"
+    if size == 540 and len(header) >= 540 and header[4:6] in (b"n+", b"ni"):
+        return "nifti2", order
+    if size == 348:
+        return ("nifti1" if header[344:347] in (b"n+1", b"ni1") else "analyze"), order
+    raise ValueError(f"`{name}` is neither NIfTI nor Analyze: its header starts with {header[:8]!r}")
+
+
+def _three_dimensions(stored: tuple[int, ...], name: str) -> tuple[int, int, int]:
+    """Return (x, y, z) of stored dimensions, which may end in ones."""
+    shape = list(stored)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape.pop()
+    if not shape or min(shape) < 1:
+        raise ValueError(f"`{name}` gives the dimensions {_tuple(stored)}: all must be at least 1")
+    if len(shape) == 4:
+        raise ValueError(f"`{name}` holds {shape[3]} time points, shape {_tuple(stored)}: one volume is needed")
+    if len(shape) != 3 or 1 in shape:
+        flat = sum(n > 1 for n in shape)
+        raise ValueError(f"`{name}` is {flat}-dimensional, shape {_tuple(stored)}: a volume (x, y, z) is needed")
+    return shape[0], shape[1], shape[2]
+
+
+def _dtype(fields: Any, name: str) -> np.dtype[Any]:
+    """Return the type of the values of a nibabel header, with its byte order: an integer or float of 1 to 8 bytes."""
+    from nibabel.nifti1 import data_type_codes
+
+    code = int(fields["datatype"])
+    try:
+        dtype: np.dtype[Any] = fields.get_data_dtype()
+    except (KeyError, ValueError):  # a code that the format does not have
+        dtype = np.dtype("V")
+    if dtype.kind in "iuf" and dtype.itemsize <= 8:
+        return dtype
+    what = data_type_codes.label.get(code, "unknown")
+    raise ValueError(f"`{name}` holds {what} values (data type {code}): plain integers or floats are needed")
+
+
+def _check_size(header: Header, size: int, name: str) -> None:
+    """Refuse an image file of another size than its header says, before anything is decoded."""
+    expected = header.offset + math.prod(header.stored) * header.dtype.itemsize
+    if size != expected:
+        what = "truncated" if size < expected else "longer than its header says"
+        raise ValueError(f"`{name}` holds {size} bytes, its header calls for {expected}: it is {what}")
+
+
+def _open_image(kind: str, header: bytes, image: bytes | None) -> "SpatialImage":
+    """Return the nibabel image over bytes in memory; `image` is None for a single file."""
     import nibabel as nib
     from nibabel.fileholders import FileHolder
 
+    # AnalyzeImage by name: `nib.load` would choose SPM's variant, and obey stray `.mat` files.
     classes = {
         ("analyze", True): nib.AnalyzeImage,
         ("nifti1", True): nib.Nifti1Pair,
@@ -53,25 +242,31 @@ def open_image(raw: RawFile) -> "SpatialImage":
         ("nifti2", True): nib.Nifti2Pair,
         ("nifti2", False): nib.Nifti2Image,
     }
-    if (raw.kind, raw.pair) not in classes:
+    cls: Any = classes.get((kind, image is not None))
+    if cls is None:
         raise ValueError("an Analyze header in a `.nii` file: Analyze needs a pair, .hdr and .img")
-    image = FileHolder(fileobj=io.BytesIO(raw.image))
-    files = {"image": image, "header": FileHolder(fileobj=io.BytesIO(raw.header)) if raw.pair else image}
+    first = FileHolder(fileobj=io.BytesIO(header))
+    files = {"header": first, "image": first if image is None else FileHolder(fileobj=io.BytesIO(image))}
     try:
-        return classes[raw.kind, raw.pair].from_file_map(files)
-    except Exception as error:
+        opened: SpatialImage = cls.from_file_map(files)
+    except Exception as error:  # nibabel raises many types for headers that it cannot use
         raise ValueError(f"nibabel cannot read the header: {error}") from error
+    return opened
 
 
 def _check_byte_order(data: np.ndarray, name: str) -> None:
     """Refuse integers that become far smoother with their bytes swapped: the header's byte order is wrong."""
     if data.dtype.kind not in "iu" or data.dtype.itemsize != 2:
         return
+    # One plane is enough: swapped bytes turn neighbours that differ by one grey into jumps of hundreds.
     middle = data[:, :, data.shape[2] // 2]
-    swapped = middle.byteswap()
-    rough, smooth = (float(np.abs(np.diff(a.astype(np.float64), axis=0)).mean()) for a in (middle, swapped))
+    rough, smooth = (float(np.abs(np.diff(a.astype(np.float64), axis=0)).mean()) for a in (middle, middle.byteswap()))
     if rough > 1000 and smooth < rough / 4:
         raise ValueError(
             f"`{name}` holds values from {data.min()} to {data.max()} that are smooth only with bytes swapped: its "
             "header has the wrong byte order"
         )
+
+
+def _tuple(values: tuple[float, ...]) -> str:
+    return "(" + ", ".join(f"{v:g}" for v in values) + ")"

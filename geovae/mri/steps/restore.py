@@ -1,17 +1,17 @@
 """Back to anatomy: a generated picture or array as a NIfTI file that lies where its model's data lay."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
-from geovae.mri.cohort.export import atomic
+from geovae.checks import check_choice
+from geovae.files import atomic_path
 from geovae.mri.steps.normalise import unscale
 from geovae.mri.steps.slices import Axis, View, axis_number, from_image
 from geovae.mri.volume import Volume
 
-Space = Literal["unknown", "scanner", "aligned", "talairach", "mni"]
-_CODES = {"unknown": 0, "scanner": 1, "aligned": 2, "talairach": 3, "mni": 4}
+Space = Literal["unknown", "scanner", "aligned", "talairach", "mni"]  # in the order of NIfTI's codes, from 0
 
 
 def picture_to_volume(picture: np.ndarray, affine: np.ndarray, *, axis: Axis, view: View) -> Volume:
@@ -31,29 +31,32 @@ def picture_to_volume(picture: np.ndarray, affine: np.ndarray, *, axis: Axis, vi
 
 
 def array_to_volume(data: np.ndarray, affine: np.ndarray, *, low: float = 0.0, high: float = 1.0) -> Volume:
-    """Return values (x, y, z) in [0, 1] as a volume; `low` and `high` give a subject's own unit back."""
+    """Return values (x, y, z) in [0, 1] as a volume; `low` and `high` restore the unit of a subject."""
     return Volume(unscale(data, low, high), np.asarray(affine, float)).after("from array", low=low, high=high)
 
 
 def write_nifti(volume: Volume, path: str | Path, *, space: Space = "aligned") -> Path:
-    """Write a volume (x, y, z) as float32 NIfTI-1 (`.nii` or `.nii.gz`), affine in mm as sform and qform.
+    """Write a volume (x, y, z) as float32 NIfTI-1 (`.nii` or `.nii.gz`), affine in mm as sform and qform; atomically.
 
     Args:
         volume: what to write.
-        path: of the file; it appears whole.
+        path: of the file.
         space: what the coordinates refer to; T88 is `talairach`.
+
+    Raises:
+        ValueError: for another suffix or an unknown space.
     """
     import nibabel as nib
 
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
         raise ValueError(f"`path` must end in .nii or .nii.gz, got `{path.name}`")
-    if space not in _CODES:
-        raise ValueError(f"`space` must be one of {', '.join(_CODES)}, got {space!r}")
+    check_choice("space", space, get_args(Space))
     image = nib.Nifti1Image(np.ascontiguousarray(volume.data), volume.affine)
-    image.set_sform(volume.affine, code=_CODES[space])
-    image.set_qform(volume.affine, code=_CODES[space])
+    # Both forms, because programs differ in which of the two they read first.
+    image.set_sform(volume.affine, code=get_args(Space).index(space))
+    image.set_qform(volume.affine, code=get_args(Space).index(space))
     image.header.set_xyzt_units("mm")
-    with atomic(path) as partial:
-        nib.save(image, partial)
+    with atomic_path(path) as temporary:
+        nib.save(image, temporary)
     return path

@@ -7,17 +7,17 @@ T88_111 plane as stored, LAS, is radiological). In sagittal pictures the front i
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
+from geovae.checks import check_choice
 from geovae.mri.volume import Volume, shifted, to_mm
 
 Axis = Literal["axial", "coronal", "sagittal"]
 Unit = Literal["fraction", "mm", "index"]
 View = Literal["neurological", "radiological"]
 AXES: dict[str, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
-VIEWS = ("neurological", "radiological")
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +25,11 @@ class Plane:
     """One plane of a volume.
 
     Attributes:
-        data: float32 (x, y), (x, z) or (y, z), as cut from the volume.
+        data: float32 (x, y), (x, z) or (y, z), as in the volume.
         axis: the axis it is perpendicular to.
         index: of the voxels along that axis.
-        mm: where the plane's middle lies along that axis.
-        affine: (4, 4), mm of the plane as a volume of one voxel along its axis.
+        mm: position of the plane's middle along that axis.
+        affine: (4, 4), mm, of the plane as a volume of one voxel along its axis.
     """
 
     data: np.ndarray
@@ -40,19 +40,19 @@ class Plane:
 
 
 def slice_index(volume: Volume, axis: Axis, at: float, unit: Unit = "fraction") -> int:
-    """Return the index of the plane nearest to `at`: a fraction 0 to 1 of the way, mm, or an index.
+    """Return the index of the plane nearest to `at`: a fraction 0 to 1 of the grid, mm, or an index.
 
     Raises:
-        ValueError: if it lies outside of the volume; the message says the valid range.
+        ValueError: if it lies outside of the volume; the message gives the valid range.
     """
+    check_choice("unit", unit, get_args(Unit))
     along = axis_number(axis)
     n = volume.shape[along]
     first, last = (_plane_mm(volume, along, k) for k in (0, n - 1))
     positions = {"fraction": at * (n - 1), "index": at, "mm": (at - first) / ((last - first) or 1) * (n - 1)}
-    if unit not in positions:
-        raise ValueError(f"`unit` must be one of fraction, mm, index, got {unit!r}")
     if unit == "index" and at != int(at):
         raise ValueError(f"an index must be a whole number, got {at}")
+    # The outermost planes reach half a voxel beyond their middles, so for mm that half is inside.
     if not -0.5 <= positions[unit] <= n - 0.5 or (unit != "mm" and not 0 <= positions[unit] <= n - 1):
         low, high = sorted((first, last))
         raise ValueError(
@@ -67,7 +67,7 @@ def cut_plane(volume: Volume, axis: Axis = "axial", at: float = 0.5, unit: Unit 
     along, index = axis_number(axis), slice_index(volume, axis, at, unit)
     start = np.zeros(3)
     start[along] = index
-    data = volume.data[(slice(None),) * along + (index,)].copy()  # numpy.take would go through the whole volume
+    data = volume.data[(slice(None),) * along + (index,)].copy()  # numpy.take would read the whole volume
     return Plane(data, axis, index, _plane_mm(volume, along, index), shifted(volume.affine, start))
 
 
@@ -77,7 +77,7 @@ def cut_planes(
     """Return one plane for each position.
 
     Raises:
-        ValueError: if positions fall outside of the volume or on the same plane.
+        ValueError: if positions lie outside of the volume or on the same plane.
     """
     planes = [cut_plane(volume, axis, position, unit) for position in at]
     if not planes or len({p.index for p in planes}) < len(planes):
@@ -85,56 +85,41 @@ def cut_planes(
     return planes
 
 
-def stack(planes: Sequence[Plane], history: Volume | None = None) -> Volume:
-    """Return neighbouring planes, in order, as a volume again; all planes of a volume give it back exactly.
-
-    Raises:
-        ValueError: if the planes are of several axes, or not neighbours.
-    """
-    indices = [p.index for p in planes]
-    if not planes or len({p.axis for p in planes}) != 1 or indices != list(range(indices[0], indices[0] + len(planes))):
-        raise ValueError(f"planes to stack must be neighbours along one axis, got indices {indices}")
-    data = np.stack([p.data for p in planes], axis=axis_number(planes[0].axis))
-    return Volume(data, planes[0].affine, history.history if history else ()).after("stack", planes=len(planes))
-
-
 def to_image(data: np.ndarray, axis: Axis = "axial", view: View = "neurological") -> np.ndarray:
     """Return a plane (x, y), (x, z) or (y, z) as a picture (rows, columns), contiguous."""
     axis_number(axis)
-    _check_view(view)
+    check_choice("view", view, get_args(View))
     picture = np.rot90(data)
     return np.ascontiguousarray(picture if view == "neurological" else picture[:, ::-1])
 
 
 def from_image(picture: np.ndarray, axis: Axis = "axial", view: View = "neurological") -> np.ndarray:
-    """Return a picture (rows, columns) as the plane that `to_image` made it of."""
+    """Return the plane of a picture (rows, columns): the inverse of `to_image`."""
     axis_number(axis)
-    _check_view(view)
+    check_choice("view", view, get_args(View))
     return np.ascontiguousarray(np.rot90(picture if view == "neurological" else picture[:, ::-1], k=-1))
 
 
 def edge_letters(axis: Axis = "axial", view: View = "neurological") -> tuple[str, str, str, str]:
     """Return the letters of the patient's sides at the left, right, top and bottom of a picture."""
-    _check_view(view)
+    check_choice("view", view, get_args(View))
     left, right = ("P", "A") if axis == "sagittal" else ("L", "R")
     top, bottom = ("A", "P") if axis == "axial" else ("S", "I")
     return (left, right, top, bottom) if view == "neurological" else (right, left, top, bottom)
 
 
 def axis_number(axis: str) -> int:
-    """Return 0, 1 or 2 for sagittal, coronal or axial, or raise ValueError."""
-    if axis not in AXES:
-        raise ValueError(f"`axis` must be one of axial, coronal, sagittal, got {axis!r}")
+    """Return 0, 1 or 2 for sagittal, coronal or axial.
+
+    Raises:
+        ValueError: for another axis.
+    """
+    check_choice("axis", axis, get_args(Axis))
     return AXES[axis]
 
 
-def _check_view(view: str) -> None:
-    if view not in VIEWS:
-        raise ValueError(f"`view` must be neurological or radiological, got {view!r}")
-
-
 def _plane_mm(volume: Volume, along: int, index: int) -> float:
-    """Return where the middle of a plane lies along its axis, mm."""
+    """Return the position of the middle of a plane along its axis, mm."""
     middle = (np.array(volume.shape) - 1) / 2
     middle[along] = index
     return round(float(to_mm(volume.affine, middle)[along]), 4)

@@ -1,4 +1,4 @@
-"""Synthetic anatomies: the MNI152 brain that comes with nilearn, deformed by seeded smooth diffeomorphisms.
+"""Synthetic anatomies, never for findings: nilearn's MNI152 brain, deformed by seeded smooth diffeomorphisms.
 
 A displacement is exp(v) of a smooth velocity field v in mm (Arsigny 2006, scaling and squaring), so it never folds. `v`
 is the sum of smooth noise and of `atrophy` times a field that opens the ventricles; `atrophy` also shrinks the brain.
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,9 +47,9 @@ def template() -> Template:
 
     folder = Path(spec.origin).parent / "datasets" / "data"
     names = [folder / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz" for kind in ("t1", "gm", "wm")]
-    images = [nib.load(name) for name in names]
-    t1, grey, white = (np.asarray(i.dataobj).astype(np.float32) for i in images)  # type: ignore[attr-defined]
-    affine = images[0].affine  # type: ignore[attr-defined]
+    images: list[Any] = [nib.load(name) for name in names]
+    t1, grey, white = (np.asarray(image.dataobj).astype(np.float32) for image in images)
+    affine = images[0].affine
     return Template(t1, grey, white, _ventricles(t1, grey, white, affine), affine)
 
 
@@ -62,8 +63,8 @@ def _ventricles(t1: np.ndarray, grey: np.ndarray, white: np.ndarray, affine: np.
     box[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = True
     pieces, _ = label(binary_opening(fluid & box))
     sizes = np.bincount(pieces.ravel())[1:]
-    large = 1 + np.flatnonzero(sizes > 0.8 * sizes.max())
-    return np.isin(pieces, large).astype(np.float32)
+    large = 1 + np.flatnonzero(sizes > 0.8 * sizes.max())  # label 0 is the rest; left and right are about as large
+    return np.asarray(np.isin(pieces, large).astype(np.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,7 @@ class Anatomy:
 
     Attributes:
         displacement: (3, x, y, z) mm on the coarse grid: a point p of the brain is at p + displacement in the template.
-        scale: of the template's mm to the brain's.
+        scale: mm of the brain for one mm of the template.
         atrophy: 0 (none) to about 1.
     """
 
@@ -94,7 +95,7 @@ class Anatomy:
 
         inverse = np.linalg.inv(template().affine)
         index = (inverse[:3, :3] / self.scale) @ moved + inverse[:3, 3:]
-        return map_coordinates(values, index, order=1, mode="constant", cval=0.0)
+        return np.asarray(map_coordinates(values, index, order=1, mode="constant", cval=0.0))
 
     def displacement_on(self, axes: Sequence[np.ndarray]) -> np.ndarray:
         """Return the displacement (3, x, y, z) in mm on the grid of the positions `axes` (mm along x, y and z).
@@ -111,18 +112,13 @@ class Anatomy:
     def ventricle_ml(self) -> float:
         """Return the true volume of the lateral ventricles, ml."""
         points = coarse_points(2.0)
+        # the template's ventricles lie in this box, and a deformation moves them by a few mm
         near = np.all(np.abs(points - [[0], [-10], [12]]) < [[50], [65], [45]], axis=0)
         return float(self.sample(template().ventricles, points[:, near]).sum() * 2.0**3 / 1000)
 
-    def folding(self) -> float:
-        """Return the smallest Jacobian determinant of the deformation: above 0 it does not fold."""
-        rows = [np.gradient(u, COARSE) for u in self.displacement]
-        jacobian = np.moveaxis(np.array(rows), (0, 1), (-2, -1)) + np.eye(3)
-        return float(np.linalg.det(jacobian).min())
-
 
 def draw_anatomy(generator: np.random.Generator, atrophy: float) -> Anatomy:
-    """Return a random anatomy of the atrophy asked for."""
+    """Return a random anatomy with this atrophy."""
     from scipy.ndimage import gaussian_filter
 
     noise = np.stack([gaussian_filter(generator.standard_normal(GRID), 4, mode="constant") for _ in range(3)])
@@ -136,11 +132,11 @@ def exponential(velocity: np.ndarray, squarings: int = 6) -> np.ndarray:
     from scipy.ndimage import map_coordinates
 
     grid = np.stack(np.meshgrid(*map(np.arange, GRID), indexing="ij")).astype(float)
-    u = velocity / 2**squarings
+    u = velocity / 2**squarings  # so small that exp(v) is 1 + v
     for _ in range(squarings):
-        at = grid + u / COARSE
+        at = grid + u / COARSE  # exp(2 v) is exp(v) after exp(v)
         u = u + np.stack([map_coordinates(c, at, order=1, mode="nearest") for c in u])
-    return u
+    return np.asarray(u)
 
 
 @cache
@@ -151,7 +147,7 @@ def opening_field() -> np.ndarray:
     still = Anatomy(np.zeros((3, *GRID)), SCALE, 0.0)
     ventricles = still.sample(template().ventricles, coarse_points(COARSE)).reshape(GRID)
     field = np.stack(np.gradient(gaussian_filter(ventricles, 1.5)))
-    return field / np.linalg.norm(field, axis=0).max()
+    return np.asarray(field / np.linalg.norm(field, axis=0).max())
 
 
 def coarse_points(spacing: float) -> np.ndarray:

@@ -1,11 +1,11 @@
-"""A synthetic scan: grey values on the grid of an OASIS-1 product, and the bytes of an Analyze 7.5 pair."""
+"""A synthetic scan, never for findings: values on the grid of an OASIS-1 product, as the bytes of an Analyze pair."""
 
 import struct
 from pathlib import Path
 
 import numpy as np
 
-from geovae.mri.cohort.export import atomic
+from geovae.files import atomic_path
 from geovae.mri.steps.affines import PRODUCTS, table_affine
 from geovae.mri.synthetic.anatomy import COARSE, GRID, START, Anatomy, coarse_points, template
 
@@ -26,12 +26,12 @@ def scan(
     shape, spacing = grid_of(product, voxel)
     affine = table_affine(product, shape, spacing)
     inside, points, displacement = _near(anatomy, affine, shape)
-    known, moved = template(), points + displacement
-    t1 = anatomy.look_up(known.t1, moved)
+    brain_template, moved = template(), points + displacement
+    t1 = anatomy.look_up(brain_template.t1, moved)
     values = np.zeros(int(np.prod(shape)), np.float64)
     brain = t1 > 0
     if product == "fseg":
-        grey, white = (anatomy.look_up(v, moved) for v in (known.grey, known.white))
+        grey, white = (anatomy.look_up(v, moved) for v in (brain_template.grey, brain_template.white))
         fluid = np.maximum(255 - grey - white, 0)
         values[inside[brain]] = 1 + np.stack([fluid, grey, white])[:, brain].argmax(axis=0)
     else:
@@ -41,16 +41,17 @@ def scan(
 
 def grid_of(product: str, voxel: float = 1.0) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
     """Return shape and spacing in mm of a product with voxels `voxel` times as large, over the same field of view."""
-    known = PRODUCTS[product]
-    x, y, z = (round(n / voxel) for n in known.shape)
-    a, b, c = (s * voxel for s in known.spacing)
-    if [x * voxel, y * voxel, z * voxel] != list(known.shape):
-        raise ValueError(f"`voxel` must divide {known.shape}, got {voxel}")
+    grid = PRODUCTS[product]
+    x, y, z = (round(n / voxel) for n in grid.shape)
+    a, b, c = (s * voxel for s in grid.spacing)
+    if [x * voxel, y * voxel, z * voxel] != list(grid.shape):
+        raise ValueError(f"`voxel` must divide {grid.shape}, got {voxel}")
     return (x, y, z), (a, b, c)
 
 
 def write_analyze(path: Path, data: np.ndarray, spacing: tuple[float, float, float]) -> None:
     """Write int16 values (x, y, z) as OASIS-1 does: big-endian Analyze, 4-D with a trailing 1, spaces for origin."""
+    # By struct and not by nibabel: nibabel writes another origin, and tests of the reader need an independent writer.
     header = bytearray(348)
     struct.pack_into(">i", header, 0, 348)
     struct.pack_into(">i", header, 32, 16384)
@@ -60,10 +61,10 @@ def write_analyze(path: Path, data: np.ndarray, spacing: tuple[float, float, flo
     struct.pack_into(">8f", header, 76, 0.0, *spacing, 0.0, 0.0, 0.0, 0.0)
     struct.pack_into(">2i", header, 140, int(data.max()), int(data.min()))
     header[253:263] = b" " * 10
-    with atomic(path.with_suffix(".hdr")) as partial:
-        partial.write_bytes(header)
-    with atomic(path.with_suffix(".img")) as partial:
-        partial.write_bytes(data.astype(">i2").tobytes(order="F"))
+    with atomic_path(path.with_suffix(".hdr")) as temporary:
+        temporary.write_bytes(header)
+    with atomic_path(path.with_suffix(".img")) as temporary:
+        temporary.write_bytes(data.astype(">i2").tobytes(order="F"))
 
 
 def _grey(t1: np.ndarray, points: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -72,16 +73,17 @@ def _grey(t1: np.ndarray, points: np.ndarray, generator: np.random.Generator) ->
     slope = generator.normal(0, 0.05, 3) / 80  # the bias of the coil: some per cent over 80 mm
     bias = 1 + slope @ points
     noise = generator.normal(0, 3.0, t1.shape)
-    return np.maximum(gain * (255 * (t1 / 255) ** contrast * bias + noise), 1)
+    values = gain * (255 * (t1 / 255) ** contrast * bias + noise)
+    return np.asarray(np.maximum(values, 1))  # 0 is the background
 
 
 def _near(
     anatomy: Anatomy, affine: np.ndarray, shape: tuple[int, int, int]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the voxels (n,), as flat indices, that can be brain, where they are (3, n), and their displacement, mm.
+    """Return the voxels (n,) that can be brain, as flat indices, their positions (3, n) and displacements, mm.
 
-    They lie within two steps of the coarse grid of some brain. The affine only permutes and flips axes, so each
-    coordinate belongs to one axis of voxels.
+    They lie within two steps of the coarse grid from brain. The affine only permutes and flips axes, so each coordinate
+    belongs to one axis of voxels.
     """
     from scipy.ndimage import binary_dilation
 

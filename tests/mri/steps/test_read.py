@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from geovae.mri import canonical, read_volume
-from geovae.mri.steps.checks import check_values
-from geovae.mri.steps.files import read_bytes
+from geovae.mri.steps.read import check_values, read_header, unpack
 from geovae.mri.synthetic.anatomy import template
 from tests.mri.originals import analyze_header, head, to_axes, write_pair
 
@@ -187,7 +186,7 @@ def test_a_truncated_or_false_gzip_file_is_noticed(tmp_path):
         ({"pixdim": (1, -1, 1)}, r"gives the voxel sizes \(1, -1, 1\)"),
         ({"pixdim": (1, float("nan"), 1)}, r"gives the voxel sizes \(1, nan, 1\)"),
         ({"code": 128}, r"holds RGB values \(data type 128\)"),
-        ({"code": 32}, r"holds complex values \(data type 32\)"),
+        ({"code": 32}, r"holds complex64 values \(data type 32\)"),
         ({"code": 77}, r"holds unknown values \(data type 77\)"),
     ],
 )
@@ -226,7 +225,9 @@ def test_the_offset_of_a_nifti_file_counts(tmp_path):
     path, content = packed_nifti(tmp_path)
     plain = bytearray(gzip.decompress(content))
     assert struct.unpack_from("<f", plain, 108) == (352.0,)
-    assert len(read_bytes(path).image) == 352 + 20 * 24 * 22 * 2
+    header = read_header(unpack(path), path.name)
+    assert header.offset == 352
+    assert len(plain) == 352 + 20 * 24 * 22 * 2
 
 
 def test_stored_axes_come_back_in_order(tmp_path):

@@ -1,0 +1,375 @@
+"""The one reader of image files and of arrays of images, to tensors (n, c, h, w).
+
+EXIF orientation is applied, as every viewer does. An opaque alpha channel is dropped; transparent pixels, in a channel,
+a palette or a PNG's `tRNS`, are refused: their colour depends on a background that the file does not name. Files that
+cannot be used are counted and named, in one error, or in one warning where they are skipped.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from geovae.images.folders import NAMED, walk_files
+from geovae.images.tensors import check_images, image_grid, to_float
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+S = TypeVar("S")
+R = TypeVar("R")
+OnError = Literal["fail", "skip"]
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
+ARRAYS = (".npy", ".npz")
+# modes of Pillow
+GRAY, GRAY_16 = ("1", "L", "LA", "La"), ("I", "I;16", "I;16B", "I;16L", "I;16N")
+COLOUR = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+LOOKED_AT = 64  # files whose channels are compared before images of three equal channels are taken for coloured
+REMEDY = "Repair them, or pass on_error='skip' to leave them out"
+BLOCK = 256  # files decoded before their images are joined
+
+
+def list_images(path: str | Path) -> list[Path]:
+    """Return the image files below the folder `path`, sorted by path; or `path` itself where it is such a file.
+
+    Files and hidden folders that `walk_files` leaves out are counted and named in a warning.
+
+    Raises:
+        FileNotFoundError: if there is no such path, or no image file in it.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no images at {path}: there is no such file or folder")
+    if not path.is_dir():
+        found, left_out = [path] * path.name.lower().endswith(PICTURES + ARRAYS), ""
+    else:
+        walked = walk_files(path, PICTURES + ARRAYS)
+        found, left_out = walked.files, walked.describe_left_out(path)
+    if not found:
+        seen = f"; left out: {left_out}" if left_out else ""
+        raise FileNotFoundError(
+            f"no images at {path}: looked for {', '.join(PICTURES + ARRAYS)}, sub-folders included{seen}"
+        )
+    if left_out:
+        warnings.warn(f"`{path}`: not read as images are {left_out}", stacklevel=2)
+    return found
+
+
+def read_images(path: str | Path) -> Tensor:
+    """Return the images (n, c, h, w) of a file, or of a folder and its sub-folders, in the order of their paths.
+
+    uint8 where every file is 8-bit, else float32 in [0, 1]; 16-bit images are divided by 65535. Nothing is resized.
+
+    Raises:
+        FileNotFoundError: no such path, or a folder without images.
+        ValueError: unreadable files or images of mixed size or channels; the message names them.
+    """
+    files = list_images(path)
+    return read_files(
+        files, where=Path(path), eight_bit=False, remedy="Remove them, or bring all to one size and kind"
+    )[0]
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """What makes images alike: a central square resized to `size`, and gray (1) or colour (3) `channels`."""
+
+    size: int | None = None
+    channels: int | None = None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return uint8 images (n, c, h, w) as they are kept."""
+        return images if self == Prepare() else torch.stack([self._prepare(image) for image in images])
+
+    def _prepare(self, pixels: Tensor) -> Tensor:
+        from PIL import Image
+
+        image = Image.fromarray(image_grid(pixels[None], padding=0))
+        if self.channels is not None:
+            image = image.convert("L" if self.channels == 1 else "RGB")
+        if self.size is not None:
+            image = centre_square(image, min(image.size)).resize((self.size, self.size), Image.Resampling.BILINEAR)
+        return _channels_first(np.array(image))
+
+
+def read_files(
+    files: Sequence[Path],
+    *,
+    where: Path,
+    shape: tuple[int, int, int] | None = None,
+    on_error: OnError = "fail",
+    prepare: Prepare | None = None,
+    eight_bit: bool = True,
+    remedy: str = REMEDY,
+    progress: bool = False,
+) -> tuple[Tensor, list[int]]:
+    """Read `files` into uint8 (n, c, h, w), or float32 in [0, 1] if `eight_bit` is false and some file needs it.
+
+    Args:
+        files: pictures and arrays; their order is kept.
+        where: the folder, for messages.
+        shape: the (c, h, w) of every image after `prepare`; by default that of the first file that can be read. Three
+            equal channels count as gray where other files are gray.
+        on_error: `fail` or `skip` files that cannot be read or do not fit.
+        prepare: makes images alike.
+        eight_bit: refuse files of more than 8 bits a channel.
+        remedy: what the error advises.
+        progress: whether to show a bar.
+
+    Returns:
+        The images, and for each the position in `files` that it comes from.
+
+    Raises:
+        ValueError: if there are no images, or files are bad and `on_error` is `fail`.
+    """
+
+    def read(path: Path) -> Tensor:
+        images = _read_file(path)
+        if eight_bit and images.dtype != torch.uint8:
+            raise ValueError("has more than 8 bits a channel, expected 8-bit gray or colour")
+        return images if prepare is None else prepare(images)
+
+    fitted = shape or _common_shape(files, read, where)
+    results = map_in_threads(lambda path: _fit(read(path), fitted), files, title="decoding", progress=progress)
+    blocks, kept, bad = [torch.empty((0, *fitted), dtype=torch.uint8)], list[int](), list[str]()
+    block: list[Tensor] = []
+    for position, result in enumerate(results):
+        if isinstance(result, ValueError):
+            bad.append(f"{_name(files[position], where)}: {result}")
+        else:
+            block.append(result)
+            kept += [position] * len(result)
+        if len(block) == BLOCK:
+            blocks.append(_join(block))
+    report_bad(bad, len(files), where, on_error, remedy)
+    blocks.append(_join(block or [blocks[0]]))
+    return _join(blocks), kept
+
+
+def map_in_threads(
+    function: Callable[[S], R], items: Sequence[S], *, title: str, progress: bool, workers: int = 4
+) -> Iterator[R | ValueError]:
+    """Yield `function(item)` in order, or the ValueError it raised; Pillow decodes without the global lock.
+
+    `progress` shows a bar called `title` on the error stream.
+    """
+
+    def attempt(item: S) -> R | ValueError:
+        try:
+            return function(item)
+        except ValueError as error:
+            return error
+
+    def results() -> Iterator[R | ValueError]:
+        with ThreadPoolExecutor(workers) as pool:
+            for start in range(0, len(items), BLOCK):  # a block at a time: results never pile up
+                yield from pool.map(attempt, items[start : start + BLOCK])
+
+    if not progress:
+        yield from results()
+        return
+    from tqdm import tqdm
+
+    yield from tqdm(results(), total=len(items), desc=title, unit=" images")
+
+
+def report_bad(bad: Sequence[str], n: int, where: Path, on_error: OnError, remedy: str = REMEDY) -> None:
+    """Warn of, or fail on, the bad files among `n`; the first five are named, all are counted."""
+    if not bad:
+        return
+    more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+    text = f"{len(bad)} of {n} images in `{where}` cannot be used: {'; '.join(bad[:NAMED])}{more}"
+    if on_error == "fail":
+        raise ValueError(f"{text}. {remedy}")
+    if len(bad) == n:
+        raise ValueError(f"{text}. None is left")
+    warnings.warn(f"{text}. They are left out", stacklevel=2)
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """Return a picture as (h, w) if it is gray, (h, w, 3) if coloured: uint8, or uint16 if it has 16 bits.
+
+    Raises:
+        ValueError: if the file is damaged, or holds transparent pixels or a mode that is no image of 8 or 16 bits.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as stored:
+            image = ImageOps.exif_transpose(stored)
+    except Exception as error:  # decoders raise whatever the bytes happen to break
+        raise ValueError(f"cannot be decoded ({error})") from error
+    if image.mode in GRAY_16:
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:  # mode I has 32 bits
+            raise ValueError(f"has values from {values.min()} to {values.max()}, expected 0 to 65535")
+        return values.astype(np.uint16)
+    if image.mode not in GRAY + COLOUR:
+        raise ValueError(f"has mode {image.mode}, expected gray or colour of 8 or 16 bits")
+    mode = "L" if image.mode in GRAY else "RGB"
+    return np.asarray((_opaque(image) if image.has_transparency_data else image).convert(mode))
+
+
+def centre_square(image: "Image", side: int) -> "Image":
+    """Return the square of `side` pixels in the middle of an image."""
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def match_channels(sets: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return image sets with gray ones stored as RGB as one channel, said in a warning, where another set is gray."""
+    if {images.shape[1] for images in sets.values()} != {1, 3}:
+        return sets
+    alike = {name: images[:, :1] if _is_gray(images) else images for name, images in sets.items()}
+    changed = [name for name in sets if alike[name].shape != sets[name].shape]
+    if changed:
+        warnings.warn(f"{', '.join(changed)}: RGB of three equal channels, compared as gray", stacklevel=2)
+    return alike
+
+
+def _opaque(image: "Image") -> "Image":
+    """Return an image with an alpha channel of 255 everywhere, which may be dropped."""
+    full = image.convert("LA" if image.mode in GRAY else "RGBA")
+    if full.getchannel("A").getextrema()[0] < 255:  # type: ignore[operator]  # of one channel it is a pair of numbers
+        raise ValueError(f"has mode {image.mode} and transparent pixels: compose it on a background first")
+    return full
+
+
+def _channels_first(array: np.ndarray) -> Tensor:
+    """Return (h, w) or (h, w, c) as (c, h, w)."""
+    return torch.from_numpy(array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1)))
+
+
+def _read_file(path: Path) -> Tensor:
+    """Return the images (n, c, h, w) of one file, uint8 or float32 in [0, 1]."""
+    if path.suffix.lower() in ARRAYS:
+        return _read_array(path)
+    picture = read_picture(path)
+    if picture.dtype == np.uint16:
+        return torch.from_numpy(picture.astype(np.float32) / 65535)[None, None]
+    return _channels_first(np.array(picture))[None]
+
+
+def _read_array(path: Path) -> Tensor:
+    """Return the images of an `.npy` file, or of an `.npz` with one array or one called `images` or `arr_0`."""
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return _from_array(loaded, stack=False)
+        with loaded as file:
+            names = [k for k in ("images", "arr_0") if k in file.files] or (file.files if len(file.files) == 1 else [])
+            if names:
+                return _from_array(file[names[0]], stack=True)
+            held = ", ".join(file.files) or "none"
+    except ValueError:
+        raise
+    except Exception as error:  # zip and npy readers raise whatever the bytes happen to break
+        raise ValueError(f"cannot be read ({error or type(error).__name__})") from error
+    raise ValueError(f"needs an array called 'images', it holds {held}")
+
+
+def _from_array(array: np.ndarray, *, stack: bool) -> Tensor:
+    """Bring (n, c, h, w), (n, h, w, c), (c, h, w), (h, w, c) or (h, w) to (n, c, h, w), uint8 or float32 in [0, 1].
+
+    Three axes are one image if either the first or the last is 1 or 3 and the others are not, else gray images
+    (n, h, w) in a `stack`, and refused in a file that may hold either.
+    """
+    if array.ndim == 3:
+        first, middle, last = (size in (1, 3) for size in array.shape)
+        if first != last and not middle:
+            array = array[None]
+        elif stack:
+            array = array[:, None]
+        else:
+            raise ValueError(
+                f"has shape {array.shape}: one image is (h, w, 3), (3, h, w), (h, w, 1) or (1, h, w); save a stack of "
+                "gray images as (n, h, w, 1)"
+            )
+    array = array[None, None] if array.ndim == 2 else array
+    if array.ndim != 4:
+        raise ValueError(f"an array of images has 2 to 4 axes, got {array.shape}")
+    if array.shape[1] not in (1, 3) and array.shape[3] in (1, 3):
+        array = array.transpose(0, 3, 1, 2)
+    if array.dtype == np.uint16:
+        array = array.astype(np.float32) / 65535
+    if array.dtype == np.uint8:
+        return check_images(torch.from_numpy(array.copy()))
+    if not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(f"an array of images is uint8, uint16 or floating point, got {array.dtype}")
+    return check_images(torch.from_numpy(array.astype(np.float32)))
+
+
+def _is_gray(images: Tensor) -> bool:
+    """Return whether images (n, c, h, w) have one channel, or equal ones."""
+    return bool((images == images[:, :1]).all())
+
+
+def _common_shape(files: Sequence[Path], read: Callable[[Path], Tensor], where: Path) -> tuple[int, int, int]:
+    """Return the (c, h, w) of the first file that can be read; the others are compared with it.
+
+    A file of three equal channels leaves open whether the images are gray: the first that is gray or coloured decides.
+    """
+    shape, reason, open_files = None, "", 0
+    for path in files:
+        try:
+            images = read(path)
+        except ValueError as error:
+            reason = reason or f"{path.name} {error}"
+            continue
+        c, h, w = images.shape[1:]
+        shape = (c, *shape[1:]) if shape else (c, h, w)
+        open_files += 1
+        if c == 1 or not _is_gray(images) or open_files == LOOKED_AT:
+            break
+    if shape is None and len(files) == 1:
+        raise ValueError(f"`{files[0].parent}`: {reason}")
+    if shape is None:
+        raise ValueError(
+            f"`{where}` holds no image that can be read ({len(files)} files looked at): the first, {reason}"
+        )
+    return shape
+
+
+def _fit(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Return images (n, c, h, w) of `shape` (c, h, w); three equal channels pass for gray.
+
+    Raises:
+        ValueError: if size or channels differ.
+    """
+    c, h, w = images.shape[1:]
+    if (h, w) != shape[1:]:
+        raise ValueError(f"is {h}x{w} (h x w), expected {shape[1]}x{shape[2]}")
+    if c == shape[0]:
+        return images
+    if (c, shape[0]) == (1, 3):
+        raise ValueError("is gray, expected RGB")
+    if (c, shape[0]) != (3, 1):
+        raise ValueError(f"has {c} channels, expected {shape[0]}")
+    if not _is_gray(images):
+        raise ValueError("is coloured, expected gray")
+    return images[:, :1]
+
+
+def _join(parts: list[Tensor]) -> Tensor:
+    """Return all images together and empty `parts`: each part is freed when it is copied."""
+    if any(part.is_floating_point() for part in parts):
+        parts[:] = [to_float(part) for part in parts]
+    joined = torch.empty((sum(map(len, parts)), *parts[0].shape[1:]), dtype=parts[0].dtype)
+    start = 0
+    for i in range(len(parts)):
+        end = start + len(parts[i])
+        joined[start:end] = parts[i]
+        parts[i], start = parts[i][:0].clone(), end
+    parts.clear()
+    return joined
+
+
+def _name(path: Path, where: Path) -> str:
+    """Return the path relative to the folder, or the name of a file that was asked for by itself."""
+    return str(path.relative_to(where)) if path != where and path.is_relative_to(where) else path.name
