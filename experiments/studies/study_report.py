@@ -124,12 +124,11 @@ def _as_yaml(content: dict[str, Any]) -> str:
 
 def all_numbers(entries: Sequence[Entry]) -> Numbers:
     """Return every number of the study, one row for each data set, contender, seed and score."""
-    parts = {"val": lambda e: e.val, "test": lambda e: e.test, "diagnostics": lambda e: e.diagnostics}
     rows = [
         [entry.data, *entry.contender, seed, part, score, value]
         for entry in distinct(entries)
-        for part, numbers in parts.items()
-        for seed, scores in numbers(entry).items()
+        for part in ("val", "test", "diagnostics")
+        for seed, scores in getattr(entry, part).items()
         for score, value in scores.items()
     ]
     return Numbers("scores", ["data", "model", "variant", "sampler", "seed", "kind", "score", "value"], rows)
