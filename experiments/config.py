@@ -146,8 +146,8 @@ def _fill(config: Config) -> Config:
 
 def _used_options(name: str, options: Config) -> Config:
     """Return what a sampler makes of its options: presets and rules replaced by the values that they stand for."""
-    used = getattr(SAMPLERS[name](**options), "options", {})
-    return {key: used.get(key, value) for key, value in options.items()}
+    used = SAMPLERS[name](**options).options
+    return {key: used[key] for key in options}
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> Options:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 EXPERIMENT = "geovae"
+EXPERIMENT_ID = os.environ.get("MLFLOW_EXPERIMENT_ID")  # read here: mlflow.set_experiment changes the variable
 RUNS = Path("runs")
 
 
@@ -120,8 +121,8 @@ def choose_experiment() -> str:
     import mlflow
 
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME")
-    if not name and (chosen := os.environ.get("MLFLOW_EXPERIMENT_ID")):
-        return chosen
+    if EXPERIMENT_ID and not name:
+        return EXPERIMENT_ID
     return str(mlflow.set_experiment(name or EXPERIMENT).experiment_id)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Protocol
 
 from experiments.config import Config, fingerprint
@@ -29,7 +30,7 @@ class Found:
 
 
 class Ledger(Protocol):
-    """Where a study's runs are kept; the only thing that knows of a tracking store."""
+    """The runs of a study in a tracking store; the rest of this room knows no store."""
 
     def find(self, mark: str) -> Found | None:
         """Return the finished run of this study whose configuration has the fingerprint `mark`."""
@@ -68,20 +69,20 @@ class Outcome:
         return {k.removeprefix(start): v for k, v in self.found.metrics.items() if k.startswith(start)}
 
 
-class Remembering:
-    """A tracker that also keeps the metrics it passes on: they are needed when the store is away, too."""
+class RecordingTracker:
+    """A tracker that also keeps the metrics in memory: reports need them even if the store does not answer."""
 
     def __init__(self, tracker: Any) -> None:
-        self.seen: dict[str, float] = {}
+        self.recorded: dict[str, float] = {}
         self._tracker = tracker
 
-    def metrics(self, values: Mapping[str, float], **where: Any) -> None:
+    def metrics(self, values: Mapping[str, float], **options: Any) -> None:
         """Keep `values` and pass them on."""
-        self.seen |= {key: float(value) for key, value in values.items()}
-        self._tracker.metrics(values, **where)
+        self.recorded |= {key: float(value) for key, value in values.items()}
+        self._tracker.metrics(values, **options)
 
     def __getattr__(self, name: str) -> Any:
-        """Do everything else as the tracker does."""
+        """Pass everything else on."""
         return getattr(self._tracker, name)
 
 
@@ -94,103 +95,87 @@ def execute(
 ) -> tuple[list[Outcome], dict[str, str]]:
     """Return the outcome of every configuration, in the study's order; those not finished yet are run first.
 
-    A run that fails (a training that diverges, codes that no sampler takes) fails alone: the second result says why,
-    by the run's name, and what would be drawn from its model is left out.
+    A failed run (a training that diverges, codes that no sampler takes) does not stop the study: the second result has
+    the reason under the run's name, and the variants of its model are left out.
 
     Args:
         study: from `read_study`.
         ledger: of its runs.
-        folder: where runs leave their files, one folder for each configuration, found again after an interruption.
-        say: told of every step, with an estimate of what is left.
-        failed: runs that have failed before, elsewhere, and are not tried again.
+        folder: for the files of the runs, one subfolder for each configuration; an interrupted run resumes from it.
+        say: called with a line of progress after every run.
+        failed: runs that failed before, elsewhere, and are not tried again.
     """
     outcomes: list[Outcome] = []
     failures = dict(failed or {})
     known = {(cell.name, v): ledger.find(fingerprint(c)) for cell in study.cells for v, c in cell.configs.items()}
-    todo = sum(found is None for found in known.values())
-    say(f"{study.name} ({study.size}): {len(known)} runs, {len(known) - todo} of them finished before")
-    pace = Pace(study, known)
+    waiting = [(cell.data, cell.model, v) for cell in study.cells for v in cell.configs if known[cell.name, v] is None]
+    say(f"{study.name} ({study.size}): {len(known)} runs, {len(known) - len(waiting)} of them finished before")
+    pace = Pace(waiting)
     for cell in study.cells:
         model_file = folder / fingerprint(cell.configs[TRAINED]) / MODEL
         for variant in cell.configs:  # the training first
             name, found = cell.run_name(variant), known[cell.name, variant]
-            if found is None and (name in failures or cell.name in failures):
-                pace.skip(cell, variant)
-                continue
-            if found is None:
+            if found is None and not {name, cell.name} & failures.keys():
                 try:
                     found = run_variant(cell, variant, model_file, ledger)
                 except (ValueError, RuntimeError, MemoryError) as error:
                     failures[name] = " ".join(str(error).split())
                     say(f"{name} failed: {failures[name]}")
-                    pace.skip(cell, variant)
-                    continue
-                say(pace.line(cell, variant))
-            if variant == TRAINED and not model_file.is_file() and found.run_id is not None:  # it was trained elsewhere
+            if known[cell.name, variant] is None:
+                line = pace.after((cell.data, cell.model, variant), finished=found is not None)
+                if found is not None:
+                    say(line.format(name=name))
+            if found is None:
+                continue
+            if variant == TRAINED and not model_file.is_file() and found.run_id is not None:  # trained elsewhere
                 model_file = ledger.model_file(found.run_id)
             outcomes.append(Outcome(cell, variant, found, model_file))
     return outcomes, failures
 
 
 def run_variant(cell: Cell, variant: str, model_file: Path, ledger: Ledger) -> Found:
-    """Train the cell's model, or draw from it with the options of a variant."""
-    if variant == TRAINED:
-        return train_cell(cell, ledger, model_file.parent)
-    return judge_variant(cell, variant, cell.configs[variant], model_file, ledger)
-
-
-def train_cell(cell: Cell, ledger: Ledger, output: Path) -> Found:
-    """Train and judge the cell's model; a checkpoint that an interrupted run left in `output` is gone on from."""
-    config = cell.configs[TRAINED]
-    with ledger.open(cell.name, config, {"cell": cell.name}) as tracker:
-        tracker = Remembering(tracker)
-        output.mkdir(parents=True, exist_ok=True)
-        return Found(run(plan_run(config), output=output, tracker=tracker).run_id, tracker.seen)
-
-
-def judge_variant(cell: Cell, variant: str, config: Config, model_file: Path, ledger: Ledger) -> Found:
-    """Draw from the cell's trained model with the options of one variant."""
-    with ledger.open(cell.run_name(variant), config, {"cell": cell.name, "variant": variant}) as tracker:
-        tracker = Remembering(tracker)
-        with warnings.catch_warnings():
+    """Train the cell's model, resuming from a checkpoint if there is one, or draw from it with a variant's options."""
+    config, output = cell.configs[variant], model_file.parent
+    tags = {"cell": cell.name} | ({"variant": variant} if variant != TRAINED else {})
+    with ledger.open(cell.run_name(variant), config, tags) as child, warnings.catch_warnings():
+        tracker = RecordingTracker(child)
+        if variant == TRAINED:
+            output.mkdir(parents=True, exist_ok=True)
+            result = run(plan_run(config), output=output, tracker=tracker)
+        else:
             warnings.filterwarnings("ignore", message="sampler ")  # a variant may be meant to fail; its run has the tag
-            result = rejudge(model_file, config, output=model_file.parent, keep=False, tracker=tracker)
-        return Found(result.run_id, tracker.seen)
+            result = rejudge(model_file, config, output=output, keep=False, tracker=tracker)
+        return Found(result.run_id, tracker.recorded)
 
 
 class Pace:
-    """How long runs of each kind take, and so about how long the rest will."""
+    """Estimates the time left from the seconds that runs of each kind (data, model, variant) took."""
 
-    def __init__(self, study: Study, known: Mapping[tuple[str, str], Found | None]) -> None:
-        self._left = [
-            (cell.data, cell.model, v) for cell in study.cells for v in cell.configs if known[cell.name, v] is None
-        ]
-        self._total = len(self._left)
+    def __init__(self, waiting: list[tuple[str, str, str]]) -> None:
+        self._waiting = list(waiting)
+        self._total = len(waiting)
         self._seconds: dict[tuple[str, str, str], list[float]] = {}
         self._last = time.monotonic()
 
-    def line(self, cell: Cell, variant: str) -> str:
-        """Note that a run has ended now; return the line that says so."""
+    def after(self, kind: tuple[str, str, str], *, finished: bool) -> str:
+        """Return a line of progress, with a place for `name`, after a run has finished or failed."""
         now = time.monotonic()
-        kind = (cell.data, cell.model, variant)
-        took, self._last = now - self._last, now
-        self._seconds.setdefault(kind, []).append(took)
-        self._left.remove(kind)
-        name = " ".join(word for word in (cell.name, variant) if word)
-        place = f"[{self._total - len(self._left)}/{self._total}]"
-        return f"{place} {name}: {duration(took)}; about {duration(self._rest())} left"
+        seconds, self._last = now - self._last, now
+        self._waiting.remove(kind)
+        if finished:
+            self._seconds.setdefault(kind, []).append(seconds)
+        place = f"[{self._total - len(self._waiting)}/{self._total}]"
+        return f"{place} {{name}}: {duration(seconds)}; about {duration(self._left())} left"
 
-    def skip(self, cell: Cell, variant: str) -> None:
-        """Note that a run will not come."""
-        self._last = time.monotonic()
-        self._left.remove((cell.data, cell.model, variant))
-
-    def _rest(self) -> float:
-        """Sum over what is left: the mean of its own kind, or of trainings or variants, or of all."""
-        trained = [s for kind, some in self._seconds.items() for s in some if kind[2] == TRAINED]
-        drawn = [s for kind, some in self._seconds.items() for s in some if kind[2] != TRAINED]
-        alike = {True: trained or drawn, False: drawn or trained}
-        return sum(_mean(self._seconds.get(kind) or alike[kind[2] == TRAINED]) for kind in self._left)
+    def _left(self) -> float:
+        """Sum over what is waiting: the mean of its own kind, else of all trainings or all variants, else of all."""
+        every = [s for seconds in self._seconds.values() for s in seconds]
+        alike = {
+            trained: [s for kind, seconds in self._seconds.items() for s in seconds if (kind[2] == TRAINED) == trained]
+            for trained in (True, False)
+        }
+        means = [fmean(self._seconds.get(k) or alike[k[2] == TRAINED] or every or [0.0]) for k in self._waiting]
+        return sum(means)
 
 
 def duration(seconds: float) -> str:
@@ -198,7 +183,3 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)

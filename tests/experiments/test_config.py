@@ -162,7 +162,7 @@ def test_a_file_cannot_run_code(tmp_path):
         (["--scores", "beauty"], "`scores` must be one of frechet, .*, got 'beauty'"),
         (["--extractor", "vgg"], "`extractor` must be one of inception, random-conv-v1"),
         (["--model.name", "ae", "--samplers", "riemannian"], "sampler 'riemannian' needs posterior variances"),
-        (["--sampler.mixture.n_components", "0"], "`n_components` must be at least 1, got 0"),
+        (["--sampler.mixture.n_components", "0"], "`n_components` must be a whole number of at least 1, got 0"),
     ],
 )
 def test_ranges_are_checked_before_any_data_are_read(flags, message):

@@ -52,7 +52,7 @@ def test_other_sampler_options_are_used_and_kept(trained, tmp_path):
         ({"samplers": ["nuts"]}, "`samplers` must be one of prior, .*, got 'nuts'"),
         ({"sampler": {"nuts": {"steps": 1}}}, "unknown option 'sampler.nuts.steps'"),
         ({"n_samples": 1}, "`n_samples` must be a whole number of at least 2, got 1"),
-        ({"sampler": {"mixture": {"n_components": 0}}}, "`n_components` must be at least 1, got 0"),
+        ({"sampler": {"mixture": {"n_components": 0}}}, "`n_components` must be a whole number of at least 1, got 0"),
         ({"samplers": ["vamp"]}, "sampler 'vamp' needs the model's own prior, which model 'vae' does not have"),
     ],
 )

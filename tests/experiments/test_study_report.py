@@ -153,12 +153,11 @@ def test_other_features_and_other_data_are_never_subtracted_from_fid():
 def test_the_pace_estimates_each_kind_by_its_own_kind(monkeypatch):
     clock = iter([0.0, 10.0, 12.0, 30.0])
     monkeypatch.setattr("experiments.studies.execute.time.monotonic", lambda: next(clock))
-    cells = [Cell("d", "vae", seed, {TRAINED: {}, "few": {}}) for seed in range(2)]
-    study = Study("s", "ci", "t", "", "scores", cells, ["few"])
-    pace = Pace(study, {(cell.name, v): None for cell in cells for v in cell.configs})
-    assert pace.line(cells[0], TRAINED) == "[1/4] d-vae-0: 10 s; about 30 s left"
-    assert pace.line(cells[0], "few") == "[2/4] d-vae-0 few: 2 s; about 12 s left"
-    assert pace.line(cells[1], TRAINED) == "[3/4] d-vae-1: 18 s; about 2 s left"
+    trained, few = ("d", "vae", TRAINED), ("d", "vae", "few")
+    pace = Pace([trained, few, trained, few])
+    assert pace.after(trained, finished=True).format(name="a") == "[1/4] a: 10 s; about 30 s left"
+    assert pace.after(few, finished=True).format(name="b") == "[2/4] b: 2 s; about 12 s left"
+    assert pace.after(trained, finished=True).format(name="c") == "[3/4] c: 18 s; about 2 s left"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(45, "45 s"), (200, "3 min"), (9000, "2.5 h")])

@@ -177,8 +177,9 @@ def test_a_run_goes_into_the_experiment_of_the_environment(store, monkeypatch, t
     for name in ("MLFLOW_EXPERIMENT_NAME", "MLFLOW_EXPERIMENT_ID"):
         monkeypatch.setenv(name, "")  # MLflow sets the id for later processes: both are taken back at the end
         monkeypatch.delenv(name)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, store.client.create_experiment(value) if name.endswith("ID") else value)
+    if "MLFLOW_EXPERIMENT_ID" in variables:
+        monkeypatch.setattr(entry, "EXPERIMENT_ID", store.client.create_experiment("theirs"))
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", variables.get("MLFLOW_EXPERIMENT_NAME", ""))
     with entry.open_run("train") as tracker:
         pass
     assert store.client.get_experiment(tracker.experiment_id).name == expected
