@@ -45,7 +45,7 @@ def train_conv(
         rows = [r[torch.randint(len(r), (batch_size // 2,), generator=generator)] for r in classes]
         loss = cross_entropy(network(to_float(images[torch.cat(rows)].to(device))), target)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]  # torch does not annotate it
+        loss.backward()
         optimizer.step()
         schedule.step()
     return network.eval()

@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.tables import as_csv
 from geovae.figures import mri as figures
-from geovae.mri import Volume, edge_letters, prepared_volume, read_prepared, resample
+from geovae.mri import Volume, edge_letters, prepared_volume, read_archive, read_states, resample
 from geovae.mri.steps.slices import View
 from geovae.tracking import Tracker
 
@@ -28,29 +28,25 @@ def track_quality(
         masked_ids: show running numbers in place of ids, and leave out the tables that name files.
         view: of the orthogonal views; pictures are shown as they are stored, with the sides printed.
     """
-    prepared = read_prepared(root, limit=shown)
-    sides = edge_letters(prepared.settings["axis"], prepared.settings["view"])
-    names = {id: f"#{i + 1}" if masked_ids else id for i, id in enumerate(prepared.sessions)}
-    rows = _middle_rows(prepared.ids)
+    arrays = read_archive(root)
+    sessions = list(dict.fromkeys(arrays["ids"].tolist()))[:shown]
+    states = read_states(root, sessions)
+    sides = edge_letters(arrays["settings"]["axis"], arrays["settings"]["view"])
+    names = {id: f"#{i + 1}" if masked_ids else id for i, id in enumerate(sessions)}
+    rows = _middle_rows(arrays["ids"])
+    pictures, ids, cdr, ages = (arrays[name][rows] for name in ("x_train", "ids", "cdr", "age"))
     mosaic = figures.cohort_mosaic(
-        prepared.pictures[rows],
-        prepared.ids[rows].tolist(),
-        cdr=prepared.cdr[rows].tolist(),
-        ages=prepared.age[rows].tolist(),
-        limit=shown,
-        masked_ids=masked_ids,
-        sides=sides,
+        pictures[..., 0], ids.tolist(), cdr=cdr, ages=ages, limit=shown, masked_ids=masked_ids, sides=sides
     )
     tracker.figure("qc/mosaic.png", mosaic)
-    tracker.figure("qc/mean_and_sd.png", figures.mean_and_sd(prepared.pictures, sides=sides))
-    tracker.figure("qc/histograms.png", figures.histograms(prepared.before, prepared.edges, prepared.after))
-    for i, id in enumerate(prepared.sessions[:ORTHOGONAL]):
-        planes = figures.orthogonal_views(
-            prepared.planes[i], prepared.grid_affines[i], prepared.meetings[i].tolist(), view=view, title=names[id]
-        )
-        tracker.figure(f"qc/orthogonal_{i + 1}.png", planes)
-    first = prepared.sessions[0]
-    tracker.text("qc/viewer.html", viewer_page(prepared_volume(root, first), names[first]))
+    tracker.figure("qc/mean_and_sd.png", figures.mean_and_sd(arrays["x_train"][..., 0], sides=sides))
+    histograms = (np.stack([state[name] for state in states]) for name in ("before", "before_edges", "after"))
+    tracker.figure("qc/histograms.png", figures.histograms(*histograms))
+    for i, (id, state) in enumerate(zip(sessions[:ORTHOGONAL], states, strict=False)):
+        planes = {axis: state[f"plane_{axis}"] for axis in figures.PLANES}
+        views = figures.orthogonal_views(planes, state["grid_affine"], view=view, title=names[id])
+        tracker.figure(f"qc/orthogonal_{i + 1}.png", views)
+    tracker.text("qc/viewer.html", viewer_page(prepared_volume(root, sessions[0]), names[sessions[0]]))
     tracker.text("qc/qc_table.csv", _qc_table(Path(root) / "oasis" / "qc_table.csv", names, masked_ids))
     if not masked_ids:
         tracker.artifact(Path(root) / "oasis" / "manifest.csv", "qc")

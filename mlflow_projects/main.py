@@ -18,7 +18,7 @@ from mlflow_projects import entry
 from mlflow_projects.cluster import Cluster, reached, settle
 from mlflow_projects.registry import versions
 from mlflow_projects.registry.evidence import Rules, gather
-from mlflow_projects.registry.promotion import Candidate, promote, sentences
+from mlflow_projects.registry.promotion import Candidate, promote
 from mlflow_projects.registry.versions import NAME
 from mlflow_projects.registry.views import scores_view
 from tuning.execute import Failure, Task, execute
@@ -96,7 +96,7 @@ def register_best(result: Result, name: str) -> None:
     evidence = gather(client, run, rules)
     version = versions.register(result.run_id, evidence, name)
     verdict = promote(client, Candidate(run, evidence, version), rules, name=name)
-    print(f"Registered as {name} version {version.version}.", *sentences(verdict, name), sep="\n")
+    print(f"Registered as {name} version {version.version}.", *verdict.sentences(name), sep="\n")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from geovae.checks import check_not_negative
 from mlflow_projects import entry
 from mlflow_projects.registry import promotion
 from mlflow_projects.registry.evidence import Rules
-from mlflow_projects.registry.promotion import find, promote, roll_back, sentences
+from mlflow_projects.registry.promotion import find_candidate, promote, roll_back
 from mlflow_projects.registry.versions import NAME
 
 
@@ -51,9 +51,9 @@ def main(
         said = roll_back(client, name, why=why, dry_run=dry_run)
         _record("would roll back" if dry_run else "rolled back", said)
     else:
-        found = find(client, name, candidate, rules)
+        found = find_candidate(client, name, candidate, rules)
         verdict = promote(client, found, rules, name=name, why=why, dry_run=dry_run)
-        _record(verdict.word, "\n".join(sentences(verdict, name)), candidate=found.run.info.run_id)
+        _record(verdict.word, "\n".join(verdict.sentences(name)), candidate=found.run.info.run_id)
         if verdict.reasons:
             raise SystemExit(3)
 

@@ -97,7 +97,7 @@ def planes_at(
     """
     _check(data, 3, "data", "(x, y, z)")
     if mm is None:
-        x, y, z = (round((n - 1) / 2) for n in data.shape)
+        x, y, z = _middle(data.shape)
     else:
         index = np.linalg.solve(affine[:3, :3], np.asarray(mm, float) - affine[:3, 3])
         x, y, z = (int(np.rint(i)) for i in index)
@@ -109,7 +109,7 @@ def planes_at(
 def orthogonal_views(
     planes: Mapping[str, np.ndarray],
     affine: np.ndarray,
-    meeting: Sequence[int],
+    meeting: Sequence[int] | None = None,
     *,
     view: str = "neurological",
     title: str = "",
@@ -120,7 +120,7 @@ def orthogonal_views(
     Args:
         planes: `sagittal` (y, z), `coronal` (x, z) and `axial` (x, y), as `planes_at` gives them.
         affine: (4, 4) of the volume in RAS order, mm.
-        meeting: voxel (3,) in which the planes meet.
+        meeting: voxel (3,) in which the planes meet; None: the middle of the grid.
         view: `neurological` or `radiological` (left and right, and front and back, exchanged).
         title: above the views.
         lines: draw the positions of the other planes.
@@ -131,6 +131,8 @@ def orthogonal_views(
         raise ValueError(f"`view` must be neurological or radiological, got {view!r}")
     if set(planes) != set(PLANES):
         raise ValueError(f"`planes` must be {', '.join(PLANES)}, got {', '.join(planes)}")
+    if meeting is None:
+        meeting = _middle((*planes["axial"].shape, planes["coronal"].shape[1]))
     figure = Figure(figsize=(10.5, 4.1), layout="constrained")
     point = affine[:3, :3] @ np.asarray(meeting, float) + affine[:3, 3]
     top = max(float(plane.max()) for plane in planes.values())
@@ -229,6 +231,10 @@ def _letters(ax: "Axes", sides: Sequence[str], size: float) -> None:
     for (x, y), letter in zip(((0.04, 0.5), (0.96, 0.5), (0.5, 0.96), (0.5, 0.04)), sides, strict=False):
         style: dict[str, Any] = {"color": "yellow", "ha": "center", "va": "center", "fontweight": "bold"}
         ax.text(x, y, letter, transform=ax.transAxes, fontsize=size, **style)
+
+
+def _middle(shape: Sequence[int]) -> list[int]:
+    return [round((n - 1) / 2) for n in shape]
 
 
 def _ends(affine: np.ndarray, axis: int, n: int) -> tuple[float, float]:

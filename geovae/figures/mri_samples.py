@@ -87,9 +87,9 @@ def latent_map_of_cohort(mu: Tensor, *, ages: Sequence[float], cdr: Sequence[flo
     age, grade = np.asarray(ages, float), np.asarray(cdr, float)
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2, sharex=True, sharey=True)
-    known = ~np.isnan(age)
-    left.scatter(*xy[~known].T, marker="x", color="0.6", s=14)
-    colours = left.scatter(*xy[known].T, c=age[known], s=14, cmap="viridis")
+    has_age = ~np.isnan(age)
+    left.scatter(*xy[~has_age].T, marker="x", color="0.6", s=14)
+    colours = left.scatter(*xy[has_age].T, c=age[has_age], s=14, cmap="viridis")
     figure.colorbar(colours, ax=left, label="age (years)")
     right.scatter(*xy[np.isnan(grade)].T, s=10, color="0.75", label="not assessed")
     for value in sorted(set(grade[~np.isnan(grade)].tolist())):

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args, get_origin, get_type_hints
+
+from geovae.checks import check_choice
 
 OnError = Literal["fail", "skip"]
 
@@ -48,6 +50,13 @@ def raise_if(sentences: Sequence[str]) -> None:
     """Raise Unfit, a ValueError, with all sentences, if there are any."""
     if sentences:
         raise Unfit(sentences)
+
+
+def check_choices(options: object) -> None:
+    """Raise ValueError for a field of a dataclass whose value is none of its `Literal` type."""
+    for name, kind in get_type_hints(type(options)).items():
+        if get_origin(kind) is Literal:
+            check_choice(name, getattr(options, name), get_args(kind))
 
 
 def as_text(problems: Sequence[Problem], limit: int = 100) -> str:

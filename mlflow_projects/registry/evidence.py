@@ -1,4 +1,4 @@
-"""What speaks for a model: its headline score over seeds, how it was measured, and what its sampler says of itself."""
+"""The evidence for a model: its headline score over seeds, how it was measured, and its sampler's diagnostics."""
 
 import json
 import math
@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import DatasetInput, Run
 
-PROTOCOL = ("headline", "n", "digest")  # numbers compare only where these agree
+PROTOCOL = ("headline", "n", "digest")  # scores compare only where these are equal
 
 
 @dataclass(frozen=True)
 class Evidence:
     """A configuration's headline scores by seed (on validation images, lower is better) and how they were measured.
 
-    `problems` are the reasons why no run of it should be trusted, whatever its scores.
+    `problems` are reasons not to trust its runs, whatever their scores.
     """
 
     headline: str
@@ -36,7 +36,7 @@ class Evidence:
 
     @property
     def error(self) -> float:
-        """The standard error of the mean, 0 where there is one seed."""
+        """The standard error of the mean, 0 with one seed."""
         n = len(self.scores)
         return statistics.stdev(self.scores.values()) / math.sqrt(n) if n > 1 else 0.0
 
@@ -46,7 +46,7 @@ class Evidence:
         return f"{self.headline} {self.mean:.4g}{spread}"
 
     def tags(self) -> dict[str, str]:
-        """Return it as a model version's tags."""
+        """Return the evidence as tags of a model version."""
         return {
             "headline": self.headline,
             "extractor": self.extractor,
@@ -60,12 +60,12 @@ class Evidence:
 
     @property
     def extractor(self) -> str:
-        """Whose features the headline score compares."""
+        """The extractor of the features that the headline score compares."""
         return "inception" if self.headline == "fid" else self.headline.removeprefix("fd_")
 
     @classmethod
     def from_tags(cls, tags: Mapping[str, str]) -> "Evidence | None":
-        """Return what `tags` wrote; None for a version that was registered without it."""
+        """Return the evidence that `tags` wrote, None for a version that was registered without it."""
         if not {"headline", "n", "digest", "scores"} <= tags.keys():
             return None
         scores = {seed: float(value) for seed, value in json.loads(tags["scores"]).items()}
@@ -73,7 +73,7 @@ class Evidence:
 
 
 def gather(client: "MlflowClient", run: "Run", rules: "Rules") -> Evidence:
-    """Return the evidence of a run and of all finished runs that differ from it in nothing but the seed.
+    """Return the evidence of a run and of all finished runs that differ from it in the seed only.
 
     Raises:
         ValueError: if the run did not finish or has no scores.
@@ -82,21 +82,21 @@ def gather(client: "MlflowClient", run: "Run", rules: "Rules") -> Evidence:
     if run.info.status != "FINISHED":
         raise ValueError(f"run {run_id} is {run.info.status}, not FINISHED: only a whole run can be promoted")
     sampler = tags.get("best_sampler", "")
-    own, n = _headlines(run), run.data.metrics.get(f"val_score/{sampler}/n")
-    if not own or n is None:
+    headline, n = _headline(run), run.data.metrics.get(f"val_score/{sampler}/n")
+    if headline is None or n is None:
         raise ValueError(
             f"run {run_id} has no score to judge it by: it needs the tags best_sampler and headline, and the metrics "
             "best/... and val_score/.../n of them"
         )
-    headline = own[0]
-    siblings = {seed: one for seed, one in _over_seeds(client, run).items() if headline in _headlines(one)}
-    problems = [f"seed {seed}: {why}" for seed, one in siblings.items() for why in rules.problems(one)]
+    siblings = {seed: one for seed, one in _runs_by_seed(client, run).items() if _headline(one) == headline}
+    problems = [f"seed {seed}: {problem}" for seed, one in siblings.items() for problem in rules.problems(one)]
     return Evidence(
         headline=headline,
         n=f"{n:.0f}",
         digest=digest_of(run),
         sampler=sampler,
         model=tags.get("model", ""),
+        # as precise as the tags of a version, so that both compare alike
         scores={seed: float(f"{one.data.metrics[f'best/{headline}']:.6g}") for seed, one in siblings.items()},
         problems=problems,
     )
@@ -104,35 +104,40 @@ def gather(client: "MlflowClient", run: "Run", rules: "Rules") -> Evidence:
 
 def digest_of(run: "Run") -> str:
     """Return the content hash of the data set that a run used."""
-    inputs = run.inputs.dataset_inputs if run.inputs else []
-    return next((item.dataset.digest for item in inputs), "")
+    return next((item.dataset.digest for item in dataset_inputs(run)), "")
 
 
-def _headlines(run: "Run") -> list[str]:
-    """Return the score that a run was ranked by, as a list of one, or of none."""
+def dataset_inputs(run: "Run") -> list["DatasetInput"]:
+    """Return the data sets that a run recorded as its inputs."""
+    return run.inputs.dataset_inputs if run.inputs else []
+
+
+def _headline(run: "Run") -> str | None:
+    """Return the name of the score by which a run was ranked, None for a run without it."""
     headline = run.data.tags.get("headline")
-    return [headline] if headline and f"best/{headline}" in run.data.metrics else []
+    return headline if headline and f"best/{headline}" in run.data.metrics else None
 
 
-def _over_seeds(client: "MlflowClient", run: "Run") -> dict[str, "Run"]:
-    """Return the run and its siblings by seed; of two with one seed the run itself, or the newer one."""
-    alike = run.data.tags.get("config_over_seeds")
-    query = f"tags.config_over_seeds = '{alike}' and attributes.status = 'FINISHED'"
-    found: Iterable[Run] = client.search_runs([run.info.experiment_id], query) if alike else []
-    same = [one for one in found if digest_of(one) == digest_of(run) and one.info.run_id != run.info.run_id]
-    return {one.data.tags.get("seed", "0"): one for one in [*reversed(same), run]}
+def _runs_by_seed(client: "MlflowClient", run: "Run") -> dict[str, "Run"]:
+    """Return the run and those that differ from it in the seed only, by seed; of several with one seed the newest."""
+    configuration = run.data.tags.get("config_over_seeds")
+    query = f"tags.config_over_seeds = '{configuration}' and attributes.status = 'FINISHED'"
+    runs: Iterable[Run] = client.search_runs([run.info.experiment_id], query) if configuration else []
+    others = [one for one in runs if digest_of(one) == digest_of(run) and one.info.run_id != run.info.run_id]
+    # newest first in the store, and later entries of a dict replace earlier ones: the run itself comes last
+    return {one.data.tags.get("seed", "0"): one for one in [*reversed(others), run]}
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What a candidate must fulfil.
+    """The conditions of a promotion.
 
     Args:
-        min_improvement: least part by which its score must be lower than the champion's (0.01: one per cent).
-        min_seeds: least number of seeds it was run with.
-        max_divergences: largest part of its sampler's chains that may have diverged.
-        min_acceptance: least acceptance of its sampler's chains.
-        min_nearest: least `nn_pixels_ratio`: 1 is as new as real images, 0 a copy of the training set.
+        min_improvement: the candidate's score must be lower than the champion's by this part (0.01: one per cent).
+        min_seeds: number of seeds with which it must have been run.
+        max_divergences: part of its sampler's chains that may have diverged.
+        min_acceptance: smallest acceptance of its sampler's chains.
+        min_nearest: smallest `nn_pixels_ratio`: 1 is as new as real images, 0 a copy of the training set.
     """
 
     min_improvement: float = 0.0
@@ -142,17 +147,21 @@ class Rules:
     min_nearest: float = 0.5
 
     def problems(self, run: "Run") -> list[str]:
-        """Return what is wrong with a run, whatever its score: its sampler's own diagnostics, and memorisation."""
+        """Return what is wrong with a run, whatever its score: bad diagnostics of its sampler, and memorisation."""
         metrics, tags = run.data.metrics, run.data.tags
         sampler = tags.get("best_sampler", "")
-        own = {key.rpartition("/")[2]: v for key, v in metrics.items() if key.startswith(f"sampler/{sampler}/")}
+        diagnostics = {key.rpartition("/")[2]: v for key, v in metrics.items() if key.startswith(f"sampler/{sampler}/")}
         n = metrics.get(f"val_score/{sampler}/n", math.nan)
         nearest = metrics.get("score/nn_pixels_ratio", metrics.get(f"val_score/{sampler}/nn_pixels_ratio", math.nan))
         found = []
-        if own.get("divergences", 0) > self.max_divergences * n:
-            found.append(f"{own['divergences']:.0f} of {n:.0f} chains diverged, at most {self.max_divergences:.1%} may")
-        if own.get("acceptance", 1) < self.min_acceptance:
-            found.append(f"the sampler accepts {own['acceptance']:.1%}, it must be at least {self.min_acceptance:.0%}")
+        if diagnostics.get("divergences", 0) > self.max_divergences * n:
+            found.append(
+                f"{diagnostics['divergences']:.0f} of {n:.0f} chains diverged, at most {self.max_divergences:.1%} may"
+            )
+        if diagnostics.get("acceptance", 1) < self.min_acceptance:
+            found.append(
+                f"the sampler accepts {diagnostics['acceptance']:.1%}, it must be at least {self.min_acceptance:.0%}"
+            )
         if f"warning.{sampler}" in tags:
             found.append(f"its sampler warns: {tags[f'warning.{sampler}']}")
         if nearest < self.min_nearest:

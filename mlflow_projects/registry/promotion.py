@@ -1,7 +1,7 @@
-"""Moving the alias `champion`: a candidate is held against it on equal terms, and one promotion happens at a time.
+"""Moving the alias `champion`: a candidate is compared with the champion, and one promotion happens at a time.
 
-MLflow has no compare-and-swap for aliases, the last writer wins. The one thing that it creates atomically is a name:
-a registered model called `<name>-promotion` exists while somebody promotes.
+MLflow has no compare-and-swap for aliases: the last writer wins. Only the creation of a name is atomic. The lock is
+therefore a registered model called `<name>-promotion`, which exists during a promotion.
 """
 
 import getpass
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from geovae.samplers import SAMPLERS
 from geovae.saved_model import load_model
 from mlflow_projects.registry.evidence import Evidence, Rules, gather
 from mlflow_projects.registry.versions import CHAMPION, NAME, PREVIOUS, fetch_model, register
@@ -27,12 +26,12 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
-PATIENCE = 60.0
+PATIENCE = 60.0  # seconds to wait for the lock
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A run that wants to be champion, its evidence, and its registered version if it has one."""
+    """A run that may become champion, its evidence, and its registered version if it has one."""
 
     run: "Run"
     evidence: Evidence
@@ -41,7 +40,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Champion:
-    """The version that has the alias, with its evidence where there is any."""
+    """The version that has the alias, and its evidence if there is any."""
 
     version: "ModelVersion"
     evidence: Evidence | None
@@ -52,7 +51,7 @@ class Champion:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found: the reasons against the candidate, its version if there is one, and the champion it met."""
+    """The outcome: reasons against the candidate, the candidate with its version, and the champion before."""
 
     reasons: list[str]
     candidate: Candidate
@@ -64,12 +63,24 @@ class Verdict:
         """The outcome in one word or two."""
         return "refused" if self.reasons else "moved" if self.moved else "would move"
 
+    def sentences(self, name: str = NAME) -> list[str]:
+        """Return the outcome in words."""
+        champion, evidence = self.champion, self.candidate.evidence
+        if self.reasons:
+            stays = f"{champion} stays {CHAMPION}" if champion else f"{name} stays without a {CHAMPION}"
+            return [f"{stays}; the candidate is refused:", *(f"  - {reason}" for reason in self.reasons)]
+        if not self.moved or self.candidate.version is None:
+            place = f" in place of {champion}" if champion else ""
+            return [f"the candidate ({evidence}) would become {CHAMPION}{place}"]
+        number, before = self.candidate.version.version, f"; {champion} is {PREVIOUS} now" if champion else ""
+        return [f"version {number} ({evidence}) is the {CHAMPION} now: models:/{name}@{CHAMPION}{before}"]
 
-def find(client: "MlflowClient", name: str, what: str, rules: Rules) -> Candidate:
+
+def find_candidate(client: "MlflowClient", name: str, what: str, rules: Rules) -> Candidate:
     """Return the candidate that `what` names: a version (`3`, `models:/geovae/3`), a run, or a parent of many runs.
 
-    Of a sweep, its best run as the sweep itself has it. Of another parent, the configuration that was run with the most
-    seeds, of several the one with the lowest mean score, and of that the best run.
+    Of a sweep, the best run by the sweep's own ranking. Of another parent, the best run of the best configuration: the
+    one with the most seeds, among equals the one with the lowest mean score.
 
     Raises:
         ValueError: if there is none, or it has no scores.
@@ -78,49 +89,45 @@ def find(client: "MlflowClient", name: str, what: str, rules: Rules) -> Candidat
 
     number = re.fullmatch(rf"(?:models:/{re.escape(name)}/)?(\d{{1,9}})", what)
     run_id = re.fullmatch(r"(?:runs:/)?([0-9a-f]{32})/?", what)
-    if number is None and run_id is None:
-        raise ValueError(
-            f"no candidate {what!r}: give a run id, the id of a parent run, or a version of {name} such as 3"
-        )
     try:
         if number is not None:
             version = client.get_model_version(name, number[1])
             run = client.get_run(str(version.run_id))
             return Candidate(run, gather(client, run, rules), version)
-        assert run_id is not None
-        run = client.get_run(str(run_id[1]))
+        if run_id is not None:
+            run = _best_below(client, client.get_run(run_id[1]), rules)
+            versions = [v for v in client.search_model_versions(f"name = '{name}'") if v.run_id == run.info.run_id]
+            newest = max(versions, key=lambda v: int(v.version), default=None)
+            return Candidate(run, gather(client, run, rules), newest)
     except MlflowException as error:
         raise ValueError(f"no candidate {what!r}: {' '.join(str(error).split())}") from error
-    return _of_run(client, name, _best_below(client, run, rules), rules)
-
-
-def _of_run(client: "MlflowClient", name: str, run: "Run", rules: Rules) -> Candidate:
-    versions = [v for v in client.search_model_versions(f"name = '{name}'") if v.run_id == run.info.run_id]
-    newest = max(versions, key=lambda v: int(v.version), default=None)
-    return Candidate(run, gather(client, run, rules), newest)
+    raise ValueError(f"no candidate {what!r}: give a run id, the id of a parent run, or a version of {name} such as 3")
 
 
 def _best_below(client: "MlflowClient", parent: "Run", rules: Rules) -> "Run":
-    """Return the best finished run below `parent`, or `parent` itself where there is none."""
+    """Return the best finished run below `parent`, or `parent` itself if there is none."""
     if parent.data.tags.get("best_run"):
         return client.get_run(parent.data.tags["best_run"])
-    alike: dict[str, list[Run]] = {}
-    waiting = [parent]
-    while waiting:
-        above = waiting.pop()
-        query = f"tags.mlflow.parentRunId = '{above.info.run_id}'"
-        children = client.search_runs([above.info.experiment_id], query, max_results=50_000)
-        waiting += children
-        for run in children:
-            if run.info.status == "FINISHED" and "best_sampler" in run.data.tags:
-                alike.setdefault(run.data.tags.get("config_over_seeds", run.info.run_id), []).append(run)
-    judged: list[tuple[int, float, float, Run]] = []
-    for runs in alike.values():
+    configurations: dict[str, list[Run]] = {}
+    for run in _runs_below(client, parent):
+        if run.info.status == "FINISHED" and "best_sampler" in run.data.tags:
+            configurations.setdefault(run.data.tags.get("config_over_seeds", run.info.run_id), []).append(run)
+    ranked: list[tuple[int, float, float, Run]] = []
+    for runs in configurations.values():
         evidence = gather(client, runs[0], rules)
-        own = [(run.data.metrics.get(f"best/{evidence.headline}", math.inf), run) for run in runs]
-        score, best = min(own, key=lambda found: found[0])
-        judged.append((-len({run.data.tags.get("seed") for run in runs}), evidence.mean, score, best))
-    return min(judged, key=lambda found: found[:3])[3] if judged else parent
+        scored = [(run.data.metrics.get(f"best/{evidence.headline}", math.inf), run) for run in runs]
+        score, best = min(scored, key=lambda pair: pair[0])
+        seeds = {run.data.tags.get("seed") for run in runs}
+        ranked.append((-len(seeds), evidence.mean, score, best))
+    return min(ranked, key=lambda entry: entry[:3])[3] if ranked else parent
+
+
+def _runs_below(client: "MlflowClient", parent: "Run") -> Iterator["Run"]:
+    """Yield all descendants of a run: those of a sweep lie two levels below it."""
+    query = f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
+    for run in client.search_runs([parent.info.experiment_id], query, max_results=50_000):
+        yield run
+        yield from _runs_below(client, run)
 
 
 def promote(
@@ -133,11 +140,11 @@ def promote(
     dry_run: bool = False,
     patience: float = PATIENCE,
 ) -> Verdict:
-    """Make the candidate champion if the rules allow it; the champion is read, judged and replaced under a lock."""
+    """Make the candidate champion if the rules allow it; the champion is read, compared and replaced under a lock."""
     if dry_run:
         champion = _judged_champion(client, name, rules)
         return Verdict(_reasons(candidate, champion, rules), candidate, champion, moved=False)
-    with only_one(client, name, patience):
+    with lock(client, name, patience):
         champion = _judged_champion(client, name, rules)
         reasons = _reasons(candidate, champion, rules)
         if reasons:
@@ -145,18 +152,19 @@ def promote(
         version = candidate.version or register(candidate.run.info.run_id, candidate.evidence, name)
         _check_it_draws(f"models:/{name}/{version.version}")
         before = champion.version if champion else None
-        _move(client, name, version, before, why or f"{candidate.evidence}{f' against {champion}' if champion else ''}")
+        why = why or f"{candidate.evidence}{f' against {champion}' if champion else ''}"
+        _move_alias(client, name, version, before, why)
         return Verdict([], Candidate(candidate.run, candidate.evidence, version), champion, moved=True)
 
 
 def _judged_champion(client: "MlflowClient", name: str, rules: Rules) -> Champion | None:
-    """Return the champion with all that is known of it now: seeds that were run since it was registered count.
+    """Return the champion with all that is known of it now: runs with more seeds since its registration count too.
 
-    Where its run is gone, the tags of the version remember what was known then.
+    If its run was deleted, the evidence is that of the version's tags.
     """
     from mlflow.exceptions import MlflowException
 
-    version = champion_of(client, name)
+    version = version_with_alias(client, name)
     if version is None:
         return None
     try:
@@ -166,6 +174,7 @@ def _judged_champion(client: "MlflowClient", name: str, rules: Rules) -> Champio
 
 
 def _reasons(candidate: Candidate, champion: Champion | None, rules: Rules) -> list[str]:
+    """Return why the candidate must not become champion."""
     if champion is None:
         return rules.refusals(candidate.evidence, None)
     number = champion.version.version
@@ -179,7 +188,7 @@ def _reasons(candidate: Candidate, champion: Champion | None, rules: Rules) -> l
     return rules.refusals(candidate.evidence, champion.evidence)
 
 
-def champion_of(client: "MlflowClient", name: str, alias: str = CHAMPION) -> "ModelVersion | None":
+def version_with_alias(client: "MlflowClient", name: str, alias: str = CHAMPION) -> "ModelVersion | None":
     """Return the version that has the alias, or None."""
     from mlflow.exceptions import MlflowException
 
@@ -191,33 +200,29 @@ def champion_of(client: "MlflowClient", name: str, alias: str = CHAMPION) -> "Mo
         raise
 
 
+@torch.no_grad()
 def _check_it_draws(uri: str) -> None:
-    """Load what the registry holds and draw from it, before anybody relies on it."""
+    """Load the registered model and draw from it, before the alias moves to it."""
     saved = load_model(fetch_model(uri))
-    name = saved.meta["best_sampler"]
-    sampler = SAMPLERS[name](**saved.meta["sampler"].get(name, {})).fit(saved.codes)
-    with torch.no_grad():
-        images = saved.model.decode(sampler.sample(2, torch.Generator().manual_seed(0)))
+    images = saved.model.decode(saved.sampler().sample(2, torch.Generator().manual_seed(0)).float())
     if not images.isfinite().all():
         raise ValueError(f"{uri} draws images that are not finite: it was not promoted")
 
 
-def _move(client: "MlflowClient", name: str, to: "ModelVersion", before: "ModelVersion | None", why: str) -> None:
-    """Set both aliases, and tag both versions with who did it, when, and why."""
+def _move_alias(client: "MlflowClient", name: str, to: "ModelVersion", before: "ModelVersion | None", why: str) -> None:
+    """Set both aliases, and tag both versions with user, time and reason."""
     number = before.version if before is not None else "none"
-    mark = {"by": _who(), "at": datetime.now(UTC).isoformat(timespec="seconds"), "why": why}
-    for key, value in (mark | {"replaced": number}).items():
+    tags = {"by": _user(), "at": datetime.now(UTC).isoformat(timespec="seconds"), "why": why}
+    for key, value in (tags | {"replaced": number}).items():
         client.set_model_version_tag(name, to.version, f"promoted.{key}", value)
     if before is not None:
-        client.set_registered_model_alias(name, PREVIOUS, before.version)
-        for key, value in (mark | {"replaced_by": to.version}).items():
+        for key, value in (tags | {"replaced_by": to.version}).items():
             client.set_model_version_tag(name, before.version, f"demoted.{key}", value)
+        client.set_registered_model_alias(name, PREVIOUS, before.version)
     client.set_registered_model_alias(name, CHAMPION, to.version)
-    now = champion_of(client, name)
-    if now is None or now.version != to.version:
-        raise ValueError(
-            f"somebody else moved the alias {CHAMPION} of {name} meanwhile, past the lock: look at it again"
-        )
+    # read it back: the UI moves aliases without the lock, and the last writer wins
+    if (now := version_with_alias(client, name)) is None or now.version != to.version:
+        raise ValueError(f"another user moved the alias {CHAMPION} of {name} at the same time: check the registry")
 
 
 def roll_back(
@@ -228,44 +233,44 @@ def roll_back(
     Raises:
         ValueError: if there is no previous champion.
     """
-    with only_one(client, name, patience):
-        champion, previous = champion_of(client, name), champion_of(client, name, PREVIOUS)
+    with lock(client, name, patience):
+        champion, previous = version_with_alias(client, name), version_with_alias(client, name, PREVIOUS)
         if previous is None or (champion is not None and champion.version == previous.version):
             raise ValueError(f"{name} has no {PREVIOUS} champion to go back to")
         now = f"version {champion.version}" if champion is not None else ""
         if dry_run:
             return f"version {previous.version} would be {CHAMPION} again{f' in place of {now}' if now else ''}"
-        _move(client, name, previous, champion, why or "rolled back")
+        _move_alias(client, name, previous, champion, why or "rolled back")
     before = f"; {now} is {PREVIOUS} now" if now else ""
     return f"version {previous.version} is the {CHAMPION} again: models:/{name}@{CHAMPION}{before}"
 
 
 @contextmanager
-def only_one(client: "MlflowClient", name: str, patience: float = PATIENCE) -> Iterator[None]:
-    """Hold the lock on the alias of `name`; wait for whoever holds it.
+def lock(client: "MlflowClient", name: str, patience: float = PATIENCE) -> Iterator[None]:
+    """Hold the lock on the alias of `name`, after waiting for its holder.
 
     Raises:
         TimeoutError: after `patience` seconds.
     """
-    lock = f"{name}-promotion"
     deadline = time.monotonic() + patience
-    while not _take(client, lock):
+    while not _try_lock(client, f"{name}-promotion"):
         if time.monotonic() > deadline:
-            raise TimeoutError(_held(client, name, lock))
+            raise TimeoutError(
+                f"another promotion of {name} is under way (the registered model {name}-promotion is its lock); if "
+                f"its process is dead, delete the lock: python -m mlflow_projects.promote --name {name} --unlock true"
+            )
         time.sleep(0.2)
     try:
         yield
     finally:
-        client.delete_registered_model(lock)
+        client.delete_registered_model(f"{name}-promotion")
 
 
-def _take(client: "MlflowClient", lock: str) -> bool:
+def _try_lock(client: "MlflowClient", model: str) -> bool:
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(
-            lock, description=f"A promotion is under way, by {_who()}. Deleted when it ends."
-        )
+        client.create_registered_model(model, description=f"A promotion by {_user()}. Deleted when it ends.")
     except MlflowException as error:
         if error.error_code == "RESOURCE_ALREADY_EXISTS":
             return False
@@ -273,15 +278,8 @@ def _take(client: "MlflowClient", lock: str) -> bool:
     return True
 
 
-def _held(client: "MlflowClient", name: str, lock: str) -> str:
-    return (
-        f"another promotion of {name} is under way (the registered model {lock} is its lock); if whoever holds it is "
-        f"gone, delete that: python -m mlflow_projects.promote --name {name} --unlock true"
-    )
-
-
 def unlock(client: "MlflowClient", name: str = NAME) -> None:
-    """Remove the lock that a promotion which was killed left.
+    """Remove the lock that a killed promotion left.
 
     Raises:
         ValueError: if there is none.
@@ -296,23 +294,8 @@ def unlock(client: "MlflowClient", name: str = NAME) -> None:
         raise ValueError(f"no promotion of {name} is under way") from error
 
 
-def _who() -> str:
+def _user() -> str:
     try:
         return f"{getpass.getuser()}@{socket.gethostname()}"
-    except (KeyError, OSError):  # a container's user without a name
+    except (KeyError, OSError):  # a container's user may have no name
         return f"?@{socket.gethostname()}"
-
-
-def sentences(verdict: Verdict, name: str = NAME) -> list[str]:
-    """Return in words what a verdict means."""
-    champion, evidence = verdict.champion, verdict.candidate.evidence
-    if verdict.reasons:
-        stays = f"{champion} stays {CHAMPION}" if champion else f"{name} stays without a {CHAMPION}"
-        return [f"{stays}; the candidate is refused:", *(f"  - {reason}" for reason in verdict.reasons)]
-    if not verdict.moved:
-        place = f" in place of {champion}" if champion else ""
-        return [f"the candidate ({evidence}) would become {CHAMPION}{place}"]
-    version = verdict.candidate.version
-    assert version is not None
-    before = f"; {champion} is {PREVIOUS} now" if champion else ""
-    return [f"version {version.version} ({evidence}) is the {CHAMPION} now: models:/{name}@{CHAMPION}{before}"]

@@ -1,7 +1,8 @@
-"""The registered model as code: MLflow runs this file to load it; its weights and codes are one safetensors file.
+"""The registered model as code: MLflow executes this file to load it; weights and codes are one safetensors file.
 
-`predict(None, params={"mode": "draw", "n": 16, "sampler": "riemannian", "seed": 0})` gives uint8 images (n, h, w, c).
-The other modes take an input: `encode` and `reconstruct` images, `decode` latents, `interpolate` two of either.
+`predict(None, params={"mode": "draw", "n": 16, "sampler": "riemannian", "seed": 0})` returns uint8 images (n, h, w, c).
+The other modes take an input: `encode` and `reconstruct` images, `decode` latents, `interpolate` two of either. A
+version carries a copy of this file and of the package `geovae`, and nothing else of the project.
 """
 
 import base64
@@ -16,14 +17,15 @@ import numpy as np
 import torch
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
-from mlflow.pyfunc import PythonModel
+from mlflow.pyfunc.model import PythonModel
 from torch import Tensor
 
+from geovae.checks import check_choice
 from geovae.codes import Codes
 from geovae.geometry import interpolate, straight, volume_paths
 from geovae.geometry.curves import resample
-from geovae.images import as_pictures, image_grid, to_float, to_uint8
-from geovae.samplers import SAMPLERS
+from geovae.images import as_pictures, image_grid
+from geovae.samplers import SAMPLERS, Sampler
 from geovae.saved_model import SavedModel, load_model
 
 MODES = ("draw", "encode", "decode", "reconstruct", "interpolate")
@@ -31,8 +33,8 @@ FORMATS = ("array", "png")
 DEFAULTS: dict[str, Any] = {"mode": "draw", "n": 16, "sampler": "", "seed": 0, "labels": [], "format": "array"}
 MAX_IMAGES = 10_000
 MAX_VALUES = 2**26  # of all images of one answer: 64 MiB
-FITTED_AT_ONCE = 16
-FROM_CODES = ("mixture", "riemannian")  # samplers that draw around codes, so that a class's codes give the class
+MAX_FITTED = 16  # samplers kept in memory
+FROM_CODES = ("mixture", "riemannian")  # samplers that draw around codes: fitted on a class, they draw that class
 
 
 class BadRequest(MlflowException):
@@ -42,7 +44,7 @@ class BadRequest(MlflowException):
         super().__init__(sentence, error_code=INVALID_PARAMETER_VALUE)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Keep the sentence: MLflow's server would put the whole request in front of it."""
+        """Refuse a new message: MLflow's server would put the whole request in front of it."""
         if name != "message" or not hasattr(self, "message"):
             super().__setattr__(name, value)
 
@@ -57,7 +59,7 @@ class GenerativeModel(PythonModel):
         self.volumes = first not in (1, 3)
         self.shape = (first, *rest) if self.volumes else (*rest, first)  # of one volume (x, y, z) or image (h, w, c)
         self.limit = max(1, min(MAX_IMAGES, MAX_VALUES // math.prod(self.shape)))
-        self.fitted: dict[Any, Any] = {}
+        self.fitted: dict[tuple[str, tuple[int, ...]], Sampler] = {}  # by name and labels, least recently used first
         self.fitting = threading.Lock()  # the server answers in several threads
 
     @torch.no_grad()
@@ -68,26 +70,30 @@ class GenerativeModel(PythonModel):
             BadRequest: in one sentence, for a value out of its range or an input that the mode cannot take.
         """
         try:
-            return self._answer(_plain(model_input), DEFAULTS | (params or {}))
+            given: Any = model_input  # MLflow makes a table of some requests
+            given = given.to_numpy() if hasattr(given, "to_numpy") else given
+            return self._answer(given, DEFAULTS | (params or {}))
         except (ValueError, TypeError) as error:
             raise BadRequest(str(error)) from None
 
-    def _answer(self, given: Any, said: dict[str, Any]) -> Any:
-        mode = _one_of("mode", said["mode"], MODES)
-        form = _one_of("format", said["format"], FORMATS)
+    def _answer(self, given: Any, params: dict[str, Any]) -> Any:
+        mode, form = str(params["mode"]), str(params["format"])
+        check_choice("mode", mode, MODES)
+        check_choice("format", form, FORMATS)
         if mode == "draw":
-            z = self._draw(int(said["n"]), str(said["sampler"]), int(said["seed"]), tuple(map(int, said["labels"])))
+            labels = tuple(map(int, params["labels"]))
+            z = self._draw(int(params["n"]), str(params["sampler"]), int(params["seed"]), labels)
         elif mode == "decode":
             z = self._latents(given)
         elif mode == "interpolate":
-            z = self._curve(given, int(said["n"]))
+            z = self._curve(given, int(params["n"]))
         else:
-            z = self._encode(self._images(given))
+            z = self.saved.encode(self._images(given)).mu
         return z.numpy() if mode == "encode" else self._pictures(z, form)
 
     def _pictures(self, z: Tensor, form: str) -> Any:
-        """Return latents (n, d) decoded, as uint8 (n, h, w, c) or as base64 PNG files, of volumes the middle planes."""
-        images = torch.cat([to_uint8(self.saved.model.decode(batch)) for batch in z.split(500)])
+        """Decode latents (n, d) into uint8 (n, h, w, c) or base64 PNG files, of a volume into its middle planes."""
+        images = self.saved.decode(z)
         if form == "png":
             return [_png(x) for x in as_pictures(images)]
         return (images if self.volumes else images.movedim(1, -1)).contiguous().numpy()
@@ -99,33 +105,33 @@ class GenerativeModel(PythonModel):
         sampler = self._sampler(name or self.saved.meta["best_sampler"], tuple(sorted(set(labels))))
         return sampler.sample(n, torch.Generator().manual_seed(seed))
 
-    def _sampler(self, name: str, labels: tuple[int, ...]) -> Any:
-        """Return the sampler, fitted on the codes of `labels`; the last ones that were asked for are kept."""
-        if name not in SAMPLERS:
-            raise ValueError(f"unknown sampler {name!r}; choose from {', '.join(SAMPLERS)}")
+    def _sampler(self, name: str, labels: tuple[int, ...]) -> Sampler:
+        """Return the sampler, fitted on the codes of `labels`; the most recently used ones are kept."""
+        check_choice("sampler", name, SAMPLERS)
         with self.fitting:
             key = (name, labels)
-            sampler = self.fitted.pop(key, None)
-            if sampler is None:
-                codes = self._codes_of(labels, name) if labels else self.saved.codes
-                options = dict(self.saved.meta["sampler"].get(name, {}))
-                if options.get("n_centroids") is not None:  # None: all of them
-                    options["n_centroids"] = min(options["n_centroids"], len(codes.mu))
-                sampler = SAMPLERS[name](**options).fit(codes)
+            sampler = self.fitted.pop(key, None) or self._fit(name, labels)
             self.fitted[key] = sampler
-            if len(self.fitted) > FITTED_AT_ONCE:
+            if len(self.fitted) > MAX_FITTED:
                 del self.fitted[next(iter(self.fitted))]
         return sampler
+
+    def _fit(self, name: str, labels: tuple[int, ...]) -> Sampler:
+        codes = self._codes_of(labels, name) if labels else self.saved.codes
+        n_centroids = self.saved.meta["sampler"].get(name, {}).get("n_centroids")
+        if n_centroids is None:  # not an option of this sampler, or all codes are centroids
+            return self.saved.sampler(name, codes=codes)
+        return self.saved.sampler(name, codes=codes, n_centroids=min(n_centroids, len(codes.mu)))
 
     def _codes_of(self, labels: tuple[int, ...], sampler: str) -> Codes:
         if self.saved.labels is None:
             raise ValueError("this model was trained on data without labels: leave `labels` empty")
         if sampler not in FROM_CODES:
             raise ValueError(f"the {sampler} sampler knows no labels; choose from {', '.join(FROM_CODES)}")
-        unknown = sorted(set(labels) - set(self.saved.labels.unique().tolist()))
+        known = torch.unique(self.saved.labels).tolist()
+        unknown = sorted(set(labels) - set(known))
         if unknown:
-            known = ", ".join(str(label) for label in self.saved.labels.unique().tolist())
-            raise ValueError(f"no training image has the label {unknown[0]}; choose from {known}")
+            raise ValueError(f"no training image has the label {unknown[0]}; choose from {', '.join(map(str, known))}")
         rows = torch.isin(self.saved.labels, torch.tensor(labels))
         codes = self.saved.codes
         return Codes(codes.mu[rows], None if codes.log_var is None else codes.log_var[rows])
@@ -134,26 +140,26 @@ class GenerativeModel(PythonModel):
         if not 1 <= n <= self.limit:
             raise ValueError(f"`n` must lie between 1 and {self.limit}, got {n}")
 
-    def _encode(self, images: Tensor) -> Tensor:
-        return torch.cat([self.saved.model.encode(to_float(batch)).mu for batch in images.split(500)])
-
     def _curve(self, given: Any, n: int) -> Tensor:
-        """Return n latents on the curve between two ends: Eq. 12's where there is a metric, else a straight line."""
+        """Return n latents on the curve of Eq. 12 between two ends, without a metric on a straight line."""
         self._check_count(n)
         if n < 2:
             raise ValueError(f"`n` must be at least 2 to interpolate, got {n}")
-        ends = self._latents(given) if _rank(given) == 2 and not _is_text(given) else self._encode(self._images(given))
+        latents = given is not None and np.ndim(given) == 2 and not _is_text(given)
+        ends = self._latents(given) if latents else self.saved.encode(self._images(given)).mu
         if len(ends) != 2:
             raise ValueError(f"`interpolate` takes two images or two latents, got {len(ends)}")
         start, end = ends[:1], ends[1:]
         if self.saved.codes.log_var is None:
             return straight(start, end, n)[0]
-        metric = self._sampler("riemannian", ()).metric  # float64 where posteriors are narrow beside the codes
+        sampler: Any = self._sampler("riemannian", ())
+        metric = sampler.metric  # float64 where posteriors are narrow compared with the codes
         start, end = start.to(metric.dtype), end.to(metric.dtype)
         along = volume_paths(metric, metric.centroids, start, end)
         with torch.enable_grad():
             curves = interpolate(metric, start, end, initial=along, n_points=max(n, 50))
-        return resample(curves.detach(), n)[0].to(ends.dtype)
+        curve: Tensor = resample(curves.detach(), n)[0]
+        return curve.to(ends.dtype)
 
     def _latents(self, given: Any) -> Tensor:
         d = self.saved.codes.mu.shape[1]
@@ -189,27 +195,12 @@ class GenerativeModel(PythonModel):
             raise ValueError(f"a request may hold between 1 and {self.limit} inputs, got {n}")
 
 
-def _one_of(name: str, value: Any, known: tuple[str, ...]) -> str:
-    if value not in known:
-        raise ValueError(f"unknown {name} {value!r}; choose from {', '.join(known)}")
-    return str(value)
-
-
-def _plain(given: Any) -> Any:
-    """Return what MLflow made of the request as an array or a list."""
-    return given.to_numpy() if hasattr(given, "to_numpy") else given
-
-
-def _rank(given: Any) -> int:
-    return np.ndim(given) if given is not None else 0
-
-
 def _is_text(given: Any) -> bool:
     return isinstance(given, list | np.ndarray) and len(given) > 0 and isinstance(given[0], str)
 
 
 def _array(given: Any, wanted: str) -> np.ndarray:
-    """Return an array of numbers, or say what was wanted."""
+    """Return an array of numbers, or raise an error that describes the expected input."""
     if given is None or np.size(np.asarray(given, dtype=object)) == 0:
         raise ValueError(f"this mode needs an input: {wanted}")
     try:
@@ -228,7 +219,7 @@ def _png(image: Tensor) -> str:
 
 
 def _read_png(text: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Return an image (h, w, c), uint8; its size is checked before its pixels are unpacked."""
+    """Return an image (h, w, c), uint8; its size is checked before it is decompressed."""
     from PIL import Image, UnidentifiedImageError
 
     try:

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.tables import for_ui
-from geovae.images import to_uint8
 from geovae.saved_model import SavedModel, load_model
 from mlflow_projects.registry.card import card
-from mlflow_projects.registry.evidence import Evidence
+from mlflow_projects.registry.evidence import Evidence, dataset_inputs
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -29,7 +28,7 @@ NEEDED = ("mlflow", "numpy", "pillow", "safetensors", "scikit-learn", "scipy", "
 
 
 def fetch_model(uri: str) -> Path:
-    """Return a local path of the model file that `uri` names.
+    """Return the local path of a model file, downloaded if necessary.
 
     `uri` is a file, `models:/geovae@champion`, `models:/geovae/3`, `runs:/RUN_ID` or a run id.
 
@@ -55,10 +54,10 @@ def fetch_model(uri: str) -> Path:
 
 
 def register(run_id: str, evidence: Evidence, name: str = NAME) -> "ModelVersion":
-    """Log a run's model file as a pyfunc model without pickle, register it as `name`, return the version.
+    """Log a run's model file as a pyfunc model, as code and without pickle, and register it; return the version.
 
-    The version's tags are the `evidence`, its description the card; the logged model carries the scores that judge it,
-    each linked to the images that it was measured against.
+    The version's tags are the `evidence`, its description is the card. The logged model carries its scores, each linked
+    to the images that it was measured against.
     """
     import mlflow
 
@@ -66,7 +65,7 @@ def register(run_id: str, evidence: Evidence, name: str = NAME) -> "ModelVersion
     run = client.get_run(run_id)
     file = fetch_model(f"runs:/{run_id}")
     saved = load_model(file)
-    mlflow.set_experiment(experiment_id=run.info.experiment_id)  # MLflow resumes no run of another one
+    mlflow.set_experiment(experiment_id=run.info.experiment_id)  # MLflow cannot resume a run of another experiment
     with quiet(), mlflow.start_run(run_id=run_id):
         info = mlflow.pyfunc.log_model(
             name=name,
@@ -77,11 +76,11 @@ def register(run_id: str, evidence: Evidence, name: str = NAME) -> "ModelVersion
             signature=_signature(saved),
             input_example=_example(saved),
         )
-    client.set_terminated(run_id, run.info.status, run.info.end_time)  # logging has opened and ended it once more
+    client.set_terminated(run_id, run.info.status, run.info.end_time)  # logging has resumed the run and ended it again
     _link_scores(client, run, info.model_id)
     text = for_ui(card(saved.meta, run, evidence))
     _make_registered_model(client, name)
-    with quiet(), redirect_stderr(io.StringIO()):  # it says on stderr what the caller says better
+    with quiet(), redirect_stderr(io.StringIO()):  # its messages on stderr would repeat those of the caller
         made = mlflow.register_model(info.model_uri, name, tags=evidence.tags())
     client.update_model_version(name, made.version, description=text)
     return client.get_model_version(name, made.version)
@@ -91,8 +90,8 @@ def _make_registered_model(client: Any, name: str) -> None:
     from mlflow.exceptions import MlflowException
 
     about = (
-        "Autoencoders that draw images from their latent geometry. The alias `champion` marks the best version so far, "
-        "`previous` the one before it; each version's description is its card."
+        "Autoencoders that draw images from their latent geometry. The alias `champion` is the best version so far, "
+        "`previous` the one before it; the description of a version is its card."
     )
     try:
         client.create_registered_model(name, description=about)
@@ -102,32 +101,27 @@ def _make_registered_model(client: Any, name: str) -> None:
 
 
 def _link_scores(client: Any, run: "Run", model_id: str) -> None:
-    """Tie the test scores of the best sampler, and the validation score that chose it, to the model and the data.
+    """Link the test scores of the best sampler, and the validation score that chose it, to the model and the data.
 
-    They are the run's own points once more, at the same step, so that its charts do not change.
+    The run's points are logged again at the same step, so that its charts do not change.
     """
     from mlflow.entities import Metric
 
-    inputs = {tag.value: item.dataset for item in _inputs(run) for tag in item.tags}
+    inputs = {tag.value: item.dataset for item in dataset_inputs(run) for tag in item.tags}
     linked, now = [], time.time_ns() // 1_000_000
-    for key, context in _judging(run.data.metrics).items():
+    for key, context in _scores_of_model(run.data.metrics).items():
         point, data = client.get_metric_history(run.info.run_id, key)[-1], inputs.get(context)
         about = {} if data is None else {"dataset_name": data.name, "dataset_digest": data.digest}
-        # a later time: MLflow would link a point that the run has already twice, and fail
+        # with a new timestamp: MLflow fails on a second point with the same one
         linked.append(Metric(key, point.value, now, point.step, model_id=model_id, **about))
     for start in range(0, len(linked), 500):
         client.log_batch(run.info.run_id, metrics=linked[start : start + 500])
 
 
-def _inputs(run: "Run") -> list[Any]:
-    return run.inputs.dataset_inputs if run.inputs else []
-
-
-def _judging(metrics: Mapping[str, float]) -> dict[str, str]:
-    """Return which metrics judge the model, and against which part of the data."""
+def _scores_of_model(metrics: Mapping[str, float]) -> dict[str, str]:
+    """Return the split, test or val, that each score of the model was measured against."""
     test = {key: "test" for key in metrics if re.fullmatch(r"score/[^/]+", key)}
-    chosen = {key: "val" for key in metrics if key.startswith("best/") and key != "best/epoch"}
-    return test | chosen
+    return test | {key: "val" for key in metrics if key.startswith("best/") and key != "best/epoch"}
 
 
 def _signature(saved: SavedModel) -> Any:
@@ -155,15 +149,15 @@ def outside(image_shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def _example(saved: SavedModel) -> tuple[Any, dict[str, Any]]:
-    """Return a request for the registry's page: two of the model's own images, to be reconstructed as PNG files."""
-    images = to_uint8(saved.model.decode(saved.codes.mu[:2]).detach())
+    """Return an example request for the registry's page: reconstruct two decoded images as PNG files."""
+    images = saved.decode(saved.codes.mu[:2])
     arrays = images.movedim(1, -1) if images.shape[1] in (1, 3) else images
     return arrays.numpy(), {"mode": "reconstruct", "format": "png"}
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep MLflow's progress bars and its advice about models from the terminal."""
+    """Suppress MLflow's progress bars and its warnings about models."""
     import logging
 
     before = os.environ.get("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR")

@@ -25,7 +25,8 @@ from experiments.augmentation import (
 )
 from experiments.brains import Cohort
 from experiments.classifier import predict, score_classifier, train_conv, train_linear
-from geovae.mri import Volume, cut_plane
+from geovae.mri import Volume
+from geovae.mri.steps.slices import cut_plane
 from geovae.mri.synthetic.anatomy import draw_anatomy
 from geovae.mri.synthetic.scanner import scan
 

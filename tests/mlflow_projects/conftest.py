@@ -1,19 +1,30 @@
-"""Runs as the thread leaves them in a real store, made without training: a model file, its scores under their names."""
+"""Runs as the thread leaves them in a real store: a model file, trained in a second, its scores under their names."""
 
 import sys
 
+import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from geovae.codes import encode_images
 from geovae.models import build_model
 from geovae.saved_model import save_model
+from geovae.training import Trainer
 from mlflow_projects import entry
 
 mlflow = pytest.importorskip("mlflow")
 
 SHAPE = (1, 8, 8)
-OPTIONS = {"network": "mlp", "width": 8, "latent_dim": 2}
+OPTIONS = {"network": "mlp", "width": 32, "latent_dim": 2, "beta": 0.1}
+
+
+def eight_pixel_digits():
+    """Return 300 images (n, 1, 8, 8), uint8, of the digits 0, 1, 2 in turn, and their labels."""
+    images, target = load_digits(return_X_y=True)
+    rows = np.stack([np.flatnonzero(target == label)[:100] for label in range(3)], axis=1).ravel()
+    pixels = (images[rows] / 16 * 255).round().astype(np.uint8).reshape(-1, *SHAPE)
+    return torch.from_numpy(pixels), torch.from_numpy(target[rows]).long()
 
 
 @pytest.fixture
@@ -37,17 +48,20 @@ def end(monkeypatch, tmp_path, capsys):
 
 @pytest.fixture(scope="session")
 def model_file(tmp_path_factory):
-    """A model file of a small VAE with 60 codes of three classes."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand(60, *SHAPE, generator=generator)
-    model = build_model("vae", SHAPE, seed=0, **OPTIONS).eval()
+    """A model file of a small VAE, trained on the digits 0, 1 and 2, with 60 codes, 20 of each class."""
+    images, labels = eight_pixel_digits()
+    trainer = Trainer(epochs=40, batch_size=20, learning_rate=1e-2)
+    state = trainer.start(build_model("vae", SHAPE, seed=0, **OPTIONS))
+    for _ in trainer.run(state, images, images[:60]):
+        pass
+    model = state.load_best().eval()
     return save_model(
         tmp_path_factory.mktemp("model") / "model.safetensors",
         model,
-        encode_images(model, images),
+        encode_images(model, images[:60]),
         name="vae",
         options=OPTIONS,
-        labels=torch.arange(60) % 3,
+        labels=labels[:60],
         image_shape=SHAPE,
         data={"name": "digits"},
         digest="d" * 32,

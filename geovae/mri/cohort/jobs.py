@@ -10,15 +10,15 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
-from geovae.checks import check_choice, check_count, check_positive
+from geovae.checks import check_count, check_positive
 from geovae.files import atomic_path
 from geovae.mri.cohort.discover import Session
 from geovae.mri.cohort.process import Processed, Steps, middle_planes, process
-from geovae.mri.problems import OnError, Unfit
+from geovae.mri.problems import OnError, Unfit, check_choices
 from geovae.mri.steps.orient import resample
 from geovae.mri.steps.read import both_halves
 from geovae.mri.steps.restore import write_nifti
@@ -53,8 +53,7 @@ class Execution:
 
     def __post_init__(self) -> None:
         """Check everything before any volume is read."""
-        check_choice("arrays", self.arrays, get_args(Arrays))
-        check_choice("on_error", self.on_error, get_args(OnError))
+        check_choices(self)
         if self.workers is not None:
             check_count(workers=self.workers)
         if self.arrays_spacing is not None:
@@ -74,16 +73,6 @@ class Job:
     steps: Steps
     execution: Execution
 
-    @property
-    def state(self) -> Path:
-        """The path of the session's state."""
-        return state_path(self.folder, self.session.id)
-
-    @property
-    def array(self) -> Path | None:
-        """The path of the session's array, None if none is wanted."""
-        return array_path(self.folder, self.session.id, self.execution.arrays)
-
     def key(self) -> str:
         """Return a hash of the settings and of name, size and time of change of the input files."""
         # not of their content, which takes as long to read as the volume
@@ -94,41 +83,32 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What the main process keeps of a session: no pixels.
-
-    Attributes:
-        id: of the session.
-        problems: sentences; if there are any, the other attributes are empty.
-        resumed: True if an earlier call had finished it.
-        digest: hash of its input files.
-        shape: (k, h, w) of its pictures.
-        numbers: see `Processed`.
-        affines: (k, 4, 4), mm.
-        slice_mm: (k,) positions of the slices, mm.
-    """
+    """What the main process keeps of a session, by its id: no pixels; with `problems`, nothing else."""
 
     id: str
     problems: tuple[str, ...] = ()
-    resumed: bool = False
-    digest: str = ""
-    shape: tuple[int, ...] = ()
-    numbers: dict[str, Any] = field(default_factory=dict)
-    affines: np.ndarray = field(default_factory=lambda: np.zeros((0, 4, 4)))
-    slice_mm: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    resumed: bool = False  # finished by an earlier call
+    digest: str = ""  # of the content of its input files
+    shape: tuple[int, ...] = ()  # (k, h, w) of its pictures
+    numbers: dict[str, Any] = field(default_factory=dict)  # see `Processed`
+    affines: np.ndarray = field(default_factory=lambda: np.zeros((0, 4, 4)))  # (k, 4, 4), mm
+    slice_mm: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (k,) positions of the slices
 
 
 def run_job(job: Job) -> Outcome:
     """Process a session unless it is finished already; return its problems, or what its state holds."""
+    path = state_path(job.folder, job.session.id)
+    array = array_path(job.folder, job.session.id, job.execution.arrays)
     try:
         key = job.key()
-        state = load_state(job.state, key, SMALL) if job.execution.resume else None
-        if state is not None and (job.array is None or job.array.exists()):
+        state = load_state(path, key, SMALL) if job.execution.resume else None
+        if state is not None and (array is None or array.exists()):
             return _outcome(job.session.id, state, resumed=True)
         done = process(job.session, job.steps)
-        if job.array is not None:
-            done.numbers["array_affine"] = _write_array(done.volume, job.array, job.execution).tolist()
+        if array is not None:
+            done.numbers["array_affine"] = _write_array(done.volume, array, job.execution).tolist()
         digest = _input_digest(job.session)
-        _save_state(job.state, key, digest, done)
+        save_state(path, key, digest, done)
         return _outcome(job.session.id, vars(done) | {"digest": digest})
     except Unfit as error:
         return Outcome(job.session.id, problems=error.sentences)
@@ -186,7 +166,7 @@ def _input_digest(session: Session) -> str:
     return total.hexdigest()
 
 
-def _save_state(path: Path, key: str, digest: str, done: Processed) -> None:
+def save_state(path: Path, key: str, digest: str, done: Processed) -> None:
     """Write one finished session, atomically."""
     planes = {f"plane_{axis}": plane for axis, plane in middle_planes(done.volume).items()}
     with atomic_path(path) as temporary:

@@ -112,24 +112,14 @@ def _arrays(finished: Sequence[Finished], settings: dict[str, Any]) -> dict[str,
 
 def _manifest_row(finished: Finished, folder: Path, arrays: Any) -> dict[str, Any]:
     session, row, outcome = finished
-    return {
-        "id": session.id,
-        "subject": session.subject,
-        "visit": session.visit,
-        "label": row.label,
-        "cdr": "" if math.isnan(row.cdr) else row.cdr,
-        "age": "" if math.isnan(row.age) else row.age,
-        "sex": row.sex,
-        "product": session.product,
-        "file": str(session.path),
-        "mask": str(session.mask or ""),
-        "digest": outcome.digest,
-        "slices": outcome.shape[0],
-        "slice_mm": " ".join(f"{mm:g}" for mm in outcome.slice_mm),
-        **{name: outcome.numbers[name] for name in ("low", "high", "brain_ml", "brain_voxels_lost")},
-        "array": str(array_path(folder, session.id, arrays) or ""),
-        "history": json.dumps(outcome.numbers["history"]),
-    }
+    cdr, age = ("" if math.isnan(number) else number for number in (row.cdr, row.age))
+    cells: dict[str, Any] = {"id": session.id, "subject": session.subject, "visit": session.visit}
+    cells |= {"label": row.label, "cdr": cdr, "age": age, "sex": row.sex, "product": session.product}
+    cells |= {"file": str(session.path), "mask": str(session.mask or ""), "digest": outcome.digest}
+    cells |= {"slices": outcome.shape[0], "slice_mm": " ".join(f"{mm:g}" for mm in outcome.slice_mm)}
+    cells |= {name: outcome.numbers[name] for name in ("low", "high", "brain_ml", "brain_voxels_lost")}
+    cells["array"] = str(array_path(folder, session.id, arrays) or "")
+    return cells | {"history": json.dumps(outcome.numbers["history"])}
 
 
 def _read_state(folder: Path, id: str, name: str) -> np.ndarray:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from geovae.checks import check_choice
 from geovae.files import atomic_path
@@ -17,7 +17,7 @@ from geovae.mri.cohort.jobs import Execution, Job, Outcome, run_job
 from geovae.mri.cohort.outputs import Finished, write_outputs
 from geovae.mri.cohort.process import DEFAULT_STEPS, Steps
 from geovae.mri.cohort.table import COLUMNS, Pair, Repeats, find_table, join, read_table, without_table
-from geovae.mri.problems import InputProblems, OnError, Problem, as_text, plural, shorten
+from geovae.mri.problems import InputProblems, OnError, Problem, as_text, check_choices, plural, shorten
 from geovae.mri.processes import run_in_processes
 
 
@@ -45,9 +45,8 @@ class Selection:
 
     def __post_init__(self) -> None:
         """Check everything before any volume is read."""
-        check_choice("layout", self.layout, get_args(Layout))
+        check_choices(self)
         check_choice("product", self.product, OASIS_FILES)
-        check_choice("repeats", self.repeats, get_args(Repeats))
 
     def gather(self, source: str | Path, mask: str) -> tuple[list[Pair], list[Problem]]:
         """Return the sessions below `source` with their rows, sorted by id, and problems; `mask` is that of `Steps`.

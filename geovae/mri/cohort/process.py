@@ -6,9 +6,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from geovae.checks import check_choice, check_positive
+from geovae.checks import check_positive
 from geovae.mri.cohort.discover import Session
-from geovae.mri.problems import raise_if
+from geovae.mri.problems import check_choices, raise_if
 from geovae.mri.steps.affines import AffinePolicy
 from geovae.mri.steps.crop import Centre, Shape3, crop_or_pad
 from geovae.mri.steps.mask import MaskRule, brain_mask, brain_numbers, check_mask, strip
@@ -20,15 +20,6 @@ from geovae.mri.volume import Volume
 
 MaskChoice = Literal["auto", "nonzero", "file", "otsu", "none"]
 CentreChoice = Literal["auto", "grid", "mass"]
-CHOICES = {
-    "affine": AffinePolicy,
-    "mask": MaskChoice,
-    "centre": CentreChoice,
-    "axis": Axis,
-    "unit": Unit,
-    "view": View,
-    "quantisation": Quantisation,
-}
 T88_SHAPE = (176, 208, 176)
 MASKED = ("t88_masked", "fseg")  # products of OASIS-1 without a skull
 ALIGNED = (*MASKED, "t88")  # products of OASIS-1 in the grid of the atlas
@@ -76,8 +67,7 @@ class Steps:
 
     def __post_init__(self) -> None:
         """Check everything that can be checked before a volume is read."""
-        for name, choices in CHOICES.items():
-            check_choice(name, getattr(self, name), get_args(choices))
+        check_choices(self)
         check_percentiles(self.percentiles)
         if self.shape is not None and (len(self.shape) != 3 or min(self.shape) < 2):
             raise ValueError(f"`shape` must be three numbers above 1 (x, y, z), got {tuple(self.shape)}")
@@ -117,27 +107,16 @@ class Steps:
 
 @dataclass(frozen=True, eq=False)
 class Processed:
-    """What is kept of one volume.
+    """What is kept of one volume."""
 
-    Attributes:
-        volume: float32 (x, y, z) in [0, 1], RAS.
-        pictures: uint8 (k, h, w).
-        affines: (k, 4, 4), mm, of the planes as volumes of one voxel along the axis.
-        slice_mm: (k,), positions along the axis.
-        thumb: uint8, every fourth voxel of `volume`.
-        before: counts (128,) of the values of the volume as read, and their edges (129,): every fourth voxel.
-        after: counts (128,) of values from 0 to 1.
-        numbers: JSON: limits, brain volume (ml), centre of mass (mm), percentiles, history, warnings.
-    """
-
-    volume: Volume
-    pictures: np.ndarray
-    affines: np.ndarray
-    slice_mm: np.ndarray
-    thumb: np.ndarray
-    before: tuple[np.ndarray, np.ndarray]
-    after: np.ndarray
-    numbers: dict[str, Any]
+    volume: Volume  # (x, y, z) in [0, 1], RAS
+    pictures: np.ndarray  # uint8 (k, h, w)
+    affines: np.ndarray  # (k, 4, 4), mm, of the planes as volumes of one voxel along the axis
+    slice_mm: np.ndarray  # (k,), positions along the axis
+    thumb: np.ndarray  # uint8, every fourth voxel of `volume`
+    before: tuple[np.ndarray, np.ndarray]  # counts (128,) of every fourth value of the file, and edges (129,)
+    after: np.ndarray  # counts (128,) of values from 0 to 1
+    numbers: dict[str, Any]  # JSON: limits, brain volume (ml), centre of mass (mm), percentiles, history, warnings
 
 
 DEFAULT_STEPS = Steps()

@@ -113,8 +113,8 @@ def join(
     used, problems = _visits(sessions, repeats)
     by_id = {row.id: row for row in rows}
     matches = [(s, by_id.get(s.id, by_id.get(s.subject))) for s in used]
-    known = {name for s in sessions for name in (s.id, s.subject)}
-    unused = [row.id for row in rows if row.id not in known and (repeats == "keep" or _is_first(row.id))]
+    names = {name for s in sessions for name in (s.id, s.subject)}
+    unused = [row.id for row in rows if row.id not in names and (repeats == "keep" or _is_first(row.id))]
     problems += [
         Problem(session.id, "a volume without a row in the table: add the row, or remove the volume")
         for session, row in matches

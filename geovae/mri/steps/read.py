@@ -27,25 +27,15 @@ IMPLAUSIBLE = 1e6  # magnetic resonance values are at most a few ten thousand
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """The facts of a header.
+    """The facts of a header."""
 
-    Attributes:
-        kind: `nifti1`, `nifti2` or `analyze`.
-        stored: dimensions as the header has them, which may end in ones.
-        shape: (x, y, z) voxels, `stored` without these ones.
-        spacing: edge lengths (3,) of a voxel as stored, mm.
-        dtype: type of the stored values, with its byte order.
-        offset: bytes before the first value.
-        oriented: True for a NIfTI header with an sform or a qform.
-    """
-
-    kind: str
-    stored: tuple[int, ...]
-    shape: tuple[int, int, int]
-    spacing: tuple[float, float, float]
-    dtype: np.dtype[Any]
-    offset: int
-    oriented: bool
+    kind: str  # nifti1, nifti2 or analyze
+    stored: tuple[int, ...]  # dimensions, which may end in ones
+    shape: tuple[int, int, int]  # (x, y, z) voxels, `stored` without these ones
+    spacing: tuple[float, float, float]  # edge lengths of a voxel, mm
+    dtype: np.dtype[Any]  # of the stored values, with its byte order
+    offset: int  # bytes before the first value
+    oriented: bool  # a NIfTI header with an sform or a qform
 
 
 def read_volume(path: str | Path, *, affine: AffinePolicy = "header", product: str = "") -> Volume:
@@ -180,14 +170,12 @@ def check_affine(affine: np.ndarray) -> list[str]:
 def _identify(header: bytes, name: str) -> tuple[str, str]:
     """Return the format and the byte order, `<` or `>`, by the first field, the header's own size."""
     # nibabel guesses the byte order from the number of dimensions, so a damaged one would be read the wrong way round.
-    size = int.from_bytes(header[:4], "little") if len(header) >= 348 else 0
-    order = "<"
-    if size not in (348, 540):
-        size, order = int.from_bytes(header[:4], "big") if len(header) >= 348 else 0, ">"
-    if size == 540 and len(header) >= 540 and header[4:6] in (b"n+", b"ni"):
-        return "nifti2", order
-    if size == 348:
-        return ("nifti1" if header[344:347] in (b"n+1", b"ni1") else "analyze"), order
+    for order in "<>":
+        size = int.from_bytes(header[:4], "little" if order == "<" else "big")
+        if size == 540 <= len(header) and header[4:6] in (b"n+", b"ni"):
+            return "nifti2", order
+        if size == 348 <= len(header):
+            return ("nifti1" if header[344:347] in (b"n+1", b"ni1") else "analyze"), order
     raise ValueError(f"`{name}` is neither NIfTI nor Analyze: its header starts with {header[:8]!r}")
 
 

@@ -10,7 +10,7 @@ import pytest
 from mlflow_projects.promote import main as promote_command
 from mlflow_projects.registry import promotion
 from mlflow_projects.registry.evidence import Evidence, Rules
-from mlflow_projects.registry.promotion import champion_of, find, promote, roll_back
+from mlflow_projects.registry.promotion import find_candidate, promote, roll_back, version_with_alias
 from mlflow_projects.registry.versions import NAME
 from tools.names import unknown
 
@@ -98,15 +98,15 @@ def test_evidence_survives_the_tags_of_a_version():
 )
 def test_a_guard_rail_holds_back_even_the_first(store, change, reason):
     run = store.run(1.0, **change)
-    verdict = promote(store.client, find(store.client, NAME, run, Rules()), Rules())
+    verdict = promote(store.client, find_candidate(store.client, NAME, run, Rules()), Rules())
     assert verdict.moved is False
     assert any(reason in why for why in verdict.reasons)
-    assert champion_of(store.client, NAME) is None
+    assert version_with_alias(store.client, NAME) is None
 
 
 def promoted(store, what, **options):
     rules = options.pop("rules", Rules())
-    return promote(store.client, find(store.client, NAME, what, rules), rules, **options)
+    return promote(store.client, find_candidate(store.client, NAME, what, rules), rules, **options)
 
 
 def test_the_better_replaces_the_worse_and_one_command_goes_back(store):
@@ -116,20 +116,20 @@ def test_the_better_replaces_the_worse_and_one_command_goes_back(store):
     assert reason == "its fd_pixels 6 is not below the champion's fd_pixels 5; lower is better"
     second = promoted(store, f"runs:/{store.run(4.0, config='c')}", why="it looks better")
     assert second.moved
-    champion, previous = champion_of(store.client, NAME), champion_of(store.client, NAME, "previous")
+    champion, previous = version_with_alias(store.client, NAME), version_with_alias(store.client, NAME, "previous")
     assert (champion.version, previous.version) == (second.candidate.version.version, first.candidate.version.version)
     assert champion.tags["promoted.why"] == "it looks better"
     assert champion.tags["promoted.replaced"] == str(previous.version)
     assert "@" in champion.tags["promoted.by"]
     assert previous.tags["demoted.replaced_by"] == str(champion.version)
     assert roll_back(store.client, dry_run=True) == "version 1 would be champion again in place of version 2"
-    assert champion_of(store.client, NAME).version == champion.version
+    assert version_with_alias(store.client, NAME).version == champion.version
     said = roll_back(store.client, why="it was not")
     assert said == "version 1 is the champion again: models:/geovae@champion; version 2 is previous now"
-    assert champion_of(store.client, NAME).version == previous.version
-    assert champion_of(store.client, NAME).tags["promoted.why"] == "it was not"
+    assert version_with_alias(store.client, NAME).version == previous.version
+    assert version_with_alias(store.client, NAME).tags["promoted.why"] == "it was not"
     roll_back(store.client)
-    assert champion_of(store.client, NAME).version == champion.version
+    assert version_with_alias(store.client, NAME).version == champion.version
     assert not [m for m in store.client.search_registered_models() if m.name != NAME], "the lock is still there"
 
 
@@ -138,7 +138,7 @@ def test_seeds_count_and_of_a_parent_the_best_configuration_is_taken(store):
     for seed, (good, lucky) in enumerate([(4.0, 3.0), (4.2, 9.0)]):
         store.run(good, seed=seed, config="good", parent=parent)
         store.run(lucky, seed=seed, config="lucky", parent=parent)
-    candidate = find(store.client, NAME, parent, Rules())
+    candidate = find_candidate(store.client, NAME, parent, Rules())
     assert candidate.evidence.scores == {"0": 4.0, "1": 4.2}
     assert candidate.run.data.metrics["best/fd_pixels"] == 4.0
 
@@ -148,14 +148,14 @@ def test_of_a_parent_a_lucky_configuration_with_fewer_seeds_is_not_taken(store):
     for seed in (0, 1):
         store.run(4.0, seed=seed, config="whole", parent=parent)
     store.run(3.0, config="half", parent=parent)
-    assert find(store.client, NAME, parent, Rules()).evidence.scores == {"0": 4.0, "1": 4.0}
+    assert find_candidate(store.client, NAME, parent, Rules()).evidence.scores == {"0": 4.0, "1": 4.0}
 
 
 def test_of_a_sweep_the_best_is_the_one_that_the_sweep_names(store):
     best = store.run(4.0, config="a")
     parent = store.client.create_run(store.experiment, tags={"role": "sweep", "best_run": best}).info.run_id
     store.run(3.0, config="b", parent=parent)
-    assert find(store.client, NAME, parent, Rules()).run.info.run_id == best
+    assert find_candidate(store.client, NAME, parent, Rules()).run.info.run_id == best
 
 
 def test_the_champion_is_judged_by_the_seeds_that_were_run_since(store):
@@ -226,7 +226,7 @@ def test_a_dry_run_changes_nothing(store):
     run = store.run(5.0)
     verdict = promoted(store, run, dry_run=True)
     assert (verdict.reasons, verdict.moved) == ([], False)
-    assert promotion.sentences(verdict) == ["the candidate (fd_pixels 5) would become champion"]
+    assert verdict.sentences() == ["the candidate (fd_pixels 5) would become champion"]
     assert store.client.search_registered_models() == []
 
 
@@ -248,22 +248,22 @@ def test_scores_that_were_measured_otherwise_are_refused(store):
 )
 def test_a_candidate_that_is_none_is_named(store, what, sentence):
     with pytest.raises(ValueError, match=sentence):
-        find(store.client, NAME, what, Rules())
+        find_candidate(store.client, NAME, what, Rules())
 
 
 def test_a_run_without_scores_is_no_candidate(store):
     run = store.client.create_run(store.experiment).info.run_id
     with pytest.raises(ValueError, match="is RUNNING, not FINISHED: only a whole run can be promoted"):
-        find(store.client, NAME, run, Rules())
+        find_candidate(store.client, NAME, run, Rules())
     store.client.set_terminated(run)
     with pytest.raises(ValueError, match="has no score to judge it by: it needs the tags best_sampler"):
-        find(store.client, NAME, run, Rules())
+        find_candidate(store.client, NAME, run, Rules())
 
 
 def test_nothing_to_go_back_to_and_a_lock_that_is_held_are_said(store):
     with pytest.raises(ValueError, match="geovae has no previous champion to go back to"):
         roll_back(store.client)
-    with promotion.only_one(store.client, NAME):  # noqa: SIM117
+    with promotion.lock(store.client, NAME):  # noqa: SIM117
         with pytest.raises(TimeoutError, match="another promotion of geovae is under way.*--unlock true"):
             roll_back(store.client, patience=0.3)
     with pytest.raises(ValueError, match="no promotion of geovae is under way"):
@@ -287,10 +287,10 @@ def test_of_two_that_promote_at_once_the_second_sees_the_first(store):
         for run in runs
     ]
     ended = [(*process.communicate(timeout=200), process.returncode) for process in processes]
-    champion = champion_of(store.client, NAME)
+    champion = version_with_alias(store.client, NAME)
     assert champion.run_id == runs[1], ended
     assert ended[1][2] == 0, ended
-    previous = champion_of(store.client, NAME, "previous")
+    previous = version_with_alias(store.client, NAME, "previous")
     if ended[0][2] == 0:  # the worse came first and was replaced
         assert previous.run_id == runs[0]
     else:

@@ -5,9 +5,9 @@ import math
 
 import pytest
 
-from geovae.mri import Row, discover, join, read_table
+from geovae.mri import discover
 from geovae.mri.cohort.discover import with_masks
-from geovae.mri.cohort.table import find_table, without_table
+from geovae.mri.cohort.table import Row, find_table, join, read_table, without_table
 
 HEADER = "ID,M/F,Hand,Age,Educ,SES,MMSE,CDR,eTIV,nWBV,ASF,Delay\n"
 

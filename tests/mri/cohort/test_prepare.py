@@ -20,7 +20,8 @@ from geovae.mri import (
     inspect,
     prepared_volume,
     process,
-    read_prepared,
+    read_archive,
+    read_states,
     read_volume,
 )
 from geovae.mri.cohort.jobs import load_state
@@ -107,6 +108,14 @@ def test_a_second_tree_written_by_others(foreign, tmp_path):
     left, right = found["x_train"][:, :, :11, 0], found["x_train"][:, :, 11:, 0]
     assert (right.mean(axis=(1, 2)) > left.mean(axis=(1, 2)) + 5).all()  # the patient's left was made brighter
     np.testing.assert_allclose(found["affines"][0][:3, 3][:2], [-84.5, -119.5])
+
+
+def test_files_with_the_column_split_of_earlier_versions_are_read(cohort, tmp_path, small):
+    prepare(cohort[0], tmp_path, **{**small, "shape": (44, 52, 44)})
+    found = arrays(tmp_path)
+    np.savez(tmp_path / "oasis" / "OASIS.npz", **found, split=np.full(len(found["ids"]), "train"))
+    assert len(load(root=str(tmp_path), val_fraction=0.25).train) == 6
+    assert read_archive(tmp_path)["ids"].tolist() == found["ids"].tolist()
 
 
 def test_the_loader_takes_what_is_written(foreign, tmp_path):
@@ -252,7 +261,7 @@ def test_an_oblique_volume_is_taken_with_a_warning(tmp_path):
         nib.save(nib.Nifti1Image(head(), affine), tmp_path / "in" / f"{name}.nii.gz")
     report = prepare(tmp_path / "in", tmp_path, table=None, shape=(24, 24, 24), progress=False, workers=1)
     assert "a: the grid is oblique by 11.5 degrees" in report["warnings"][0]
-    assert read_prepared(tmp_path).volumes["a"]["obliquity_degrees"] == pytest.approx(11.46)
+    assert read_archive(tmp_path)["volumes"]["a"]["obliquity_degrees"] == pytest.approx(11.46)
     assert report["counts"]["label_-1"] == 2
 
 
@@ -306,7 +315,7 @@ def test_volumes_as_arrays_and_as_nifti(cohort, tmp_path, small):
     array = np.load(tmp_path / "oasis" / "volumes" / "OAS1_0001_MR1.npy")
     assert array.shape == (22, 26, 22)
     assert array.dtype == np.uint8
-    affine = read_prepared(tmp_path).volumes["OAS1_0001_MR1"]["array_affine"]
+    affine = read_archive(tmp_path)["volumes"]["OAS1_0001_MR1"]["array_affine"]
     np.testing.assert_array_equal(affine, [[8, 0, 0, -84.5], [0, 8, 0, -119.5], [0, 0, 8, -71.5], [0, 0, 0, 1]])
     prepare(cohort[0], tmp_path, **small, arrays="nii.gz")
     image = nib.load(tmp_path / "oasis" / "volumes" / "OAS1_0001_MR1.nii.gz")
@@ -358,16 +367,15 @@ def test_states_hold_what_figures_need(cohort, tmp_path, small):
     assert state["plane_axial"].shape == (44, 52)
     assert state["plane_sagittal"].shape == (52, 44)
     assert state["before"].sum() == 11 * 13 * 11
-    found = read_prepared(tmp_path, limit=3)
-    assert found.sessions == ["OAS1_0001_MR1", "OAS1_0002_MR1", "OAS1_0003_MR1"]
-    assert found.pictures.shape == (8, 52, 44)
-    assert found.before.shape == found.after.shape == (3, 128)
-    assert found.meetings.tolist() == [[22, 26, 22]] * 3
+    (same,) = read_states(tmp_path, ["OAS1_0001_MR1"])
+    assert same["before"].shape == same["after"].shape == (128,)
     done = process(discover(cohort[0])[0][0], Steps(spacing=4.0, shape=(44, 52, 44)))
-    np.testing.assert_array_equal(found.planes[0]["coronal"], np.rint(done.volume.data[:, 26] * 255))
-    np.testing.assert_array_equal(found.grid_affines[0], done.volume.affine)
+    np.testing.assert_array_equal(same["plane_coronal"], np.rint(done.volume.data[:, 26] * 255))
+    np.testing.assert_array_equal(same["grid_affine"], done.volume.affine)
+    with pytest.raises(FileNotFoundError, match="are missing: call geovae.mri.prepare again"):
+        read_states(tmp_path, ["OAS1_0001_MR1", "OAS1_0008_MR1"])
     with pytest.raises(FileNotFoundError, match="call geovae.mri.prepare first"):
-        read_prepared(tmp_path / "none")
+        read_archive(tmp_path / "none")
     assert load_state(path, "another key") is None
     assert load_state(tmp_path / "none.npz") is None
 

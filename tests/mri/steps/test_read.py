@@ -8,7 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from geovae.mri import canonical, read_volume
+from geovae.mri import read_volume
+from geovae.mri.steps.orient import canonical
 from geovae.mri.steps.read import check_values, read_header, unpack
 from geovae.mri.synthetic.anatomy import template
 from tests.mri.originals import analyze_header, head, to_axes, write_pair

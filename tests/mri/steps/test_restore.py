@@ -4,17 +4,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from geovae.mri import (
-    Volume,
-    array_to_volume,
-    cut_plane,
-    normalise,
-    picture_to_volume,
-    quantise,
-    read_volume,
-    to_image,
-    write_nifti,
-)
+from geovae.mri import Volume, array_to_volume, picture_to_volume, read_volume, write_nifti
+from geovae.mri.steps.normalise import normalise, quantise
+from geovae.mri.steps.slices import cut_plane, to_image
 from tests.mri.originals import head
 
 T88 = np.array([[1.0, 0, 0, -88], [0, 1, 0, -123], [0, 0, 1, -75], [0, 0, 0, 1]])

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from nibabel.processing import resample_from_to
 
-from geovae.mri import Session, Steps, Volume, canonical, process, read_volume, resample, table_affine, write_cohort
+from geovae.mri import Session, Steps, Volume, process, read_volume, resample, write_cohort
 from geovae.mri.cohort.prepare import _check_same_shapes
-from geovae.mri.steps.affines import choose_affine
+from geovae.mri.steps.affines import choose_affine, table_affine
 from geovae.mri.steps.mask import check_same_grid
-from geovae.mri.steps.orient import oblique_warning, obliquity
+from geovae.mri.steps.orient import canonical, oblique_warning, obliquity
 from geovae.mri.steps.read import check_affine
 from geovae.mri.volume import to_mm
 from tests.mri.originals import affine_of, head, to_axes

@@ -7,22 +7,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from geovae.mri import (
-    Volume,
-    brain_mask,
-    crop_or_pad,
-    cut_plane,
-    cut_planes,
-    from_image,
-    normalise,
-    quantise,
-    to_image,
-    unscale,
-)
-from geovae.mri.steps.mask import brain_numbers, centre_of_mass, check_mask, otsu_threshold, strip
-from geovae.mri.steps.normalise import percentile_limits
+from geovae.mri import Volume
+from geovae.mri.steps.crop import crop_or_pad
+from geovae.mri.steps.mask import brain_mask, brain_numbers, centre_of_mass, check_mask, otsu_threshold, strip
+from geovae.mri.steps.normalise import normalise, percentile_limits, quantise, unscale
 from geovae.mri.steps.read import check_values
-from geovae.mri.steps.slices import edge_letters
+from geovae.mri.steps.slices import cut_plane, cut_planes, edge_letters, from_image, to_image
 from geovae.mri.volume import in_memory_order, to_mm
 from tests.mri.originals import head
 

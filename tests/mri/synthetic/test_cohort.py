@@ -7,7 +7,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from geovae.mri import canonical, read_volume, write_cohort
+from geovae.mri import read_volume, write_cohort
+from geovae.mri.steps.orient import canonical
 from geovae.mri.synthetic.anatomy import COARSE, GRID, Anatomy, coarse_points, draw_anatomy, exponential, template
 from geovae.mri.synthetic.cohort import plan
 from geovae.mri.synthetic.scanner import scan
