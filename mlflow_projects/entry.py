@@ -18,7 +18,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from experiments.config import Options, RunOptions, check_names, list_names, parse, parse_options, rename
-from experiments.describe import writable
+from experiments.describe import writable as writable
 from geovae.tracking import MlflowTracker, without_password
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
     with connected("local"):
         outcomes = execute({"vae": Task(config), "ae": Task(other)}, tracker, storage="/abs/folder")
 
-`outcomes[name]` is an `experiments.judge.Result`, or a `Failure` with the reason. The same call after a crash, with a
-tracker of the same parent run and the same storage, resumes the same MLflow runs, each from its last checkpoint.
+`outcomes[name]` is an `experiments.judge.Result` or a `Failure`. After a crash the same call, with a tracker of the
+same parent run and the same storage, resumes the same MLflow runs, each from its last checkpoint.
 """
 
 from collections.abc import Mapping

@@ -218,7 +218,7 @@ def missing_on_node(storage: str, marker: str, uri: str) -> str:
 def _alive_nodes() -> list[dict[str, Any]]:
     import ray
 
-    nodes = ray.nodes()  # type: ignore[no-untyped-call, unused-ignore]  # Ray does not annotate it
+    nodes = ray.nodes()
     return [node for node in nodes if node["Alive"]]
 
 

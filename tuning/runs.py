@@ -1,12 +1,8 @@
-"""The MLflow runs of a sweep's configurations and seeds: created, ended as what they came to, and read for a resume.
+"""The MLflow runs of a sweep: created before their trials start, ended with their outcomes, read back for a resume.
 
-MLflow is the sweep's only memory. A run is created before its training starts, so a new driver finds everything that a
-dead one had started. All writes go through a queue with one writer thread, in order, and are retried until the store
-answers.
-
-Why not `geovae.tracking.outbox`, the queue that runs report through: that one keeps records on disk for a receiver that
-returns nothing. Here callers wait for ids of new runs, and after a crash nothing needs replay: a resumed driver derives
-what is missing from the store itself.
+MLflow is the sweep's only memory. Writes go through a queue with one writer thread and are retried until the store
+answers. Why not the queue on disk of `geovae.tracking.outbox`: that one delivers records and returns nothing, but here
+callers wait for ids of new runs; and a resumed driver needs no replay, it derives what is missing from the store.
 """
 
 import json
@@ -69,7 +65,7 @@ class RunStore:
             try:
                 return function()
             except MlflowException as error:
-                status: int = error.get_http_status_code()  # type: ignore[no-untyped-call, unused-ignore]  # MLflow does not annotate
+                status: int = error.get_http_status_code()
                 if status < 500 or self._stop_retries:  # below 500 the store has refused: a retry changes nothing
                     raise
                 if not warned:
