@@ -18,6 +18,7 @@ from torch import Generator, Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from geovae.batches import Batches
+from geovae.checks import check_choice, check_count, check_positive
 from geovae.images import to_float
 
 Losses = dict[str, Tensor]
@@ -155,19 +156,16 @@ class Trainer:
         deterministic: bool = False,
         stream: bool | None = None,
     ) -> None:
-        for name, value in {"epochs": epochs, "batch_size": batch_size, "early_stop": early_stop}.items():
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {value}")
-        if not 0 < learning_rate < math.inf:
-            raise ValueError(f"`learning_rate` must be positive and finite, got {learning_rate}")
-        if plateau_patience < 0:
-            raise ValueError(f"`plateau_patience` must be 0 or more, got {plateau_patience}")
+        check_count(epochs=epochs, batch_size=batch_size)
+        check_positive(learning_rate=learning_rate)
+        check_count(low=0, plateau_patience=plateau_patience)
         if not 0 < plateau_factor < 1:
             raise ValueError(f"`plateau_factor` must lie between 0 and 1, got {plateau_factor}")
-        if precision not in ("fp32", "bf16"):
-            raise ValueError(f"`precision` must be fp32 or bf16, got {precision!r}")
-        if clip_grad_norm is not None and not 0 < clip_grad_norm < math.inf:
-            raise ValueError(f"`clip_grad_norm` must be positive and finite, got {clip_grad_norm}")
+        if early_stop is not None:
+            check_count(early_stop=early_stop)
+        check_choice("precision", precision, ("fp32", "bf16"))
+        if clip_grad_norm is not None:
+            check_positive(clip_grad_norm=clip_grad_norm)
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -214,13 +212,13 @@ class Trainer:
         loss: Any = state.model.loss
         loss = torch.compile(loss) if self.compile else loss
         if not state.history:
-            _tell(state.model, "prepare", train_batches.images, state.generator)
+            _call_hook(state.model, "prepare", train_batches.images, state.generator)
         while state.epoch < self.epochs and not self._stalled(state):
             started = time.perf_counter()
             with _deterministic(self.deterministic):
-                _tell(state.model, "begin_epoch", state.epoch + 1)
+                _call_hook(state.model, "begin_epoch", state.epoch + 1)
                 train_losses = self._train_epoch(state, loss, train_batches)
-                _tell(state.model, "end_epoch", train_batches.images)
+                _call_hook(state.model, "end_epoch", train_batches.images)
                 val_losses = self._validate(state.model, loss, val_batches, state.epoch)
             learning_rate = state.optimizer.param_groups[0]["lr"]
             best = not state.history or val_losses["loss"] < state.best_record.val["loss"]
@@ -304,7 +302,7 @@ def _deterministic(wanted: bool) -> Iterator[None]:
         torch.backends.cudnn.benchmark = before[1]
 
 
-def _tell(model: nn.Module, hook: str, *arguments: Any) -> None:
+def _call_hook(model: nn.Module, hook: str, *arguments: Any) -> None:
     """Call a hook (`prepare`, `begin_epoch`, `end_epoch`) of a model that has it."""
     if hasattr(model, hook):
         getattr(model, hook)(*arguments)

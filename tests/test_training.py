@@ -122,6 +122,21 @@ def test_a_restored_state_goes_on_bit_for_bit(tmp_path, device, name, channels_l
     assert through.meta()["scheduler"] == again.meta()["scheduler"]
 
 
+@pytest.mark.parametrize("factor", [1.0, 3.0])
+def test_a_resumed_run_keeps_the_plateaus_part_of_the_learning_rate_it_asks_for(tmp_path, factor):
+    """Another learning rate than before is multiplied by what the plateaus have left of the old one."""
+    options = {"batch_size": 20, "plateau_patience": 0}
+    trainer = Trainer(epochs=3, learning_rate=1e-2, **options)
+    state = trainer.start(Unteachable())
+    list(trainer.run(state, images(), images()))
+    checkpoint.save_training(tmp_path / "c", state)
+    resumed = Trainer(epochs=4, learning_rate=factor * 1e-2, **options)
+    state = resumed.start(Unteachable())
+    checkpoint.load_training(tmp_path / "c", state)
+    (record,) = resumed.run(state, images(), images())
+    assert record.learning_rate == pytest.approx(factor * 1e-2 / 4)  # halved twice; the first epoch is always the best
+
+
 def test_clipping_limits_the_gradient_and_records_its_norm():
     """One step of plain gradient descent would have this length; Adam's is another, so the gradient itself is read."""
     network = model()
@@ -271,14 +286,14 @@ def test_a_run_killed_in_the_middle_of_an_epoch_ends_with_the_same_weights(tmp_p
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": 0}, "`epochs` must be at least 1, got 0"),
-        ({"batch_size": -3}, "`batch_size` must be at least 1, got -3"),
-        ({"early_stop": 0}, "`early_stop` must be at least 1, got 0"),
+        ({"epochs": 0}, "`epochs` must be a whole number of at least 1, got 0"),
+        ({"batch_size": -3}, "`batch_size` must be a whole number of at least 1, got -3"),
+        ({"early_stop": 0}, "`early_stop` must be a whole number of at least 1, got 0"),
         ({"learning_rate": 0.0}, "`learning_rate` must be positive and finite, got 0.0"),
         ({"learning_rate": float("nan")}, "`learning_rate` must be positive and finite, got nan"),
-        ({"plateau_patience": -1}, "`plateau_patience` must be 0 or more, got -1"),
+        ({"plateau_patience": -1}, "`plateau_patience` must be a whole number of at least 0, got -1"),
         ({"plateau_factor": 1.0}, "`plateau_factor` must lie between 0 and 1, got 1.0"),
-        ({"precision": "fp8"}, "`precision` must be fp32 or bf16, got 'fp8'"),
+        ({"precision": "fp8"}, "`precision` must be one of fp32, bf16, got 'fp8'"),
         ({"clip_grad_norm": 0.0}, "`clip_grad_norm` must be positive and finite, got 0.0"),
         ({"clip_grad_norm": float("inf")}, "`clip_grad_norm` must be positive and finite, got inf"),
     ],

@@ -1,9 +1,10 @@
 """Autoencoders by name: to add one, write a file with `encode`, `decode` and `loss`, and add a line here.
 
-A model may also have any of four hooks. `prepare(images, generator)` sees the training images once, before the first
-epoch; `begin_epoch(epoch)` and `end_epoch(images)` stand around the steps of every epoch, before its validation; what
-they set and a run needs to go on lies in parameters and buffers. `latent_tensors()` names the tensors of a prior or a
-metric of its own, which travel with the codes to the sampler that draws from it.
+A model declares `losses` (what it records: name -> meaning) and `toy` (how the contract tests train it). It may have
+four hooks. `prepare(images, generator)` is called once before the first epoch, with the training images;
+`begin_epoch(epoch)` and `end_epoch(images)` are called around the steps of every epoch, before its validation; what
+they change and a resumed run needs must be parameters or buffers. `latent_tensors()` returns the tensors of the model's
+own prior or metric, which are stored with the codes for the sampler that draws from it.
 """
 
 from typing import Any

@@ -1,8 +1,12 @@
 """Autoencoder: the squared error alone, no distribution in the latent space (the paper's baseline)."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from torch import Generator, Tensor, nn
 
 from geovae.codes import Codes
+from geovae.models.contract import LOSS, Toy
 from geovae.models.networks import Decoder, Encoder, ImageShape, NetworkName
 
 
@@ -15,6 +19,9 @@ class AE(nn.Module):
         network: `mlp`, `conv32`, `conv64` or `conv_oasis`.
         width: filters of the first layer; by default the paper's for the network.
     """
+
+    losses: ClassVar[Mapping[str, str]] = LOSS
+    toy: ClassVar[Toy] = Toy()
 
     def __init__(
         self,

@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
+from geovae.checks import check_choice, check_count, check_positive, check_share
 from geovae.codes import Codes
-from geovae.models.checks import check_choice, check_counts, check_positive, check_share
 from geovae.models.likelihood import Likelihood, log_normal
 from geovae.models.networks import ImageShape, NetworkName
 from geovae.models.vae import VAE, sample_posterior
@@ -74,7 +74,7 @@ class HVAE(VAE):
             image_shape, latent_dim=latent_dim, network=network, width=width, beta=beta, likelihood=likelihood
         )
         check_positive(beta=beta, step_size=step_size)
-        check_counts(n_leapfrog=n_leapfrog)
+        check_count(n_leapfrog=n_leapfrog)
         check_share(beta_zero=beta_zero)
         check_choice("tempering", tempering, ("fixed", "free"))
         if step_size > LARGEST_STEP or (learn_step_size and step_size == LARGEST_STEP):

@@ -8,12 +8,16 @@ MNIST, so converted at D = 1024, d = 16; their gradient penalty is that of the s
 fits in order of magnitude.
 """
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from geovae.checks import check_not_negative
 from geovae.models.ae import AE
-from geovae.models.checks import check_not_negative
+from geovae.models.contract import PARTS, Toy
 from geovae.models.networks import ImageShape, NetworkName
 
 
@@ -27,6 +31,8 @@ class RAE(AE):
         width: filters of the first layer; by default the paper's for the network.
         embedding_weight: beta, the weight of |z|^2 / 2.
     """
+
+    losses: ClassVar[Mapping[str, str]] = {**PARTS, "embedding": "half the squared norm of the codes"}
 
     def __init__(
         self,
@@ -67,6 +73,8 @@ class RAEL2(RAE):
         decay_weight: lambda, the weight of the sum of the decoder's squared parameters.
     """
 
+    losses: ClassVar[Mapping[str, str]] = {**RAE.losses, "decoder_norm": "squared norm of the decoder's weights"}
+
     def __init__(
         self,
         image_shape: ImageShape,
@@ -101,7 +109,8 @@ class RAEGP(RAE):
         penalty_weight: lambda, the weight of |J|_F^2, J the Jacobian of all pixels by all latents.
     """
 
-    second_derivatives = True  # the loss holds a gradient: torch.compile cannot take part
+    losses: ClassVar[Mapping[str, str]] = {**RAE.losses, "gradient_penalty": "squared norm of the decoder's gradient"}
+    second_derivatives = True  # the loss contains a gradient, which torch.compile cannot differentiate
 
     def __init__(
         self,
@@ -153,6 +162,15 @@ class RAESN(RAE):
         width: filters of the first layer; by default the paper's for the network.
         embedding_weight: beta, the weight of |z|^2 / 2.
     """
+
+    # A decoder whose every layer has norm 1 needs large codes, and batch norm to reach black and white.
+    toy = Toy(
+        {"embedding_weight": 1e-4},
+        overfit_options={"network": "conv32", "width": 4, "embedding_weight": 1e-3},
+        epochs=60,
+        learning_rate=2e-2,
+        error=0.6,
+    )
 
     def __init__(
         self,

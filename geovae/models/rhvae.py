@@ -11,10 +11,11 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
+from geovae.checks import check_count, check_positive
 from geovae.codes import Codes
 from geovae.images import to_float
-from geovae.models.checks import check_counts, check_positive
 from geovae.models.cometric import Cometric, MetricNetwork, Place
+from geovae.models.contract import Toy
 from geovae.models.hvae import HVAE, Flow
 from geovae.models.likelihood import Likelihood
 from geovae.models.networks import ImageShape, NetworkName, at_least_float32
@@ -45,6 +46,7 @@ class RHVAE(HVAE):
         n_centroids: training images, at even distances in the set, whose codes carry the metric after training.
     """
 
+    toy = Toy({"beta": 0.05, "likelihood": "gaussian", "n_centroids": 50})
     centroids: Tensor
     values: Tensor
 
@@ -83,7 +85,7 @@ class RHVAE(HVAE):
             beta_zero=beta_zero,
             through_force=through_force,
         )
-        check_counts(n_fixed_point=n_fixed_point, metric_width=metric_width, n_centroids=n_centroids)
+        check_count(n_fixed_point=n_fixed_point, metric_width=metric_width, n_centroids=n_centroids)
         check_positive(temperature=temperature, floor=floor)
         self.metric_network = MetricNetwork(image_shape, latent_dim, metric_width)
         self.n_fixed_point, self.temperature, self.floor = n_fixed_point, temperature, floor

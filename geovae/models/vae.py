@@ -1,12 +1,15 @@
 """Variational autoencoder with a fixed-variance Gaussian decoder (Kingma & Welling 2014; the paper's Eq. 3)."""
 
+from collections.abc import Mapping
 from math import prod
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
 
+from geovae.checks import check_choice, check_not_negative
 from geovae.codes import Codes
-from geovae.models.checks import check_choice, check_not_negative
+from geovae.models.contract import PARTS, Toy
 from geovae.models.likelihood import (
     LIKELIHOODS,
     Likelihood,
@@ -42,6 +45,12 @@ class VAE(nn.Module):
         beta: weight of the Kullback-Leibler divergence, 0 or more.
         likelihood: `gaussian` (the squared error of Eq. 3) or `bernoulli` (the cross entropy).
     """
+
+    losses: ClassVar[Mapping[str, str]] = {
+        **PARTS,
+        "kl": "divergence of the posterior from the prior [nats, mean over images]",
+    }
+    toy: ClassVar[Toy] = Toy({"beta": 0.05})
 
     def __init__(
         self,

@@ -9,10 +9,11 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor, nn
 
+from geovae.checks import check_choice, check_count
 from geovae.codes import Codes
 from geovae.geometry.fields import DiagonalFeatures
 from geovae.images import to_float
-from geovae.models.checks import check_choice, check_counts
+from geovae.models.contract import Toy
 from geovae.models.likelihood import Likelihood, log_normal
 from geovae.models.networks import ImageShape, NetworkName
 from geovae.models.vae import VAE, sample_posterior
@@ -43,6 +44,8 @@ class VAMP(VAE):
         warm_up: epochs over which beta grows from 0 to its value while training; 0 for none.
     """
 
+    toy = Toy({"beta": 0.05, "n_pseudo_inputs": 20, "warm_up": 5})
+
     def __init__(
         self,
         image_shape: ImageShape,
@@ -59,10 +62,9 @@ class VAMP(VAE):
         super().__init__(
             image_shape, latent_dim=latent_dim, network=network, width=width, beta=beta, likelihood=likelihood
         )
-        check_counts(n_pseudo_inputs=n_pseudo_inputs)
+        check_count(n_pseudo_inputs=n_pseudo_inputs)
         check_choice("pseudo_inputs", pseudo_inputs, ("learnt", "data"))
-        if warm_up < 0:
-            raise ValueError(f"`warm_up` must be 0 or more, got {warm_up}")
+        check_count(low=0, warm_up=warm_up)
         start = torch.randn(n_pseudo_inputs, *image_shape)
         self.learnt = pseudo_inputs == "learnt"
         if self.learnt:
@@ -70,7 +72,7 @@ class VAMP(VAE):
         else:
             self.register_buffer("pseudo", start.sigmoid())
         self.warm_up = warm_up
-        self.warmth = 1.0
+        self.beta_share = 1.0
 
     def prepare(self, images: Tensor, generator: Generator) -> None:
         """Take the pseudo-inputs from random training images (n, c, h, w); with repetition if there are too few."""
@@ -82,7 +84,7 @@ class VAMP(VAE):
 
     def begin_epoch(self, epoch: int) -> None:
         """Set the share of beta for training in this epoch, counted from 1."""
-        self.warmth = min(1.0, epoch / self.warm_up) if self.warm_up else 1.0
+        self.beta_share = min(1.0, epoch / self.warm_up) if self.warm_up else 1.0
 
     def prior_codes(self) -> Codes:
         """Return the codes of the pseudo-inputs: the components of the prior."""
@@ -108,5 +110,5 @@ class VAMP(VAE):
         z = sample_posterior(codes, generator)
         reconstruction = self.errors(x, z).mean()
         kl = (log_normal(z, codes) - self.log_prior(z)).mean()
-        beta = self.beta * (self.warmth if self.training else 1.0)
+        beta = self.beta * (self.beta_share if self.training else 1.0)
         return {"loss": reconstruction + beta * kl, "reconstruction": reconstruction, "kl": kl}

@@ -4,23 +4,20 @@
 estimate of MMD^2 between the codes of a batch and as many draws from N(0, I) (their Algorithm 2).
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Generator, Tensor
 
+from geovae.checks import check_choice, check_not_negative
 from geovae.models.ae import AE
-from geovae.models.checks import check_choice, check_not_negative
+from geovae.models.contract import PARTS, Toy
 from geovae.models.networks import ImageShape, NetworkName
+from geovae.neighbours import squared_distances
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-BANDWIDTHS = ("fixed", "median")
-
-
-def squared_distances(u: Tensor, v: Tensor) -> Tensor:
-    """Return |u_i - v_j|^2: (n, d), (m, d) -> (n, m)."""
-    squares = u.square().sum(1, keepdim=True) + v.square().sum(1)
-    return (squares - 2 * u @ v.T).clamp_min(0.0)
+Bandwidth = Literal["fixed", "median"]
 
 
 def multi_quadratic(squared: Tensor, bandwidth: Tensor | float) -> Tensor:
@@ -31,11 +28,11 @@ def multi_quadratic(squared: Tensor, bandwidth: Tensor | float) -> Tensor:
     return kernel
 
 
-def squared_mmd(z: Tensor, p: Tensor, bandwidth: Literal["fixed", "median"] = "fixed") -> Tensor:
+def squared_mmd(z: Tensor, p: Tensor, bandwidth: Bandwidth = "fixed") -> Tensor:
     """Return the unbiased estimate of MMD^2 between the samples z and p, both (n, d).
 
     The bandwidth C is 2 d, the mean of |u - v|^2 under N(0, I), or the median of |z_i - p_j|^2. One sample alone has no
-    pairs with its own kind: there the terms within are 0.
+    pairs of its own: then the terms within the samples are 0.
     """
     n, d = z.shape
     across = squared_distances(z, p)
@@ -48,7 +45,7 @@ def squared_mmd(z: Tensor, p: Tensor, bandwidth: Literal["fixed", "median"] = "f
 
 
 class WAE(AE):
-    """Wasserstein autoencoder: a deterministic encoder whose codes are drawn towards N(0, I) as a set.
+    """Wasserstein autoencoder: a deterministic encoder whose codes, as a set, are pulled towards N(0, I).
 
     Args:
         image_shape: (channels, height, width) of the images.
@@ -60,6 +57,9 @@ class WAE(AE):
         bandwidth: C of the kernel: `fixed` at 2 d, or the `median` of the squared distances to the prior's draws.
     """
 
+    losses: ClassVar[Mapping[str, str]] = {**PARTS, "mmd": "maximum mean discrepancy of codes and prior"}
+    toy = Toy({"mmd_weight": 2.0})
+
     def __init__(
         self,
         image_shape: ImageShape,
@@ -68,13 +68,13 @@ class WAE(AE):
         network: NetworkName = "conv32",
         width: int | None = None,
         mmd_weight: float = 30.0,
-        bandwidth: Literal["fixed", "median"] = "fixed",
+        bandwidth: Bandwidth = "fixed",
     ) -> None:
         super().__init__(image_shape, latent_dim=latent_dim, network=network, width=width)
         check_not_negative(mmd_weight=mmd_weight)
-        check_choice("bandwidth", bandwidth, BANDWIDTHS)
+        check_choice("bandwidth", bandwidth, get_args(Bandwidth))
         self.mmd_weight = mmd_weight
-        self.bandwidth: Literal["fixed", "median"] = bandwidth
+        self.bandwidth = bandwidth
 
     def loss(self, x: Tensor, generator: Generator) -> dict[str, Tensor]:
         """Return `loss` and its parts: `reconstruction`, the squared error summed over pixels, and `mmd`."""

@@ -12,12 +12,8 @@ from geovae.samplers import SAMPLERS, MixtureSampler, RiemannianSampler
 from geovae.samplers.base import Novelty
 from geovae.samplers.riemannian import PRESETS
 
-QUICK = {
-    "prior": {},
-    "mixture": {"n_components": 3},
-    "riemannian": {"n_centroids": 20, "n_transitions": 5},
-    "rhvae": {"n_transitions": 5},
-}
+# Options of a quick run; a sampler without an entry must be quick by default.
+QUICK = {"riemannian": {"n_centroids": 20}, "rhvae": {"n_transitions": 5}}
 
 
 def make_codes(n=150, d=3, seed=0, log_var=-4.0, dtype=torch.float32):
@@ -41,14 +37,15 @@ def sampler(request):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_shape_type_and_finite_values(sampler, dtype, device):
-    codes = Codes(*(t.to(device, dtype) for t in make_codes()), make_codes().extras)
+    codes = make_codes()
+    codes = Codes(codes.mu.to(device, dtype), codes.log_var.to(device, dtype), codes.extras)
     z, info = sampler.fit(codes).sample(70, seeded(), return_info=True)
     assert z.shape == (70, 3)
     assert z.dtype == dtype
     assert z.device.type == device.type
     assert torch.isfinite(z).all()
     scalars = info.scalars()
-    assert {"nearest_code", "nearest_code_ratio"} <= set(scalars)
+    assert set(scalars) == set(sampler.diagnostics), "each number has its row on the page of names, and the reverse"
     assert all(type(v) is float and math.isfinite(v) for v in scalars.values())
 
 
@@ -77,13 +74,23 @@ def test_not_fitted_no_samples_and_broken_codes(sampler):
         sampler.sample(0, seeded())
 
 
-def test_only_the_riemannian_sampler_needs_log_var(sampler):
-    codes = Codes(make_codes().mu, None, make_codes().extras)
+def test_what_is_missing_is_named_and_what_is_not_needed_may_be_missing(sampler):
+    codes = make_codes()
+    needed = {name: codes.extras[name] for name in sampler.needs}
+    log_var = codes.log_var if sampler.needs_log_var else None
+    assert sampler.fit(Codes(codes.mu, log_var, needed)).sample(5, seeded()).shape == (5, 3)
     if sampler.needs_log_var:
         with pytest.raises(ValueError, match="deterministic encoder"):
-            sampler.fit(codes)
-    else:
-        assert sampler.fit(codes).sample(5, seeded()).shape == (5, 3)
+            sampler.fit(Codes(codes.mu, None, needed))
+    for name in sampler.needs:
+        with pytest.raises(ValueError, match=f"needs '{name}' of the model that made the codes"):
+            sampler.fit(Codes(codes.mu, log_var, {key: value for key, value in needed.items() if key != name}))
+
+
+def test_recorded_options_build_the_same_sampler(sampler):
+    again = type(sampler)(**sampler.options)
+    assert again.options == sampler.options
+    assert torch.equal(*(s.fit(make_codes()).sample(20, seeded()) for s in (sampler, again)))
 
 
 def test_prior_moments():
@@ -146,7 +153,7 @@ def test_a_given_option_wins_over_the_preset_even_where_it_equals_the_default(pr
 @pytest.mark.parametrize(
     "options", [{}, {"centroids": "all"}, {"n_centroids": 9}, *({"preset": p, "n_transitions": 4} for p in PRESETS)]
 )
-def test_recorded_options_build_the_same_sampler(options):
+def test_resolved_presets_build_the_same_sampler(options):
     codes = make_codes()
     sampler = RiemannianSampler(**options)
     again = RiemannianSampler(**sampler.options)
