@@ -75,7 +75,11 @@ def run(plan: Plan, *, output: Path, tracker: Tracker | None = None, on_epoch: O
     plan.judge.require(len(splits.train))
     track_data(tracker, config["data"]["name"], splits)
 
-    state = plan.trainer.start(plan.network.to(choose_device(config["device"])), seed=config["seed"])
+    network, planned = plan.network, DATASETS[config["data"]["name"]].image_shape
+    if planned not in (None, splits.image_shape):  # brains that `prepare` made in another size than the published one
+        name, options = config["model"]["name"], _options(config["model"])
+        network = build_model(name, splits.image_shape, seed=config["seed"], **options)
+    state = plan.trainer.start(network.to(choose_device(config["device"])), seed=config["seed"])
     if (output / CHECKPOINT).exists():
         checkpoint.load_training(output / CHECKPOINT, state)
     train(plan, state, splits, output, tracker, on_epoch)

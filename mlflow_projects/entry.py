@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from experiments.config import Options, RunOptions, check_names, list_names, parse, parse_options, rename
 from experiments.describe import writable as writable
+from geovae.data import MissingData
 from geovae.tracking import MlflowTracker, without_password
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def main(function: Callable[..., None], more_help: Callable[[Options], Any] | No
     except (ValueError, FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, TimeoutError) as error:
         if os.environ.get("GEOVAE_TRACEBACK"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}{_prepare_command(error)}", file=sys.stderr)
         raise SystemExit(2) from None
     except SystemExit as end:
         raise SystemExit(_terminated[0] if _terminated else end.code) from None
@@ -57,6 +58,14 @@ def main(function: Callable[..., None], more_help: Callable[[Options], Any] | No
         print(f"error: the tracking server {tracking_uri()} refuses this user: {reason}", file=sys.stderr)
         raise SystemExit(2) from None
     raise SystemExit(0)
+
+
+def _prepare_command(error: Exception) -> str:
+    """Return what to add to the library's sentence on missing files: the command that builds them."""
+    if not isinstance(error, MissingData):
+        return ""
+    options = {"dataset": error.dataset, "source": "FOLDER", **error.options}
+    return "; the command is `mlflow run . -e prepare " + " ".join(f"-P {k}={v}" for k, v in options.items()) + "`"
 
 
 def _status(error: Exception) -> int:
