@@ -40,7 +40,7 @@ METRICS = {
     "geometry/pullback_off_diagonal": "median share of the off-diagonal in the pull-back metric [part of 1]",
     "runs": "of `sweep`: runs of a configuration that finished; its `best/<score>` is their mean [count]",
     "changed/<option>": "of `sweep`: value of an option from this epoch on, under population based training",
-    "count/<count>": "of `prepare`: sessions, subjects, slices, labels, parts of the split [count]",
+    "count/<count>": "of `prepare`: sessions, subjects, slices, labels [count]",
 }
 PARAMETERS = {
     "cfg.<option>": "every option of the run under its dotted name; `config.yaml` holds the same",
