@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from geovae.evaluation import recorded_numbers
+from geovae.models import MODELS
+from geovae.samplers import SAMPLERS
 
 PAGE = Path(__file__).parents[1] / "docs" / "names.md"
 METRICS = {
@@ -38,7 +40,7 @@ METRICS = {
     "geometry/pullback_off_diagonal": "median share of the off-diagonal in the pull-back metric [part of 1]",
     "runs": "of `sweep`: runs of a configuration that finished; its `best/<score>` is their mean [count]",
     "changed/<option>": "of `sweep`: value of an option from this epoch on, under population based training",
-    "count/<count>": "of `prepare`: sessions, subjects, slices, labels, parts of the split [count]",
+    "count/<count>": "of `prepare`: sessions, subjects, slices, labels [count]",
 }
 PARAMETERS = {
     "cfg.<option>": "every option of the run under its dotted name; `config.yaml` holds the same",
@@ -57,7 +59,8 @@ TAGS = {
     "config_over_seeds": "the same without the seed: group by it to average over seeds",
     "best_sampler": "the sampler with the lowest headline score on validation images",
     "headline": "the score by which runs are ranked",
-    "warning.<sampler>": "what a sampler warned of",
+    "warning.<sampler>": "warnings of a sampler",
+    "warning.scores": "warnings of the evaluation, such as too few samples for the number of features",
     "not_finite.<metric>": "a number that was NaN or infinite: MLflow would rank it as 0",
     "role": (
         "what a run is for: `comparison`, `sweep` and `study` mark parents; below them `run` in a comparison, `cell` "
@@ -110,8 +113,8 @@ ARTIFACTS = {
     "importance.png": "of `sweep`: how much of the score's variation each option explains",
     "leaderboard.png": "of a comparison: the same as bars",
     "report.md": "of `study`: the report",
-    "report.html": "of `study` and `report`: the page, pictures inside",
-    "scores.csv": "of `study`: every number, one row for each data set, way, seed and score",
+    "report.html": "of `study`, `sweep` and `report`: the page, pictures inside",
+    "scores.csv": "of `study`: every number, one row for each data set, model, sampler, seed and score",
     "figures/<name>.png": "of `study`: the report's pictures",
     "report.json": "of `evaluate`: the numbers and how they were made",
     "build.json": "of `prepare`: what was built from what",
@@ -128,40 +131,11 @@ IMAGES = {
     "samples/<sampler>": "64 samples of the trained model; the step is always 0, so that runs line up",
     "brains/geodesic_above_straight_line": "of `brains`: decoded along a geodesic, and along the straight line",
 }
-LOSSES = {
-    "loss": "what training minimises [squared error or nats, summed over pixels, mean over images]; lower is better",
-    "reconstruction": (
-        "its reconstruction part [squared error or nats, summed over pixels, mean over images]; lower is better"
-    ),
-    "kl": "divergence of the posterior from the prior [nats, mean over images]",
-    "mmd": "maximum mean discrepancy of codes and prior (wae)",
-    "embedding": "half the squared norm of the codes (rae)",
-    "decoder_norm": "squared norm of the decoder's weights (rae_l2)",
-    "gradient_penalty": "squared norm of the decoder's gradient (rae_gp)",
+LOSSES = {name: meaning for model in MODELS.values() for name, meaning in model.losses.items()} | {
     "grad_norm": "norm of the gradients before clipping, mean over steps",
 }
-DIAGNOSTICS = {
-    "seconds": "time to fit and to draw [s]",
-    "nearest_code": "median distance of a sample to its nearest training code [latent units]",
-    "nearest_code_ratio": "the same over that between training codes; towards 0 the samples are codes",
-    "n_components": "components of the mixture [count]",
-    "temperature": "temperature of the metric (Eq. 7) [latent units]",
-    "n_centroids": "centroids of the metric [count]",
-    "step_size": "step of the leapfrog integrator [latent units]",
-    "codes_above_floor": "part of the training codes where the metric is not flat [part of 1]; higher is better",
-    "samples_above_floor": "part of the samples where the metric is not flat [part of 1]; higher is better",
-    "acceptance": "mean acceptance of the chains [part of 1]",
-    "jump_acceptance": "mean acceptance of the jumps between codes [part of 1]",
-    "divergences": "chains whose integration blew up [count]; lower is better",
-    "log_density": "mean log-density at the samples, up to a constant [nats]",
-    "energy": "mean energy at the end [nats]",
-    "e_bfmi": "energy fraction of missing information, median over chains; below 0.3 is bad; higher is better",
-    "distance_to_start": "median distance that a chain moved [latent units]",
-    "distance_to_start_ratio": "the same over the distance between training codes",
-    "r_hat": "worst R-hat over dimensions; 1 is mixed; lower is better",
-    "nested_r_hat": "worst nested R-hat, for many short chains; lower is better",
-    "ess_bulk": "worst effective sample size of the bulk [draws]; higher is better",
-    "ess_tail": "worst effective sample size of the tails [draws]; higher is better",
+DIAGNOSTICS = {"seconds": "time to fit and to draw [s]"} | {
+    name: meaning for sampler in SAMPLERS.values() for name, meaning in sampler.diagnostics.items()
 }
 SCORES = {
     name: f"{number.meaning}{f' [{number.unit}]' if number.unit != '-' else ''}"

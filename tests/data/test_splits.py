@@ -33,6 +33,12 @@ def test_stratified_rows_partition_every_class_in_proportion(classes, val, test,
             assert abs(share - fraction * (classes == c).sum()) <= 2  # roundings of two running totals
 
 
+def test_small_classes_are_shared_out_together():
+    classes = np.arange(30)  # one row a class: rounded class by class, no row would leave the training part
+    rows = stratified_rows(classes, {"val": 0.2, "test": 0.1}, seed=0)
+    assert {name: len(part) for name, part in rows.items()} == {"val": 6, "test": 3, "train": 21}
+
+
 @settings(max_examples=40, deadline=None)
 @given(sizes=st.lists(st.integers(1, 100), min_size=2, max_size=4), seed=st.integers(0, 99))
 def test_subsets_of_one_seed_are_nested(sizes, seed):

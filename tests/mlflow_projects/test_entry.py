@@ -1,9 +1,11 @@
 """Bad input ends an entry point with one sentence and exit code 2, before any run is made."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from geovae.data import DATASETS
 from mlflow_projects import (
     brains,
     cohort,
@@ -105,6 +107,23 @@ def test_a_bad_run_of_a_comparison_is_named(end, tmp_path):
     code, said = end(main, "--comparison=c.yaml")
     assert code == 2
     assert "error: run 'bad': `width` must be at least 1, got 0" in said.err
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("mnist", "mlflow run . -e prepare -P dataset=mnist -P source=FOLDER`"),
+        ("oasis_volumes", "prepare -P dataset=oasis -P source=FOLDER -P arrays=npy -P arrays_spacing=4`"),
+    ],
+)
+def test_missing_data_ends_with_the_command_that_builds_them(end, name, command):
+    def load_data() -> None:
+        DATASETS[name](root="nowhere")
+
+    code, said = end(SimpleNamespace(main=load_data))
+    assert code == 2
+    assert "does not exist" in said.err
+    assert command in said.err
 
 
 def test_mlproject_is_made_from_the_signatures():
