@@ -155,7 +155,7 @@ def test_a_file_cannot_run_code(tmp_path):
     ("flags", "message"),
     [
         (["--model.latent_dim", "0"], "`latent_dim` must be at least 1, got 0"),
-        (["--training.epochs", "0"], "`epochs` must be at least 1, got 0"),
+        (["--training.epochs", "0"], "`epochs` must be a whole number of at least 1, got 0"),
         (["--model.network", "conv64"], "network 'conv64' fits images of 64x64, got 32x32; use conv32 or mlp"),
         (["--n_samples", "1"], "`n_samples` must be a whole number of at least 2, got 1"),
         (["--samplers", "gibbs"], "`samplers` must be one of prior, mixture, riemannian, .*, got 'gibbs'"),

@@ -64,7 +64,7 @@ def space(tmp_path):
         (["--model=gan"], "no search space 'gan'"),
         (["--dataset=mnits"], "unknown data.name 'mnits'"),
         (["--training.epoch=3"], "unknown option 'training.epoch'; did you mean training.epochs?"),
-        (["--training.epochs=0"], "`epochs` must be at least 1, got 0"),
+        (["--training.epochs=0"], "`epochs` must be a whole number of at least 1, got 0"),
         (["--space=sampler_mixture", "--trained=nowhere"], "no model at 'nowhere'"),
         (["--resume=0123"], "no sweep '0123' in the tracking store"),
         (["--warm-start=0123"], "no sweep '0123' in the tracking store"),
