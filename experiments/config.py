@@ -242,14 +242,14 @@ def _split_commas(value: Any) -> Any:
 
 def _explain(message: str) -> str:
     """Return jsonargparse's message about a value as one sentence."""
-    found = re.search(r'Parser key "(?P<key>.+?)":.*?(?:Given value:|Got value:) (?P<value>.*)', message, re.DOTALL)
-    if found is None:
+    wrong = re.search(r'Parser key "(?P<key>.+?)":.*?(?:Given value:|Got value:) (?P<value>.*)', message, re.DOTALL)
+    if wrong is None:
         missing = re.search(r"required: (.*)", message)
         return f"give --{missing[1].replace(', ', ', --')}" if missing else " ".join(message.split())
     kinds = dict.fromkeys(
         _in_words(kind) for kind in re.findall(r"Expected an? (.+?)(?:\. Got value.*)?$", message, re.M)
     )
-    return f"`{found['key']}` must be {' or '.join(kinds)}, got {found['value'].strip()!r}"
+    return f"`{wrong['key']}` must be {' or '.join(kinds)}, got {wrong['value'].strip()!r}"
 
 
 def _in_words(kind: str) -> str:

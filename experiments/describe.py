@@ -1,4 +1,4 @@
-"""What every run records before it starts: its configuration, its software, the commit of its code."""
+"""What every run records before it starts: its configuration, its data, its software, the commit of its code."""
 
 import json
 import os
@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from experiments.config import Config, fingerprint, flatten, to_yaml
-from geovae.tracking import MlflowTracker
+from geovae.data import Splits
+from geovae.tracking import MlflowTracker, Tracker
 
 
 def describe_run(name: str, config: Config, tracker: MlflowTracker, output: Path | None = None) -> Path:
@@ -23,6 +24,20 @@ def describe_run(name: str, config: Config, tracker: MlflowTracker, output: Path
     hashes = {"config": fingerprint(config), "config_over_seeds": fingerprint(config, over_seeds=True)}
     tracker.tags(names | hashes | git_tags())
     return output
+
+
+def track_data(tracker: Tracker, name: str, splits: Splits) -> None:
+    """Track which images a run uses, part by part."""
+    # a name for each part: MLflow keeps only one context of two inputs with the same name and digest
+    for context, part in splits.parts().items():
+        tracker.dataset(
+            name=f"{name}-{context}",
+            digest=splits.digest,
+            source=splits.source,
+            context=context,
+            shape=tuple(part.images.shape),
+        )
+    tracker.params({f"n_{context}": len(part) for context, part in splits.parts().items()})
 
 
 def git_tags() -> dict[str, str]:

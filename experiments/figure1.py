@@ -58,12 +58,12 @@ def figure1(model: Any, mu: Tensor, labels: Tensor | None, metric: LatentMetric,
 
 def far_pairs(mu: Tensor, pairs: int) -> Tensor:
     """Return the indices (pairs, 2) of codes (n, d) far apart, none used twice: each time the farthest pair left."""
-    some = torch.linspace(0, len(mu) - 1, min(len(mu), 500)).round().long()
-    distances = torch.cdist(mu[some], mu[some])
-    found = []
+    subset = torch.linspace(0, len(mu) - 1, min(len(mu), 500)).round().long()
+    distances = torch.cdist(mu[subset], mu[subset])
+    chosen = []
     for _ in range(pairs):
-        i, j = divmod(int(distances.argmax()), len(some))
-        found.append((int(some[i]), int(some[j])))
-        near = torch.cdist(mu[some], mu[some[[i, j]]]).min(1).values < 0.15 * distances.max()
+        i, j = divmod(int(distances.argmax()), len(subset))
+        chosen.append((int(subset[i]), int(subset[j])))
+        near = torch.cdist(mu[subset], mu[subset[[i, j]]]).min(1).values < 0.15 * distances.max()
         distances[near] = distances[:, near] = -1.0
-    return torch.tensor(found)
+    return torch.tensor(chosen)

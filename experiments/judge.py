@@ -13,7 +13,7 @@ from experiments.config import Config
 from geovae.codes import Codes
 from geovae.data import Split, Splits
 from geovae.devices import choose_device
-from geovae.evaluation import FeatureCache, ImageSets, Scorer, evaluate, headline
+from geovae.evaluation import FeatureCache, ImageSets, Report, Scorer, evaluate, headline
 from geovae.figures.latent import latent_map
 from geovae.images import as_pictures, image_grid
 from geovae.samplers import SAMPLERS, Sampler
@@ -70,6 +70,7 @@ class Judge:
         _track_latents(tracker, saved.codes, splits.train.labels, latents)
         cache = FeatureCache(output / "features")
         scored: dict[str, dict[str, dict[str, float]]] = {"val_score": {}, "score": {}}
+        notes: dict[str, None] = {}  # each once: most hold for all samplers
         for name, z in latents.items():
             images = as_pictures(saved.decode(z))
             tracker.image(f"samples/{name}", image_grid(images[:64], scale=None))
@@ -78,8 +79,12 @@ class Judge:
                 ("score", splits.test, self.config["scores"]),
             ):
                 if part is not None:
-                    scored[kind][name] = self._score(scores, images, part, splits, cache, device)
-                    tracker.metrics({f"{kind}/{name}/{key}": value for key, value in scored[kind][name].items()})
+                    report = self._score(scores, images, part, splits, cache, device)
+                    scored[kind][name] = report.values
+                    notes |= dict.fromkeys(report.notes)
+                    tracker.metrics({f"{kind}/{name}/{key}": value for key, value in report.values.items()})
+        if notes:
+            tracker.tags({"warning.scores": "; ".join(notes)})
         first = headline(self.config["extractor"])
         result = Result(tracker.run_id, output / MODEL, first, scored["val_score"], scored["score"])
         _track_best(result, tracker)
@@ -106,9 +111,11 @@ class Judge:
                 warnings.simplefilter("always")
                 n = self.config["n_samples"]
                 latents[name], info = sampler.fit(codes).sample(n, generator, return_info=True)
-            for warning in caught:  # a doubtful sampler must be visible in the tracker, not only on this terminal
-                warnings.warn(f"sampler {name}: {warning.message}")
-                tracker.tags({f"warning.{name}": warning.message})
+            texts = list(dict.fromkeys(str(warning.message) for warning in caught))
+            for text in texts:
+                warnings.warn(f"sampler {name}: {text}")
+            if texts:  # a doubtful sampler must be visible in the tracker, not only on this terminal
+                tracker.tags({f"warning.{name}": "; ".join(texts)})
             seconds = time.perf_counter() - started
             tracker.metrics({f"sampler/{name}/{k}": v for k, v in (info.scalars() | {"seconds": seconds}).items()})
         return latents
@@ -121,7 +128,7 @@ class Judge:
         splits: Splits,
         cache: FeatureCache,
         device: torch.device,
-    ) -> dict[str, float]:
+    ) -> Report:
         """Score `images` against one held-out part; the other held-out part gives the score of real images."""
         other = splits.test if real is splits.val else splits.val
         sets = ImageSets(
@@ -131,7 +138,7 @@ class Judge:
             other_real=None if other is None else other.images,
         )
         scorer = Scorer(self.config["extractor"], scores, seed=self.config["seed"], device=device, cache=cache)
-        return evaluate(sets, scorer).values
+        return evaluate(sets, scorer)
 
     def _keep(self, result: Result, saved: SavedModel, tracker: Tracker) -> None:
         """Write the model file with its scores."""

@@ -170,16 +170,16 @@ def how_to_read(entries: Sequence[Entry]) -> str:
         "better side. Validation images (*val*) choose and rank, test images report."
     ]
     for head in heads:
-        features = "Inception" if head == "fid" else tables.escape(head.removeprefix("fd_"))
+        features = "Inception" if head == "fid" else head.removeprefix("fd_")
         note = "" if head == "fid" else " It is not FID, whose features are Inception's, and compares with no FID."
         lines.append(
-            f"**{head}**: Frechet distance between the {features} features of samples and of real images.{note} *Real "
-            "against real* is what real images score at this n."
+            f"**{head}**: Frechet distance between the {features} features of samples and of real images.{note}"
         )
     if any(kid_of(head) in scored for head in heads):
         lines.append("**KID**: a distance of the same features without bias at small n: read it beside the former.")
     if "prd_f8" in scored:
         lines.append("**PRD F8, F1/8**: recall-like and precision-like, from 0 to 1.")
+    lines.append("*Real against real*: the score of real images at this n, the best that samples can reach.")
     lines.append(
         "**Nearest train**: median distance of a sample to its nearest training image over that of a held-out image. 1 "
         "is as new as real data, towards 0 the samples are copies, above 1 they lie off the data."

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from experiments.config import Config
+from experiments.describe import track_data
 from experiments.judge import Judge, Result, plan_judge
 from geovae import checkpoint
 from geovae.codes import Codes, encode_images
@@ -170,20 +171,6 @@ def train(
             bar.set_postfix(loss=f"{record.train['loss']:.4g}", val_loss=f"{record.val['loss']:.4g}")
     _track_reconstructions(tracker, state.load_best(), splits.val.images[:16], state.epoch)
     tracker.metrics({"best/val_loss": state.best_record.val["loss"], "best/epoch": state.best_record.epoch})
-
-
-def track_data(tracker: Tracker, name: str, splits: Splits) -> None:
-    """Track which images a run uses, part by part."""
-    # a name for each part: MLflow keeps only one context of two inputs with the same name and digest
-    for context, part in splits.parts().items():
-        tracker.dataset(
-            name=f"{name}-{context}",
-            digest=splits.digest,
-            source=splits.source,
-            context=context,
-            shape=tuple(part.images.shape),
-        )
-    tracker.params({f"n_{context}": len(part) for context, part in splits.parts().items()})
 
 
 def _track_epoch(tracker: Tracker, record: Any) -> None:

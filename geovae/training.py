@@ -1,4 +1,4 @@
-"""Training as a generator: one `EpochRecord` an epoch, the caller decides what to do with it.
+"""Training as a generator of `EpochRecord`s: the caller decides what to record and when to save.
 
 The data are one tensor, indexed batch by batch; uint8 images become floats on the device. All that a run needs
 to go on bit for bit (weights, optimizer, schedule, random state) lives in `TrainState`.
@@ -42,7 +42,7 @@ class EpochRecord:
 
 
 class TrainState:
-    """Everything that changes while training; `tensors()` and `meta()` hold it all, `restore` takes it back."""
+    """Everything that changes while training; `tensors()` and `meta()` return it, `restore` sets it."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class TrainState:
         }
 
     def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
-        """Take back what `tensors` and `meta` returned; the architecture and the device's kind must be the same."""
+        """Set the state from what `tensors` and `meta` returned, of the same architecture and kind of device."""
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in _below("optimizer.", tensors).items():
             index, key = name.split(".", 1)
@@ -185,7 +185,7 @@ class Trainer:
         model.to(memory_format=self.memory_format)  # type: ignore[call-overload]  # before the optimizer: its moments take the parameters' layout
         optimizer = torch.optim.Adam(model.parameters(), lr=self.learning_rate, fused=True)
         for group in optimizer.param_groups:
-            group["initial_lr"] = self.learning_rate  # of which the schedule's steps are parts
+            group["initial_lr"] = self.learning_rate  # base rate that the scheduler scales
         scheduler = ReduceLROnPlateau(optimizer, factor=self.plateau_factor, patience=self.plateau_patience)
         return TrainState(model, optimizer, scheduler, Generator(device).manual_seed(seed))
 

@@ -35,7 +35,7 @@ def main(function: Callable[..., None], more_help: Callable[[Options], Any] | No
     """Call an entry point with the command line's flags, by `call`, and exit with the right code."""
     signal.signal(signal.SIGTERM, _terminate)
     warnings.showwarning = _show_warning
-    # A tracking server that is gone must be noticed in seconds; the outbox does the waiting.
+    # a missing tracking server must be noticed in seconds: the queue on disk retries
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -54,8 +54,8 @@ def main(function: Callable[..., None], more_help: Callable[[Options], Any] | No
     except Exception as error:
         if _status(error) not in (401, 403) or os.environ.get("GEOVAE_TRACEBACK"):
             raise
-        said = " ".join(str(error).split())
-        print(f"error: the tracking server {tracking_uri()} refuses this user: {said}", file=sys.stderr)
+        reason = " ".join(str(error).split())
+        print(f"error: the tracking server {tracking_uri()} refuses this user: {reason}", file=sys.stderr)
         raise SystemExit(2) from None
     raise SystemExit(0)
 
@@ -75,12 +75,12 @@ def _status(error: Exception) -> int:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: object, **options: object) -> None:
-    """Show users the sentence, not the line of our code that says it; other people's categories stay quiet."""
+    """Show users the sentence alone, without file and line; warnings of other packages are not shown."""
     if category is UserWarning:
         print(f"warning: {message}", file=sys.stderr)
 
 
-_terminated: list[int] = []  # exit codes of the signals that came: a SystemExit that Ray passes on has lost its own
+_terminated: list[int] = []  # exit codes of received signals: Ray re-raises SystemExit without its code
 
 
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
@@ -97,8 +97,8 @@ def check_new(folder: Path) -> None:
 def open_run(name: str, title: str = "") -> MlflowTracker:
     """Return a tracker of the run that `mlflow run` created, or of a new one when called without it.
 
-    Its name in the UI is `title`, by default `name`, unless the user gave one (`--run-name`). MLFLOW_RUN_ID leaves the
-    environment here: a process started later must not take this run for its own.
+    Its name in the UI is `title`, by default `name`, unless the user gave one (`--run-name`). MLFLOW_RUN_ID is removed
+    from the environment: a process started later must not write to this run.
     """
     import mlflow
 
@@ -139,7 +139,7 @@ def _named_by_chance(run_name: str) -> bool:
 
 
 def show_training_runs(experiment_id: str) -> None:
-    """Let the UI open the experiment on its training runs: without this tag it takes every experiment for GenAI."""
+    """Let the UI open the experiment on its training runs: without this tag it shows the GenAI view."""
     from mlflow import MlflowClient
 
     client = MlflowClient()
@@ -235,7 +235,7 @@ def say_where(save: "Callable[[MlflowClient, str], str]", tracker: MlflowTracker
     uri = tracking_uri()
     try:
         view = save(MlflowClient(), str(tracker.experiment_id))
-    except MlflowException:  # the store is away; whoever delivers to it has said so
+    except MlflowException:  # the store does not answer; the tracker has warned of it already
         return ""
     if uri.startswith("http"):
         print(f"See it all: {uri}/#/{view}")

@@ -1,8 +1,8 @@
 """`mlflow run . -e import_checkpoint`: bring a trained model of the paper's published code into a run of ours."""
 
 from experiments.config import Options, resolve
-from experiments.describe import describe_run
-from experiments.run import judge_trained, load_data, plan_run, track_data
+from experiments.describe import describe_run, track_data
+from experiments.run import judge_trained, load_data, plan_run
 from geovae.devices import choose_device
 from geovae.models.published import read_published
 from mlflow_projects import entry

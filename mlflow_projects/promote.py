@@ -48,21 +48,21 @@ def main(
         promotion.unlock(client, name)
         _record("unlocked", f"the lock on {name} is removed")
     elif rollback:
-        said = roll_back(client, name, why=why, dry_run=dry_run)
-        _record("would roll back" if dry_run else "rolled back", said)
+        text = roll_back(client, name, why=why, dry_run=dry_run)
+        _record("would roll back" if dry_run else "rolled back", text)
     else:
-        found = find_candidate(client, name, candidate, rules)
-        verdict = promote(client, found, rules, name=name, why=why, dry_run=dry_run)
-        _record(verdict.word, "\n".join(verdict.sentences(name)), candidate=found.run.info.run_id)
+        chosen = find_candidate(client, name, candidate, rules)
+        verdict = promote(client, chosen, rules, name=name, why=why, dry_run=dry_run)
+        _record(verdict.word, "\n".join(verdict.sentences(name)), candidate=chosen.run.info.run_id)
         if verdict.reasons:
             raise SystemExit(3)
 
 
-def _record(verdict: str, said: str, **tags: str) -> None:
-    """Print what was done, and keep it as a run of its own: the history of the alias."""
-    print(said)
+def _record(verdict: str, text: str, **tags: str) -> None:
+    """Print what was done, and record it as a run: these runs are the history of the alias."""
+    print(text)
     with entry.open_run("promote") as tracker:
-        tracker.tags({"role": "promotion", "verdict": verdict, "mlflow.note.content": said, **tags})
+        tracker.tags({"role": "promotion", "verdict": verdict, "mlflow.note.content": text, **tags})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""`python -m mlflow_projects.reap`: end runs that still say RUNNING although nobody works on them any more.
+"""`python -m mlflow_projects.reap`: end runs that are RUNNING in MLflow although their process is gone.
 
-A run lives as long as it, or a run below it, records something: its last sign of life is the time of its latest metric.
+The last sign of life of a run is the newest metric of it or of a run below it.
 """
 
 import time

@@ -1,7 +1,7 @@
 """`mlflow run . -e study -P name=table1 -P size=small`: a table or figure of the paper, resumable, ending in a report.
 
-Runs that this study has finished before, in this MLflow experiment, are not repeated: they are known by the fingerprint
-of their configuration, and move below the newest run of the study. Whatever was interrupted goes on.
+Runs that this study has finished before in this MLflow experiment are found by the fingerprint of their configuration,
+and not repeated; they become children of the newest run of the study. Interrupted runs resume.
 """
 
 import fcntl
@@ -96,39 +96,39 @@ def main(
 
 
 def run_on_ray(study: Study, ledger: "MlflowLedger", folder: Path, cluster: Cluster) -> dict[str, str]:
-    """Run on a Ray cluster what is not finished: the trainings first, then all that is drawn from them.
+    """Run on a Ray cluster what is not finished: first the trainings, then the variants drawn from their models.
 
-    Returns why runs failed, by their names.
+    Returns the reasons of failed runs by their names.
     """
     trainings, drawings = {}, {}
     with reached(cluster) as resources:
         storage = settle(cluster.storage or str(folder.absolute()), ledger.tracker)
         for cell in study.cells:
-            mark = fingerprint(cell.configs[TRAINED])
-            if ledger.find(mark) is None:
-                trainings[cell.name] = Task(cell.configs[TRAINED], folder=mark, tags=ledger.tags(cell=cell.name))
+            digest = fingerprint(cell.configs[TRAINED])
+            if ledger.find(digest) is None:
+                trainings[cell.name] = Task(cell.configs[TRAINED], folder=digest, tags=ledger.tags(cell=cell.name))
         failures = _all(trainings, ledger, storage, resources)
         for cell in study.cells:
             if cell.name in failures:
                 continue
             trained = ledger.find(fingerprint(cell.configs[TRAINED]))
             for variant, config in cell.configs.items():
-                mark = fingerprint(config)
-                if variant != TRAINED and ledger.find(mark) is None:
+                digest = fingerprint(config)
+                if variant != TRAINED and ledger.find(digest) is None:
                     model = _model_on_storage(trained, fingerprint(cell.configs[TRAINED]), storage, ledger)
                     tags = ledger.tags(cell=cell.name, variant=variant)
-                    drawings[cell.run_name(variant)] = Task(config, model_file=model, folder=mark, tags=tags)
+                    drawings[cell.run_name(variant)] = Task(config, model_file=model, folder=digest, tags=tags)
         return failures | _all(drawings, ledger, storage, resources)
 
 
-def _model_on_storage(trained: Found | None, mark: str, storage: str, ledger: "MlflowLedger") -> str:
-    """Return where on the storage a trained model lies, brought there if it was trained elsewhere."""
-    place = Storage(storage)
-    if not place.exists(f"{mark}/{MODEL}"):
+def _model_on_storage(trained: Found | None, digest: str, storage: str, ledger: "MlflowLedger") -> str:
+    """Return where a trained model is on the storage; it is uploaded if it was trained elsewhere."""
+    files = Storage(storage)
+    if not files.exists(f"{digest}/{MODEL}"):
         assert trained is not None
         assert trained.run_id is not None
-        place.upload(mark, ledger.model_file(trained.run_id))
-    return f"{storage}/{mark}/{MODEL}"
+        files.upload(digest, ledger.model_file(trained.run_id))
+    return f"{storage}/{digest}/{MODEL}"
 
 
 def _all(tasks: Mapping[str, Task], ledger: "MlflowLedger", storage: str, resources: Resources) -> dict[str, str]:
@@ -178,9 +178,9 @@ class MlflowLedger:
         self._study, self.tracker = study, tracker
         self._client = mlflow.MlflowClient()
 
-    def find(self, mark: str) -> Found | None:
-        """Return the finished run with the fingerprint `mark`, and hang it below this parent."""
-        for run in self._search(f"tags.config = '{mark}' and attributes.status = 'FINISHED'"):
+    def find(self, digest: str) -> Found | None:
+        """Return the finished run with the fingerprint `digest`, and make it a child of this study's run."""
+        for run in self._search(f"tags.config = '{digest}' and attributes.status = 'FINISHED'"):
             if self.tracker.run_id is not None:
                 self._client.set_tag(run.info.run_id, "mlflow.parentRunId", self.tracker.run_id)
             return Found(run.info.run_id, run.data.metrics)
@@ -206,9 +206,9 @@ class MlflowLedger:
                 raise
 
     def end_abandoned(self) -> None:
-        """End as KILLED what earlier attempts on this machine left RUNNING when they were killed themselves.
+        """End as KILLED the runs that a killed process of this machine left RUNNING.
 
-        Nobody else runs this study here: `only_one` sees to that.
+        No other process runs this study here: `only_one` holds the lock.
         """
         here = f"tags.host = '{socket.gethostname()}' and attributes.status = 'RUNNING'"
         for parent in self._search(here):

@@ -81,7 +81,7 @@ def main(
         trained: file, run id or models:/ URI of the model on which sampler options are searched; without it one is
             trained first.
         warm_start: id of a sweep whose configurations the search starts from.
-        resume: id of a sweep to go on with.
+        resume: id of a sweep to resume.
         time_budget: seconds after which all runs are stopped.
         settings: how to search.
         cluster: where the runs run.
@@ -177,13 +177,13 @@ def check_resume(stored: Definition, given: dict[str, Any], options: Options, sp
     """Raise a ValueError if anything is given that would change a stored sweep; defaults count as not given."""
     if changed := [name for name, value in options.items() if stored.options.get(name) != value]:
         raise ValueError(
-            f"a sweep goes on as it was started; leave out --{changed[0]}, or start a new one with warm_start="
+            f"a sweep is resumed as it was started; leave out --{changed[0]}, or start a new one with warm_start="
         )
     defaults, kept = _values({"settings": Settings()}), _values(vars(stored))
     for name, value in _values(given).items():
         if value not in (defaults.get(name, ""), kept[name]):
             raise ValueError(
-                f"a sweep goes on as it was started, with {name}={kept[name]}, not {value}; "
+                f"a sweep is resumed as it was started, with {name}={kept[name]}, not {value}; "
                 "leave it out, or start a new sweep with warm_start="
             )
     if space and read_space(space).describe() != stored.space:
@@ -196,7 +196,7 @@ def _values(definition: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _open(resumed: str) -> Iterator[MlflowTracker]:
-    """Open the sweep's own run: a new one, or that of a sweep that goes on, which ends as this process does."""
+    """Open the sweep's run: a new one, or that of a resumed sweep, which ends as this process does."""
     with entry.open_run("sweep") as own:
         if not resumed or own.run_id == resumed:
             yield own

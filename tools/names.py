@@ -59,7 +59,8 @@ TAGS = {
     "config_over_seeds": "the same without the seed: group by it to average over seeds",
     "best_sampler": "the sampler with the lowest headline score on validation images",
     "headline": "the score by which runs are ranked",
-    "warning.<sampler>": "what a sampler warned of",
+    "warning.<sampler>": "warnings of a sampler",
+    "warning.scores": "warnings of the evaluation, such as too few samples for the number of features",
     "not_finite.<metric>": "a number that was NaN or infinite: MLflow would rank it as 0",
     "role": (
         "what a run is for: `comparison`, `sweep` and `study` mark parents; below them `run` in a comparison, `cell` "
@@ -112,8 +113,8 @@ ARTIFACTS = {
     "importance.png": "of `sweep`: how much of the score's variation each option explains",
     "leaderboard.png": "of a comparison: the same as bars",
     "report.md": "of `study`: the report",
-    "report.html": "of `study` and `report`: the page, pictures inside",
-    "scores.csv": "of `study`: every number, one row for each data set, way, seed and score",
+    "report.html": "of `study`, `sweep` and `report`: the page, pictures inside",
+    "scores.csv": "of `study`: every number, one row for each data set, model, sampler, seed and score",
     "figures/<name>.png": "of `study`: the report's pictures",
     "report.json": "of `evaluate`: the numbers and how they were made",
     "build.json": "of `prepare`: what was built from what",

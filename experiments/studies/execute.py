@@ -32,8 +32,8 @@ class Found:
 class Ledger(Protocol):
     """The runs of a study in a tracking store; the rest of this room knows no store."""
 
-    def find(self, mark: str) -> Found | None:
-        """Return the finished run of this study whose configuration has the fingerprint `mark`."""
+    def find(self, digest: str) -> Found | None:
+        """Return the finished run of this study whose configuration has the fingerprint `digest`."""
 
     def model_file(self, run_id: str) -> Path:
         """Return a local copy of the model file of a finished run."""

@@ -136,6 +136,7 @@ class Scorer:
             raise ValueError(
                 f"`extractor` needs networks of one `name`, each with an `id`, got the names {sorted(names)}"
             )
+        # nobody else's features may be recorded as `fid`
         for network in networks:
             if network.name in EXTRACTORS and not isinstance(network, EXTRACTORS[str(network.name)]):
                 raise ValueError(f"the extractor name {network.name!r} is taken; give the network another `name`")
@@ -172,6 +173,7 @@ def evaluate(sets: ImageSets, scorer: Scorer) -> "Report":
     `nn_codes_...`.
     """
     sets, seed, networks = sets.eight_bit(), scorer.seed, scorer.networks
+    # the Frechet distance falls with n and PRD needs equal histograms: both sets have one n
     n = min(len(sets.real), len(sets.fake))
     rows = {"real": subsample(len(sets.real), n, seed), "fake": subsample(len(sets.fake), n, seed + 1)}
     real, fake = (images[rows[name].to(images.device)] for name, images in (("real", sets.real), ("fake", sets.fake)))
@@ -208,6 +210,7 @@ def evaluate(sets: ImageSets, scorer: Scorer) -> "Report":
 def _baseline(real: Tensor, other: Tensor | None, seed: int) -> tuple[Tensor, Tensor]:
     """Return two sets of real images of one size: `real` against `other`, or the halves of `real`."""
     if other is None:
+        # every second image, since sets are often sorted by class
         return real[0::2][: len(real) // 2], real[1::2]
     n = min(len(real), len(other))
     return _subset(real, n, seed + 3), _subset(other, n, seed + 2)
@@ -224,6 +227,7 @@ def _memorisation(sets: ImageSets, real: Tensor, fake: Tensor, seed: int) -> Num
     """Return `memorisation` in pixels, and between latents where they are given."""
     if sets.train is None:
         return {}
+    # flat views of uint8 images: `nearest` converts them block by block, so that large training sets need no copy
     spaces = {"pixels": (sets.train.flatten(1), fake.flatten(1), real.flatten(1))}
     if sets.latents is not None:
         spaces["codes"] = sets.latents

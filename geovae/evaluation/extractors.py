@@ -203,6 +203,7 @@ def _load_state(network: nn.Module, path: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"no state dict at {path}; write one with torch.save(module.state_dict(), path)")
     try:
+        # weights_only: a pickled file could execute code
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # torch raises its own, pickle's and zip's errors here
         raise ValueError(f"{path} is not a state dict of {type(network).__name__}: {error}") from error
@@ -236,6 +237,7 @@ def _uniform(seed: int, stream: int, count: int) -> np.ndarray:
 def content_hash(images: Tensor) -> str:
     """Return the sha256 of `images` (n, c, h, w): type, shape and every byte."""
     check_images(images)
+    # type and shape first: the same bytes can be other images
     digest = hashlib.sha256(f"{images.dtype} {tuple(images.shape)}".encode())
     for batch in torch.split(images.cpu(), 1000):
         digest.update(np.ascontiguousarray(batch.numpy()).view(np.uint8).data)

@@ -46,6 +46,7 @@ def frechet(*, real: Tensor, fake: Tensor) -> Numbers:
 
     The value is biased upwards for small n (Chong & Forsyth 2020, arXiv 1911.07023): compare equal n only.
     """
+    # float64 and centred factors: covariances of float32 features would lose the digits that the distance needs
     mean_x, mean_y = (m.mean(dim=0, dtype=torch.float64) for m in (real, fake))
     factor_x = real.double().sub(mean_x).div_(math.sqrt(len(real) - 1))
     factor_y = fake.double().sub(mean_y).div_(math.sqrt(len(fake) - 1))
@@ -72,6 +73,7 @@ def _trace_sqrt_product(a: Tensor, b: Tensor) -> Tensor:
     dims = a.shape[1]
     if len(a) > dims and len(b) > dims:
         return _trace_sqrt_covariances(_gram(a), _gram(b))
+    # R^T R = A^T A: a tall factor is replaced by its small triangle
     a, b = (torch.linalg.qr(f, mode="r").R if len(f) > dims else f for f in (a, b))
     singular: Tensor = torch.linalg.svdvals(a @ b.T)
     return singular.sum()

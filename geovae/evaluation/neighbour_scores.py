@@ -78,6 +78,7 @@ def _merge(nearest: Tensor, distances: Tensor) -> Tensor:
 
 def _count(real: Tensor, fake: Tensor, reach_p: Tensor, reach_r: Tensor, reach_d: Tensor, k: int) -> dict[str, float]:
     """Count in one pass over all pairs which points lie in which balls."""
+    # a point on the rim of a ball is inside for precision and outside for density, whatever rounding makes of it
     slack = 2e-6 if real.dtype == torch.float32 else 1e-10
     precise = torch.zeros(len(fake), dtype=torch.bool, device=real.device)
     recalled = torch.zeros(len(real), dtype=torch.bool, device=real.device)
@@ -112,6 +113,7 @@ def neighbours(*, real: Tensor, fake: Tensor) -> Numbers:
     the median leave-one-out distance within `real`; about 1 for new data, 0 for copies) and `neighbour_copies` (part of
     `fake` at distance 0 to rounding). With a held-out set, `memorisation` answers the same question better.
     """
+    # without its own row, each real image would be its own nearest neighbour
     spacing = nearest(real, real, exclude=torch.arange(len(real))).distances
     found = nearest(fake, real).distances
     scale = float(centre(real)[0].abs().max()) or 1.0

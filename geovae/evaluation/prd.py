@@ -82,6 +82,7 @@ def prd_curve(*, real: Matrix, fake: Matrix, clusters: int = CLUSTERS, runs: int
 
 def curve_of_histograms(*, real: Tensor, fake: Tensor, angles: int = 1001) -> PrdCurve:
     """Return the curve of two histograms (bins,) that each sum to 1, at slopes tan(angle), evenly spaced angles."""
+    # angles and not slopes are evenly spaced, so that both ends of the curve are equally fine
     slopes = torch.linspace(1e-10, math.pi / 2 - 1e-10, angles, dtype=torch.float64).tan()
     precision = torch.minimum(slopes[:, None] * real.double(), fake.double()).sum(dim=1)
     recall = precision / slopes
@@ -104,6 +105,7 @@ def mini_batch_kmeans(points: Tensor, k: int, generator: torch.Generator) -> Ten
     """
     if len(points) < k:
         raise ValueError(f"{k} clusters need at least {k} points, got {len(points)}; ask for fewer clusters")
+    # computed once: all distances below need only products beside them
     half_norms = 0.5 * torch.einsum("nd,nd->n", points, points)
     centroids = _best_start(points, half_norms, k, generator)
     if len(points) <= BATCH:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 Map = tuple[Tensor, Tensor, Tensor]
 """x (columns,), y (rows,) and values (rows, columns)."""
@@ -41,6 +41,7 @@ def geometry_figure(
     strips = strips or {}
     n_maps = 1 if distance is None else 2
     figure = pyplot.figure(figsize=(6 * n_maps, 5 + 0.8 * _n_rows(strips)), layout="constrained")
+    # a subfigure of height 0 is an error in matplotlib, hence the smallest ratio without strips
     upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=[5, max(0.8 * _n_rows(strips), 0.01)])[:, 0]
     axes = upper.subplots(1, n_maps, squeeze=False)[0]
     draw_map(axes[0], volume, "log volume element log sqrt(det G)")
@@ -59,6 +60,7 @@ def geometry_figure(
 def draw_map(ax: "Axes", values: Map, label: str, *, levels: int = 0) -> None:
     """Draw a map on `ax` with its colour bar, and `levels` contour lines."""
     x, y, z = (t.detach().cpu().numpy() for t in values)
+    # rasterized: as vectors, every cell of the map would be a path of its own in a PDF
     image = ax.pcolormesh(x, y, z, shading="nearest", cmap="viridis", rasterized=True)
     if levels:
         ax.contour(x, y, z, levels=levels, colors="white", linewidths=0.5)
@@ -81,6 +83,7 @@ def pullback_figure(predicted: Tensor, observed: Tensor) -> "Figure":
     from matplotlib import pyplot
 
     figure, ax = pyplot.subplots(figsize=(5, 5), layout="constrained")
+    # logarithmic axes, since precisions of active and inactive dimensions differ by orders of magnitude
     for j, (a, b) in enumerate(zip(observed.detach().cpu().numpy().T, predicted.detach().cpu().numpy().T, strict=True)):
         ax.loglog(a, b, ".", markersize=3, alpha=0.5, label=f"z{j + 1}" if predicted.shape[1] <= 10 else None)
     ends = [float(min(observed.min(), predicted.min())), float(max(observed.max(), predicted.max()))]
@@ -95,7 +98,7 @@ def _n_rows(strips: dict[str, Tensor]) -> int:
     return sum(len(s) for s in strips.values())
 
 
-def _draw_strips(figure, strips: dict[str, Tensor]) -> None:  # type: ignore[no-untyped-def]
+def _draw_strips(figure: "SubFigure", strips: dict[str, Tensor]) -> None:
     axes = figure.subplots(_n_rows(strips), 1, squeeze=False)[:, 0]
     rows = [(f"{name} {i + 1}", strip) for name, kind in strips.items() for i, strip in enumerate(kind)]
     for ax, (name, strip) in zip(axes, rows, strict=True):

@@ -30,6 +30,7 @@ def latent_map(mu: Tensor, *, labels: Tensor | None = None, samples: dict[str, T
     )
     codes = project(mu, mean, directions)
     low, high = codes.min(0).values, codes.max(0).values
+    # the codes alone set the axes: a sampler that runs away would shrink everything else to a dot
     low, high = low - 0.3 * (high - low) - 1e-6, high + 0.3 * (high - low) + 1e-6
     for ax, (name, points) in zip(axes[0], panels.items(), strict=True):
         xy = project(points, mean, directions)

@@ -81,7 +81,8 @@ def _random(mu: Tensor, k: int, seed: int) -> Tensor:
 
 
 def _kmeans(mu: Tensor, k: int, seed: int) -> Tensor:
-    """k-means, then each centre becomes its nearest code that no other centre has taken."""
+    """Run k-means, then replace each centre by its nearest code that no other centre uses."""
+    # Not a k-medoids package: those build the (n, n) distance matrix, 29 GB for 60,000 codes in float64.
     from sklearn.cluster import KMeans
 
     points = mu.detach().double().cpu()

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor
 
+from geovae.checks import check_count, check_finite, check_not_negative, check_positive
+
 # Weights below exp(-CUT) count as zero: exp never produces a denormal number, which is 10 to 100 times slower.
 CUT = {torch.float32: 60.0, torch.float64: 600.0}
 
@@ -23,8 +25,7 @@ def check_tensors(centroids: Tensor, values: Tensor) -> None:
             "`centroids` and `values` must both be float32 or both float64, on one device, "
             f"got {centroids.dtype} on {centroids.device} and {values.dtype} on {values.device}"
         )
-    if not torch.isfinite(centroids).all():
-        raise ValueError("`centroids` must be finite, got NaN or infinity")
+    check_finite(centroids=centroids)
     if not torch.isfinite(values).all():
         raise ValueError("`values` must be finite, got NaN or infinity (a variance of 0?)")
     if values.ndim == 2 and not (values >= 0).all():
@@ -46,25 +47,9 @@ def check_numbers(
     temperature: float, floor: float, decay: float, chunk_elements: int | None, dtype: torch.dtype
 ) -> None:
     """Raise unless every number is in its range for the type."""
-    for name, value in (("temperature", temperature), ("floor", floor)):
-        if not 0 < value < math.inf:
-            raise ValueError(f"`{name}` must be positive and finite, got {value}")
+    check_positive(temperature=temperature, floor=floor)
+    check_not_negative(decay=decay)
     if floor < math.exp(-CUT[dtype]):
         raise ValueError(f"`floor` must be at least {math.exp(-CUT[dtype]):.1g} in {dtype}, got {floor:g}")
-    if not 0 <= decay < math.inf:
-        raise ValueError(f"`decay` must be 0 or positive, got {decay}")
-    if chunk_elements is not None and chunk_elements < 1:
-        raise ValueError(f"`chunk_elements` must be at least 1, got {chunk_elements}")
-
-
-def check_finite(**points: Tensor) -> None:
-    """Raise unless every tensor is finite."""
-    for name, value in points.items():
-        if not torch.isfinite(value).all():
-            raise ValueError(f"`{name}` must be finite, got NaN or infinity")
-
-
-def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raise unless `value` is one of `allowed`."""
-    if value not in allowed:
-        raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, got {value!r}")
+    if chunk_elements is not None:
+        check_count(chunk_elements=chunk_elements)

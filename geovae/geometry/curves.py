@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from geovae.geometry.checks import check_finite
+from geovae.checks import check_finite
 
 
 class SquaredNorm(Protocol):

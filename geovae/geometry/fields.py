@@ -48,16 +48,16 @@ class DiagonalFeatures:
     """`(z - c)^T diag(v) (z - c)` through phi = (z^2, z)."""
 
     def forms(self, centroids: Tensor, values: Tensor) -> Forms:
-        """See `Features`; values (k, d)."""
+        """Return minus the squared distances as forms; values (k, d)."""
         vc = values * centroids
         return _forms(-values, 2 * vc, -(vc * centroids).sum(1, keepdim=True))
 
     def __call__(self, z: Tensor) -> Tensor:
-        """See `Features`."""
+        """Return (z^2, z), (n, 2 d)."""
         return torch.cat([z * z, z], dim=1)
 
     def pull(self, z: Tensor, forms: Tensor) -> Tensor:
-        """See `Features`."""
+        """Return the gradient in z of `forms . phi(z)`: (n, d), (n, f) -> (n, d)."""
         square, linear = forms.chunk(2, dim=1)
         return torch.addcmul(linear, z, square, value=2)
 
@@ -66,16 +66,16 @@ class FullFeatures:
     """`(z - c)^T V (z - c)` through phi = (vec z z^T, z)."""
 
     def forms(self, centroids: Tensor, values: Tensor) -> Forms:
-        """See `Features`; values (k, d, d)."""
+        """Return minus the squared distances as forms; values (k, d, d)."""
         vc = (values @ centroids.unsqueeze(2)).squeeze(2)
         return _forms(-values.flatten(1), 2 * vc, -(vc * centroids).sum(1, keepdim=True))
 
     def __call__(self, z: Tensor) -> Tensor:
-        """See `Features`."""
+        """Return (vec z z^T, z), (n, d^2 + d)."""
         return torch.cat([(z.unsqueeze(2) * z.unsqueeze(1)).flatten(1), z], dim=1)
 
     def pull(self, z: Tensor, forms: Tensor) -> Tensor:
-        """See `Features`."""
+        """Return the gradient in z of `forms . phi(z)`: (n, d), (n, f) -> (n, d)."""
         n, d = z.shape
         square = forms[:, : d * d].view(n, d, d)
         return ((square + square.mT) @ z.unsqueeze(2)).squeeze(2) + forms[:, d * d :]
@@ -85,16 +85,16 @@ class EuclideanFeatures:
     """`|z - c|^2` through phi = (|z|^2, z)."""
 
     def forms(self, centroids: Tensor, values: Tensor) -> Forms:
-        """See `Features`; the values play no part."""
+        """Return minus the squared distances as forms; `values` are not used."""
         squared = (centroids * centroids).sum(1, keepdim=True)
         return _forms(-torch.ones_like(squared), 2 * centroids, -squared)
 
     def __call__(self, z: Tensor) -> Tensor:
-        """See `Features`."""
+        """Return (|z|^2, z), (n, 1 + d)."""
         return torch.cat([(z * z).sum(1, keepdim=True), z], dim=1)
 
     def pull(self, z: Tensor, forms: Tensor) -> Tensor:
-        """See `Features`."""
+        """Return the gradient in z of `forms . phi(z)`: (n, d), (n, f) -> (n, d)."""
         return torch.addcmul(forms[:, 1:], z, forms[:, :1], value=2)
 
 
@@ -124,7 +124,7 @@ class DiagonalAlgebra:
     """Diagonal tensors, (n, d)."""
 
     def log_det(self, summed: Tensor, floor: Tensor, log_floor: Tensor | None) -> Tensor:
-        """See `Algebra`: a sum of logarithms, exact down to a floor of exp(-1e30)."""
+        """Return a sum of logarithms, exact down to a floor of exp(-1e30)."""
         if log_floor is None:
             return (summed + floor).log().sum(1)
         covered = summed > 0
@@ -132,25 +132,25 @@ class DiagonalAlgebra:
         return torch.where(covered, inside.log(), log_floor).sum(1)
 
     def log_det_and_inverse(self, summed: Tensor, floor: Tensor, log_floor: Tensor | None) -> tuple[Tensor, Tensor]:
-        """See `Algebra`."""
+        """Return `log det(S + f I)` (n,) and the flat inverse; not differentiable."""
         field = summed + floor
         log_det = field.log().sum(1) if log_floor is None else self.log_det(summed, floor, log_floor)
         return log_det, field.reciprocal_()
 
     def trace(self, flat: Tensor) -> Tensor:
-        """See `Algebra`."""
+        """Return the trace (n, 1)."""
         return flat.sum(1, keepdim=True)
 
     def matrix(self, flat: Tensor) -> Tensor:
-        """See `Algebra`."""
+        """Return (n, d, d)."""
         return torch.diag_embed(flat)
 
     def plus_floor(self, summed: Tensor, floor: Tensor) -> Tensor:
-        """See `Algebra`."""
+        """Return `S + f I`, flat."""
         return summed + floor
 
     def apply(self, flat: Tensor, v: Tensor) -> Tensor:
-        """See `Algebra`."""
+        """Return the tensors times the vectors v (n, d)."""
         return flat * v
 
 
@@ -165,7 +165,7 @@ class FullAlgebra:
         return torch.linalg.cholesky_ex(self.matrix(self.plus_floor(summed, floor)))[0]
 
     def log_det(self, summed: Tensor, floor: Tensor, log_floor: Tensor | None) -> Tensor:
-        """See `Algebra`: Cholesky; on the bare floor, d times its logarithm."""
+        """Return it by Cholesky; where only the floor is left, d times its logarithm."""
         if log_floor is None:
             return _log_det(self._cholesky(summed, floor))
         covered = (summed != 0).any(1)
@@ -173,26 +173,26 @@ class FullAlgebra:
         return torch.where(covered, _log_det(self._cholesky(summed, safe)), self.d * log_floor.squeeze(1))
 
     def log_det_and_inverse(self, summed: Tensor, floor: Tensor, log_floor: Tensor | None) -> tuple[Tensor, Tensor]:
-        """See `Algebra`."""
+        """Return `log det(S + f I)` (n,) and the flat inverse; not differentiable."""
         lower = self._cholesky(summed, floor)
         log_det = _log_det(lower) if log_floor is None else self.log_det(summed, floor, log_floor)
         return log_det, torch.cholesky_inverse(lower).flatten(1)
 
     def trace(self, flat: Tensor) -> Tensor:
-        """See `Algebra`."""
+        """Return the trace (n, 1)."""
         return self.matrix(flat).diagonal(dim1=1, dim2=2).sum(1, keepdim=True)
 
     def matrix(self, flat: Tensor) -> Tensor:
-        """See `Algebra`."""
+        """Return (n, d, d)."""
         return flat.unflatten(1, (self.d, self.d))
 
     def plus_floor(self, summed: Tensor, floor: Tensor) -> Tensor:
-        """See `Algebra`."""
+        """Return `S + f I`, flat."""
         identity = torch.eye(self.d, dtype=summed.dtype, device=summed.device).flatten()
         return summed + floor * identity
 
     def apply(self, flat: Tensor, v: Tensor) -> Tensor:
-        """See `Algebra`."""
+        """Return the tensors times the vectors v (n, d)."""
         return (self.matrix(flat) @ v.unsqueeze(2)).squeeze(2)
 
 

@@ -13,7 +13,8 @@ from typing import Literal, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from geovae.geometry.checks import CUT, check_choice, check_numbers, check_tensors
+from geovae.checks import check_choice
+from geovae.geometry.checks import CUT, check_numbers, check_tensors
 from geovae.geometry.fields import (
     Algebra,
     DiagonalAlgebra,

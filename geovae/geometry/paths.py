@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geovae.geometry.checks import check_finite
+from geovae.checks import check_finite
 from geovae.geometry.curves import SmoothMetric, SquaredNorm, curve_lengths, geodesics, resample, smooth, straight
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def volume_paths(
     metric: SmoothMetric, points: Tensor, start: Tensor, end: Tensor, *, n_points: int = 50, most: int = 1000
 ) -> Tensor:
     """Return the polylines (b, m, d) from start (b, d) to end (b, d) of least cost (Eq. 12) along edges between
-    neighbouring points (n, d): where `interpolate` had better begin. Of more than `most` points every so many are used.
+    neighbouring points (n, d): a good start for `interpolate`. At most `most` points are used, evenly subsampled.
     """
     via = points[:: -(-len(points) // most)]
     nodes, b = torch.cat([start, end, via]), len(start)

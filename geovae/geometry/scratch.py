@@ -1,4 +1,4 @@
-"""Memory that a thread's gradients use again: on a CPU fresh pages can cost as much as the arithmetic on them."""
+"""Memory that a thread reuses for its gradients: on a CPU, fresh pages can cost as much as the arithmetic on them."""
 
 import threading
 from collections.abc import Sequence
@@ -8,24 +8,24 @@ import torch
 from torch import Tensor
 
 
-class _Rooms(threading.local):
+class _Buffers(threading.local):
     def __init__(self) -> None:
-        self.rooms: dict[tuple[str, torch.dtype], Tensor] = {}
+        self.by_name: dict[tuple[str, torch.dtype], Tensor] = {}
 
 
-_ROOMS = _Rooms()
+_BUFFERS = _Buffers()
 
 
 def scratch(name: str, like: Tensor, rows: int, columns: Sequence[int]) -> list[Tensor]:
     """Return uninitialised matrices (rows, c), one for each c, of the type and on the device of `like`.
 
-    They are the thread's until it asks again for `name` and that type. On a CPU a thread keeps the largest room that
-    it had; a GPU's allocator does so itself.
+    They are valid until this thread calls `scratch` again with the same name and dtype. On a CPU each thread keeps its
+    largest buffer: two threads may compute gradients at once. A GPU's allocator caches memory itself.
     """
     size = rows * sum(columns)
-    room = _ROOMS.rooms.get((name, like.dtype)) if like.device.type == "cpu" else like.new_empty(size)
-    if room is None or len(room) < size:
+    buffer = _BUFFERS.by_name.get((name, like.dtype)) if like.device.type == "cpu" else like.new_empty(size)
+    if buffer is None or len(buffer) < size:
         with torch.inference_mode(False):  # outside that mode its tensors could not be written to
-            room = _ROOMS.rooms[name, like.dtype] = torch.empty(size, dtype=like.dtype)
+            buffer = _BUFFERS.by_name[name, like.dtype] = torch.empty(size, dtype=like.dtype)
     starts = accumulate(columns, initial=0)
-    return [room.as_strided((rows, c), (c, 1), rows * start) for c, start in zip(columns, starts, strict=False)]
+    return [buffer.as_strided((rows, c), (c, 1), rows * start) for c, start in zip(columns, starts, strict=False)]

@@ -201,6 +201,7 @@ def sync(folder: Path, tracking_uri: str | None = None) -> int:
     """
     import mlflow
 
+    # the store of the run, unless the caller knows a new address: a server may have moved
     address_file = folder / "address.json"
     address = json.loads(address_file.read_text()) if address_file.exists() else {}
     uri = tracking_uri or address.get("tracking_uri")

@@ -186,6 +186,7 @@ class MlflowTracker(Tracker):
         """Record a uint8 image (h, w) or (h, w, 3)."""
         from PIL import Image
 
+        # on disk, since the record may be delivered by another process
         path = self._outbox.files / f"{time.time_ns()}.png"
         Image.fromarray(image).save(path)
         self._put("image", path=str(path), key=key, step=step, time=_now())

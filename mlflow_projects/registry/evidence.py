@@ -185,6 +185,7 @@ class Rules:
         ]
         if differing:
             return [*found, f"its scores do not compare: {'; '.join(differing)}"]
+        # independent runs: the standard errors of both means add in squares
         gain, noise = champion.mean - candidate.mean, math.hypot(champion.error, candidate.error)
         margin = self.min_improvement * abs(champion.mean)
         if gain <= 0:

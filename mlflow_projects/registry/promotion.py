@@ -117,8 +117,7 @@ def _best_below(client: "MlflowClient", parent: "Run", rules: Rules) -> "Run":
         evidence = gather(client, runs[0], rules)
         scored = [(run.data.metrics.get(f"best/{evidence.headline}", math.inf), run) for run in runs]
         score, best = min(scored, key=lambda pair: pair[0])
-        seeds = {run.data.tags.get("seed") for run in runs}
-        ranked.append((-len(seeds), evidence.mean, score, best))
+        ranked.append((-len({run.data.tags.get("seed") for run in runs}), evidence.mean, score, best))
     return min(ranked, key=lambda entry: entry[:3])[3] if ranked else parent
 
 
@@ -151,9 +150,8 @@ def promote(
             return Verdict(reasons, candidate, champion, moved=False)
         version = candidate.version or register(candidate.run.info.run_id, candidate.evidence, name)
         _check_it_draws(f"models:/{name}/{version.version}")
-        before = champion.version if champion else None
         why = why or f"{candidate.evidence}{f' against {champion}' if champion else ''}"
-        _move_alias(client, name, version, before, why)
+        _move_alias(client, name, version, champion.version if champion else None, why)
         return Verdict([], Candidate(candidate.run, candidate.evidence, version), champion, moved=True)
 
 
@@ -211,10 +209,10 @@ def _check_it_draws(uri: str) -> None:
 
 def _move_alias(client: "MlflowClient", name: str, to: "ModelVersion", before: "ModelVersion | None", why: str) -> None:
     """Set both aliases, and tag both versions with user, time and reason."""
-    number = before.version if before is not None else "none"
     tags = {"by": _user(), "at": datetime.now(UTC).isoformat(timespec="seconds"), "why": why}
-    for key, value in (tags | {"replaced": number}).items():
+    for key, value in (tags | {"replaced": before.version if before else "none"}).items():
         client.set_model_version_tag(name, to.version, f"promoted.{key}", value)
+    # `previous` first: a process that dies between the two steps leaves a champion in any case
     if before is not None:
         for key, value in (tags | {"replaced_by": to.version}).items():
             client.set_model_version_tag(name, before.version, f"demoted.{key}", value)

@@ -72,6 +72,7 @@ def register(run_id: str, evidence: Evidence, name: str = NAME) -> "ModelVersion
             python_model=str(CODE),
             artifacts={"model": str(file)},
             code_paths=[str(PACKAGE)],
+            # without this, MLflow would start a process to find out what the code imports
             pip_requirements=[f"{package}=={version(package).partition('+')[0]}" for package in NEEDED],
             signature=_signature(saved),
             input_example=_example(saved),
@@ -93,6 +94,7 @@ def _make_registered_model(client: Any, name: str) -> None:
         "Autoencoders that draw images from their latent geometry. The alias `champion` is the best version so far, "
         "`previous` the one before it; the description of a version is its card."
     )
+    # created first: `register_model` would create it without a description
     try:
         client.create_registered_model(name, description=about)
     except MlflowException as error:
@@ -114,6 +116,7 @@ def _link_scores(client: Any, run: "Run", model_id: str) -> None:
         about = {} if data is None else {"dataset_name": data.name, "dataset_digest": data.digest}
         # with a new timestamp: MLflow fails on a second point with the same one
         linked.append(Metric(key, point.value, now, point.step, model_id=model_id, **about))
+    # MLflow takes 1,000 metrics in one request
     for start in range(0, len(linked), 500):
         client.log_batch(run.info.run_id, metrics=linked[start : start + 500])
 

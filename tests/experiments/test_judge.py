@@ -1,5 +1,7 @@
 """Judging a trained model again: the same answers without training, and other samplers on the same codes."""
 
+import warnings
+
 import pytest
 import torch
 
@@ -7,7 +9,9 @@ from experiments.config import resolve
 from experiments.judge import rejudge
 from experiments.run import plan_run, run
 from geovae import checkpoint
+from geovae.samplers import SAMPLERS
 from geovae.saved_model import load_model
+from geovae.tracking import NullTracker
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of small sample sizes
 QUICK = {
@@ -67,3 +71,26 @@ def test_other_data_than_the_models_are_refused(trained):
     saved.meta["data"]["seed"] = 7
     with pytest.raises(ValueError, match="the data set 'digits' found here is not the one"):
         saved.splits()
+
+
+class Tags(NullTracker):
+    def __init__(self):
+        self.seen = {}
+
+    def tags(self, values):
+        self.seen |= values
+
+
+def test_every_warning_of_samplers_and_scores_becomes_a_tag(config, trained, tmp_path, monkeypatch):
+    class Doubtful(SAMPLERS["prior"]):
+        def fit(self, codes):
+            warnings.warn("first")
+            warnings.warn("second")
+            return super().fit(codes)
+
+    monkeypatch.setitem(SAMPLERS, "prior", Doubtful)
+    tracker = Tags()
+    rejudge(trained.model_file, config, output=tmp_path, tracker=tracker)
+    assert tracker.seen["warning.prior"] == "first; second"
+    assert "n = 60 is below the 1024 features" in tracker.seen["warning.scores"]
+    assert "warning.mixture" not in tracker.seen

@@ -153,9 +153,9 @@ def begun(store):
 
 
 def test_a_resume_with_other_settings_is_refused(begun, space):
-    with pytest.raises(ValueError, match="goes on as it was started, with trials=4, not 9"):
+    with pytest.raises(ValueError, match="is resumed as it was started, with trials=4, not 9"):
         call([f"--resume={begun}", "--trials=9"])
-    with pytest.raises(ValueError, match="goes on as it was started; leave out --training.epochs"):
+    with pytest.raises(ValueError, match="is resumed as it was started; leave out --training.epochs"):
         call([f"--resume={begun}", "--training.epochs=3"])
     with pytest.raises(ValueError, match="is not the one that this sweep searches"):
         call([f"--resume={begun}", space({"search": {"model.latent_dim": {"choice": [2, 4]}}})])

@@ -80,7 +80,7 @@ def test_the_end_says_who_won_by_how_much_and_how_to_look(compared, parent):
     assert ") is the champion now: models:/geovae@champion" in compared.stdout
     noise = ("Add type hints", "input example", "Downloading artifacts", "Created version", "AnyType")
     assert not [word for word in noise if word in compared.stdout + compared.stderr]
-    assert "| # | run | sampler | fd_pixels val |" in parent.data.tags["mlflow.note.content"].replace("&ensp;", "")
+    assert "| # | run | sampler | fd_pixels val" in parent.data.tags["mlflow.note.content"].replace("&ensp;", "")
 
 
 def test_a_child_holds_what_the_ui_shows(project, children):

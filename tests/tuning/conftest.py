@@ -93,8 +93,17 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def postgres():
-    """The URI of a throw-away PostgreSQL."""
+def sqlite(tmp_path_factory):
+    """A tracking server on SQLite; all tests share it, since it takes half a minute to start."""
+    folder = tmp_path_factory.mktemp("sqlite")
+    running = Server(folder, f"sqlite:///{folder / 'mlflow.db'}")
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory):
+    """A tracking server on a throw-away PostgreSQL."""
     sys.path.insert(0, str(ROOT / "tools"))
     try:
         import postgres as tool
@@ -105,19 +114,17 @@ def postgres():
     except FileNotFoundError as error:
         pytest.skip(str(error))
     process = subprocess.Popen([sys.executable, str(ROOT / "tools" / "postgres.py")], stdout=subprocess.PIPE, text=True)
-    yield process.stdout.readline().strip()
+    running = Server(tmp_path_factory.mktemp("postgres"), process.stdout.readline().strip())
+    yield running
+    running.stop()
     process.terminate()
     process.wait(30)
     process.stdout.close()
 
 
-@pytest.fixture(scope="session", params=["sqlite", "postgres"])
-def server(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("server")
-    backend = f"sqlite:///{folder / 'mlflow.db'}"
-    running = Server(folder, request.getfixturevalue("postgres") if request.param == "postgres" else backend)
-    yield running
-    running.stop()
+@pytest.fixture(params=["sqlite", "postgres"])
+def server(request):
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,12 @@ import yaml
 from tests.tuning.conftest import until
 from tests.tuning.exact import SPACE, check_finished, check_sweep, steps, training
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(1800),
-    pytest.mark.parametrize("server", ["sqlite"], indirect=True),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture
+def server(sqlite):
+    return sqlite
 
 
 def test_the_scheduler_stops_what_lags_behind_and_another_sweep_starts_from_it(sweep, options):

@@ -8,12 +8,12 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from experiments.leaderboard import RATIO, Contender, Entry, kid_of, reference, score_table
+from experiments.leaderboard import RATIO, RUNS, Contender, Entry, kid_of, reference, score_table
 from experiments.page import Part
 from experiments.studies.cells import TRAINED, Study
 from experiments.studies.execute import Outcome
 from experiments.studies.ranking import by_data, rank_table
-from experiments.tables import MISSING, Cell, as_markdown, mean_and_sd
+from experiments.tables import MISSING, Cell, Markdown, as_markdown, mean_and_sd
 
 
 class Published(NamedTuple):
@@ -100,10 +100,10 @@ def _table_beside_paper(group: list[Entry], data: str) -> str:
         cells += [f"{paper.fid:.2f}", _pair(paper.f8, paper.f1_8)] if paper else [MISSING, MISSING]
         if comparable:
             cells.append(f"{entry.mean(head) - row.entries[column].fid:+.2f}")
-        rows.append([row.label, *cells, our_place, their_place if paper else None])
+        rows.append([row.label, *cells, our_place, their_place if paper else None, Markdown(" ".join(entry.runs))])
     titles = ["row", f"{head} val", f"{head} test", "KID test", "F8 / F1/8", "nearest train"]
     titles += [f"paper's FID ({column})", "paper's F8 / F1/8", *(["difference"] if comparable else [])]
-    titles += ["place", "paper's place"]
+    titles += ["place", "paper's place", RUNS]
     n = min(entry.mean("n") for _, entry in pairs)
     notes = f"{reference(group)} {_compared(head, data, column, n)}{_agreement(ours, theirs)}"
     return f"{as_markdown(titles, rows)}\n{notes}"
