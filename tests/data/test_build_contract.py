@@ -164,3 +164,23 @@ def test_a_bar_is_shown_on_the_error_stream_only_when_asked(tmp_path, root, caps
     assert "7/7" in shown.err
     build_mnist.build(tmp_path / "source", tmp_path / "elsewhere", progress=False)
     assert capsys.readouterr() == ("", "")
+
+
+# `root`, `source`, `overwrite`, `on_error` and `progress` have tests of their own
+OTHER = {"dtype": "uint8", "name": "pets", "size": 5, "channels": 1, "test_fraction": 0.3, "seed": 1}
+OPTIONS = [
+    (name, option)
+    for name in BUILDERS
+    for option in inspect.signature(BUILDERS[name]).parameters
+    if option not in ("root", "source", "overwrite", "on_error", "progress")
+]
+
+
+@pytest.mark.parametrize(("name", "option"), OPTIONS)
+def test_every_option_changes_what_is_built(name, option, tmp_path):
+    ORIGINALS[name](tmp_path / "source")
+    built = []
+    for folder, options in (("default", {}), ("other", {option: OTHER[option]})):
+        BUILDERS[name](tmp_path / "source", tmp_path / folder, progress=False, **options)
+        built.append({k: v for k, v in snapshot(tmp_path / folder).items() if not k.endswith("build.json")})
+    assert built[0] != built[1]

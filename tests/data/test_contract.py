@@ -27,11 +27,12 @@ TUTORIAL = Path(__file__).parents[2] / "docs/tutorials/data.md"
 def datasets():
     """Return the registry's members, and the data set of the tutorial, without leaving it in the registry."""
     block = re.search(r"^```python\n(.*?)^```$", TUTORIAL.read_text(), re.MULTILINE | re.DOTALL)[1]
-    space = {}
+    members, space = dict(DATASETS), {}
     exec(compile(block, str(TUTORIAL), "exec"), space)
-    members = dict(DATASETS)
-    assert DATASETS.pop("squares") is space["DATASET"]
-    return members
+    assert DATASETS["squares"] is space["DATASET"]
+    DATASETS.clear()
+    DATASETS.update(members)
+    return {"the tutorial's squares": space["DATASET"]} | members
 
 
 MEMBERS = datasets()
