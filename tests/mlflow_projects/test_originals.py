@@ -82,14 +82,14 @@ def test_a_published_model_of_other_images_is_refused_before_a_run_is_made(clien
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [
-        ({"fake.npy": np.zeros((80, 8, 9), np.uint8)}, r"`real` is \(1, 8, 8\), `fake` is \(1, 8, 9\)"),
-        ({"fake.npy": np.zeros((1, 8, 8), np.uint8)}, "`fake` must hold at least 2 images, got 1"),
+        ({"fake.npy": np.zeros((80, 8, 9, 1), np.uint8)}, r"`real` is \(1, 8, 8\), `fake` is \(1, 8, 9\)"),
+        ({"fake.npy": np.zeros((1, 8, 8, 1), np.uint8)}, "`fake` must hold at least 2 images, got 1"),
         ({"labels.npy": np.zeros(79, int)}, r"`real_labels` must be of shape \(80,\), got \(79,\)"),
         ({"report.json": None}, "report.json is not the report.json of an earlier evaluation: this is not the JSON of"),
     ],
 )
 def test_files_that_do_not_fit_are_refused_before_a_run_is_made(client, changed, sentence):
-    whole = {"fake.npy": np.zeros((80, 8, 8), np.uint8), "labels.npy": np.zeros(80, int)}
+    whole = {"fake.npy": np.zeros((80, 8, 8, 1), np.uint8), "labels.npy": np.zeros(80, int)}
     for name, array in ({"real.npy": whole["fake.npy"]} | whole | changed).items():
         Path(name).write_text('{"values": [], "settings": {}}') if array is None else np.save(name, array)
     flags = ["--real=real.npy", "--fake=fake.npy", "--real-labels=labels.npy", "--fake-labels=labels.npy"]
@@ -100,7 +100,7 @@ def test_files_that_do_not_fit_are_refused_before_a_run_is_made(client, changed,
 
 
 def test_features_that_are_kept_are_not_computed_again(client, monkeypatch):
-    np.save("images.npy", np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8))
+    np.save("images.npy", np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8))
     flags = ["--real=images.npy", "--fake=images.npy", "--extractor=pixels", "--cache=kept"]
     extracted = []
     monkeypatch.setattr("geovae.evaluation.extractors.extract", lambda *a, **o: extracted.append(1) or extract(*a, **o))
@@ -111,7 +111,7 @@ def test_features_that_are_kept_are_not_computed_again(client, monkeypatch):
 
 
 def test_files_of_images_and_labels_are_scored_within_each_class(client):
-    images = np.random.default_rng(0).integers(0, 256, (80, 8, 8), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (80, 8, 8, 1), dtype=np.uint8)
     np.save("images.npy", images)
     np.save("labels.npy", np.arange(80) % 2)
     both = ["--real=images.npy", "--fake=images.npy", "--real-labels=labels.npy", "--fake-labels=labels.npy"]
