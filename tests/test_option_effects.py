@@ -23,19 +23,32 @@ SHAPE = (1, 32, 32)
 
 
 def options_of(member):
-    return {name: p for name, p in inspect.signature(member).parameters.items() if name != "image_shape"}
+    """Return {name: parameter} of the constructor, and of the base classes to which it passes `**options`."""
+    found = {}
+    for base in member.__mro__:
+        parameters = inspect.signature(base).parameters
+        found = {name: p for name, p in parameters.items() if p.kind != p.VAR_KEYWORD} | found
+        if all(p.kind != p.VAR_KEYWORD for p in parameters.values()):
+            break
+    found.pop("image_shape", None)
+    return found
 
 
 def changed(member, name, table):
     """Return another value for the option `name`."""
     if name in table:
         return table[name]
-    default, hint = options_of(member)[name].default, typing.get_type_hints(member.__init__)[name]
-    if typing.get_origin(hint) is typing.Literal:
-        return next(value for value in typing.get_args(hint) if value != default)
-    if type(default) not in (bool, int, float):
+    option = options_of(member)[name]
+    if typing.get_origin(option.annotation) is typing.Literal:
+        return next(value for value in typing.get_args(option.annotation) if value != option.default)
+    if type(option.default) not in (bool, int, float):
         pytest.fail(f"the option `{name}` of {member.__name__} needs a changed value in the table of this test")
-    return {bool: lambda: not default, int: lambda: default + 1, float: lambda: 2 * default or 0.5}[type(default)]()
+    changes = {
+        bool: lambda: not option.default,
+        int: lambda: option.default + 1,
+        float: lambda: 2 * option.default or 0.5,
+    }
+    return changes[type(option.default)]()
 
 
 def differ(a, b):

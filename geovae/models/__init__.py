@@ -1,4 +1,4 @@
-"""Autoencoders by name: to add one, write a file with `encode`, `decode` and `loss`, and add a line here.
+"""Autoencoders by name: to add one, write a file with `encode`, `decode` and `loss`, and list it here.
 
 A model declares `losses` (what it records: name -> meaning) and `toy` (how the contract tests train it). It may have
 four hooks. `prepare(images, generator)` is called once before the first epoch, with the training images;
@@ -12,11 +12,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from geovae.models.ae import AE
+from geovae.models.ae import AE, RAE, RAEGP, RAEL2, RAESN
 from geovae.models.hvae import HVAE
 from geovae.models.likelihood import log_likelihood
 from geovae.models.networks import NETWORKS, ImageShape
-from geovae.models.rae import RAE, RAEGP, RAEL2, RAESN
 from geovae.models.rhvae import RHVAE
 from geovae.models.vae import VAE
 from geovae.models.vamp import VAMP

@@ -7,15 +7,15 @@ of the hot momentum, so that `ELBO = E[log p(x, z_K) - |rho_K|^2 / 2 - log q(z_0
 
 import math
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
 
 from geovae.checks import check_choice, check_count, check_positive, check_share
 from geovae.codes import Codes
-from geovae.models.likelihood import Likelihood, log_normal
-from geovae.models.networks import ImageShape, NetworkName
+from geovae.models.likelihood import log_normal
+from geovae.models.networks import ImageShape
 from geovae.models.vae import VAE, sample_posterior
 
 LARGEST_STEP = 0.5  # a leapfrog is stable below 2 / sqrt(largest curvature), and the prior alone has curvature 1
@@ -38,11 +38,6 @@ class HVAE(VAE):
 
     Args:
         image_shape: (channels, height, width) of the images.
-        latent_dim: dimension d of the latent space.
-        network: `mlp`, `conv32`, `conv64` or `conv_oasis`.
-        width: filters of the first layer; by default the paper's for the network.
-        beta: weight of all that is not the reconstruction, above 0.
-        likelihood: `gaussian` (the squared error of Eq. 3) or `bernoulli` (the cross entropy).
         n_leapfrog: K, steps of the leapfrog.
         step_size: of the leapfrog, at most 0.5.
         learn_step_size: train the step size too; it stays below 0.5.
@@ -50,6 +45,7 @@ class HVAE(VAE):
         beta_zero: inverse temperature of the first momentum, above 0 and at most 1; 1 is no tempering.
         through_force: differentiate the forces too, for the exact gradient of the bound; without it, as is usual, a
             step costs about half and the gradient is off by the order of the step size.
+        **options: of `VAE`; `beta`, here above 0, is the weight of all that is not the reconstruction.
     """
 
     fixed_ratios: Tensor
@@ -58,22 +54,16 @@ class HVAE(VAE):
         self,
         image_shape: ImageShape,
         *,
-        latent_dim: int = 16,
-        network: NetworkName = "conv32",
-        width: int | None = None,
-        beta: float = 1.0,
-        likelihood: Likelihood = "gaussian",
         n_leapfrog: int = 1,
         step_size: float = 1e-3,
         learn_step_size: bool = False,
         tempering: Literal["fixed", "free"] = "fixed",
         beta_zero: float = 0.3,
         through_force: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            image_shape, latent_dim=latent_dim, network=network, width=width, beta=beta, likelihood=likelihood
-        )
-        check_positive(beta=beta, step_size=step_size)
+        super().__init__(image_shape, **options)
+        check_positive(beta=self.beta, step_size=step_size)
         check_count(n_leapfrog=n_leapfrog)
         check_share(beta_zero=beta_zero)
         check_choice("tempering", tempering, ("fixed", "free"))

@@ -6,7 +6,7 @@ the centroids are the batch's own means; otherwise they are those of training im
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -18,7 +18,7 @@ from geovae.models.cometric import Cometric, MetricNetwork, Place
 from geovae.models.contract import Toy
 from geovae.models.hvae import HVAE, Flow
 from geovae.models.likelihood import Likelihood
-from geovae.models.networks import ImageShape, NetworkName, at_least_float32
+from geovae.models.networks import ImageShape, at_least_float32
 from geovae.models.vae import sample_posterior
 
 
@@ -27,23 +27,13 @@ class RHVAE(HVAE):
 
     Args:
         image_shape: (channels, height, width) of the images.
-        latent_dim: dimension d of the latent space.
-        network: `mlp`, `conv32`, `conv64` or `conv_oasis`.
-        width: filters of the first layer; by default the paper's for the network.
-        beta: weight of all that is not the reconstruction, above 0.
-        likelihood: `gaussian` (the squared error of Eq. 3) or `bernoulli` (the cross entropy).
-        n_leapfrog: K, steps of the leapfrog.
-        step_size: of the leapfrog, at most 0.5.
-        learn_step_size: train the step size too; it stays below 0.5.
-        tempering: `fixed`, the quadratic schedule from beta_zero to 1, or `free`, every ratio is learnt from there.
-        beta_zero: inverse temperature of the first momentum, above 0 and at most 1; 1 is no tempering.
-        through_force: differentiate the forces and every fixed-point iteration too, for the exact gradient of the
-            bound; without it, as is usual, a step costs about half and the gradient is off by the order of the step.
+        likelihood: `bernoulli` (the cross entropy) or `gaussian` (the squared error of Eq. 3).
         n_fixed_point: iterations for each implicit half step.
         temperature: T > 0, how far a centroid of the metric reaches.
         floor: lambda > 0, the inverse metric far from every centroid.
         metric_width: hidden units of the metric network.
         n_centroids: training images, at even distances in the set, whose codes carry the metric after training.
+        **options: of `HVAE`; `through_force` here differentiates every fixed-point iteration too.
     """
 
     toy = Toy({"beta": 0.05, "likelihood": "gaussian", "n_centroids": 50})
@@ -54,44 +44,22 @@ class RHVAE(HVAE):
         self,
         image_shape: ImageShape,
         *,
-        latent_dim: int = 16,
-        network: NetworkName = "conv32",
-        width: int | None = None,
-        beta: float = 1.0,
         likelihood: Likelihood = "bernoulli",
-        n_leapfrog: int = 1,
-        step_size: float = 1e-3,
-        learn_step_size: bool = False,
-        tempering: Literal["fixed", "free"] = "fixed",
-        beta_zero: float = 0.3,
-        through_force: bool = False,
         n_fixed_point: int = 3,
         temperature: float = 0.8,
         floor: float = 1e-3,
         metric_width: int = 400,
         n_centroids: int = 1000,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            image_shape,
-            latent_dim=latent_dim,
-            network=network,
-            width=width,
-            beta=beta,
-            likelihood=likelihood,
-            n_leapfrog=n_leapfrog,
-            step_size=step_size,
-            learn_step_size=learn_step_size,
-            tempering=tempering,
-            beta_zero=beta_zero,
-            through_force=through_force,
-        )
+        super().__init__(image_shape, likelihood=likelihood, **options)
         check_count(n_fixed_point=n_fixed_point, metric_width=metric_width, n_centroids=n_centroids)
         check_positive(temperature=temperature, floor=floor)
-        self.metric_network = MetricNetwork(image_shape, latent_dim, metric_width)
+        self.metric_network = MetricNetwork(image_shape, self.latent_dim, metric_width)
         self.n_fixed_point, self.temperature, self.floor = n_fixed_point, temperature, floor
         # A slot that no image fills has V = 0 and adds nothing to the metric.
-        self.register_buffer("centroids", torch.zeros(n_centroids, latent_dim))
-        self.register_buffer("values", torch.zeros(n_centroids, latent_dim, latent_dim))
+        self.register_buffer("centroids", torch.zeros(n_centroids, self.latent_dim))
+        self.register_buffer("values", torch.zeros(n_centroids, self.latent_dim, self.latent_dim))
 
     @torch.no_grad()
     def end_epoch(self, images: Tensor) -> None:

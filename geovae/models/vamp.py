@@ -4,7 +4,7 @@ The divergence to a mixture has no closed form: the loss takes `log q(z | x) - l
 """
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor, nn
@@ -14,8 +14,8 @@ from geovae.codes import Codes
 from geovae.geometry.fields import DiagonalFeatures
 from geovae.images import to_float
 from geovae.models.contract import Toy
-from geovae.models.likelihood import Likelihood, log_normal
-from geovae.models.networks import ImageShape, NetworkName
+from geovae.models.likelihood import log_normal
+from geovae.models.networks import ImageShape
 from geovae.models.vae import VAE, sample_posterior
 
 
@@ -34,14 +34,10 @@ class VAMP(VAE):
 
     Args:
         image_shape: (channels, height, width) of the images.
-        latent_dim: dimension d of the latent space.
-        network: `mlp`, `conv32`, `conv64` or `conv_oasis`.
-        width: filters of the first layer; by default the paper's for the network.
-        beta: weight of the divergence to the prior, 0 or more.
-        likelihood: `gaussian` (the squared error of Eq. 3) or `bernoulli` (the cross entropy).
         n_pseudo_inputs: K, the components of the prior.
         pseudo_inputs: `learnt`, starting from random training images, or `data`, which keeps those images.
         warm_up: epochs over which beta grows from 0 to its value while training; 0 for none.
+        **options: of `VAE`; `beta` is the weight of the divergence to the learnt prior.
     """
 
     toy = Toy({"beta": 0.05, "n_pseudo_inputs": 20, "warm_up": 5})
@@ -50,18 +46,12 @@ class VAMP(VAE):
         self,
         image_shape: ImageShape,
         *,
-        latent_dim: int = 16,
-        network: NetworkName = "conv32",
-        width: int | None = None,
-        beta: float = 1.0,
-        likelihood: Likelihood = "gaussian",
         n_pseudo_inputs: int = 500,
         pseudo_inputs: Literal["learnt", "data"] = "learnt",
         warm_up: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            image_shape, latent_dim=latent_dim, network=network, width=width, beta=beta, likelihood=likelihood
-        )
+        super().__init__(image_shape, **options)
         check_count(n_pseudo_inputs=n_pseudo_inputs)
         check_choice("pseudo_inputs", pseudo_inputs, ("learnt", "data"))
         check_count(low=0, warm_up=warm_up)

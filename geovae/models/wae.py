@@ -5,7 +5,7 @@ estimate of MMD^2 between the codes of a batch and as many draws from N(0, I) (t
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Generator, Tensor
@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from geovae.checks import check_choice, check_not_negative
 from geovae.models.ae import AE
 from geovae.models.contract import PARTS, Toy
-from geovae.models.networks import ImageShape, NetworkName
+from geovae.models.networks import ImageShape
 from geovae.neighbours import squared_distances
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -49,28 +49,19 @@ class WAE(AE):
 
     Args:
         image_shape: (channels, height, width) of the images.
-        latent_dim: dimension d of the latent space.
-        network: `mlp`, `conv32`, `conv64` or `conv_oasis`.
-        width: filters of the first layer; by default the paper's for the network.
         mmd_weight: weight of MMD^2 beside the squared error summed over pixels. A weight published for the mean over
             pixels is multiplied by their number: the RAE authors' 0.03 for MNIST is about 30 at 32x32.
         bandwidth: C of the kernel: `fixed` at 2 d, or the `median` of the squared distances to the prior's draws.
+        **options: of `AE`.
     """
 
     losses: ClassVar[Mapping[str, str]] = {**PARTS, "mmd": "maximum mean discrepancy of codes and prior"}
     toy = Toy({"mmd_weight": 2.0})
 
     def __init__(
-        self,
-        image_shape: ImageShape,
-        *,
-        latent_dim: int = 16,
-        network: NetworkName = "conv32",
-        width: int | None = None,
-        mmd_weight: float = 30.0,
-        bandwidth: Bandwidth = "fixed",
+        self, image_shape: ImageShape, *, mmd_weight: float = 30.0, bandwidth: Bandwidth = "fixed", **options: Any
     ) -> None:
-        super().__init__(image_shape, latent_dim=latent_dim, network=network, width=width)
+        super().__init__(image_shape, **options)
         check_not_negative(mmd_weight=mmd_weight)
         check_choice("bandwidth", bandwidth, get_args(Bandwidth))
         self.mmd_weight = mmd_weight

@@ -9,8 +9,8 @@ import torch
 from torch import Generator
 
 from geovae.models import build_model
+from geovae.models.ae import squared_jacobian_norm
 from geovae.models.hvae import quadratic_ratios
-from geovae.models.rae import squared_jacobian_norm
 from geovae.models.wae import squared_mmd
 
 spec = importlib.util.spec_from_file_location("plain", Path(__file__).parent / "plain.py")
