@@ -1,8 +1,7 @@
 """The Riemannian geometry of a latent space: metric, centroids, temperature, curves, distances, pull-back."""
 
 from geovae.geometry.centroids import CENTROIDS, check_codes, choose_centroids
-from geovae.geometry.curves import curve_energies, curve_lengths, geodesics, interpolate, straight
-from geovae.geometry.exponential import exponential_map
+from geovae.geometry.curves import curve_energies, curve_lengths, exponential_map, geodesics, interpolate, straight
 from geovae.geometry.grids import Grid, distance_grid, volume_grid
 from geovae.geometry.metric import LatentMetric
 from geovae.geometry.paths import distances_from, geodesic_medoids, neighbour_graph, path_to, refine, volume_paths

@@ -3,11 +3,14 @@
 A curve is (b, m, d): m points of b curves. With h_j = gamma_{j+1} - gamma_j and midpoints g_j,
 length (Eq. 4) `sum_j sqrt(h_j^T G(g_j) h_j)`, energy `(m - 1) sum_j h_j^T G(g_j) h_j`, and Eq. 12
 `sum_j |h_j| / sqrt(det G(g_j))`, its integral over arc length, which does not change when the curve is run differently.
+
+The exponential map, where the geodesic from z with velocity v is at time 1, follows Hamilton's equations of
+`H(z, p) = p^T G^-1(z) p / 2`, p = G v: `dz/dt = G^-1 p`, `dp/dt = -dH/dz`, by fourth-order Runge-Kutta.
 """
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -20,6 +23,13 @@ class SquaredNorm(Protocol):
 
     def squared_norm(self, z: Tensor, v: Tensor) -> Tensor:
         """Return v^T G(z) v: (n, d), (n, d) -> (n,)."""
+
+
+class CometricNorm(SquaredNorm, Protocol):
+    """What the exponential map needs besides."""
+
+    def cosquared_norm(self, z: Tensor, p: Tensor) -> Tensor:
+        """Return p^T G(z)^-1 p: (n, d), (n, d) -> (n,)."""
 
 
 class SmoothMetric(SquaredNorm, Protocol):
@@ -72,8 +82,7 @@ def interpolate(
     *,
     initial: Tensor | None = None,
     n_points: int = 50,
-    n_steps: int = 300,
-    **options: float,
+    **options: Any,
 ) -> Tensor:
     """Return the curves (b, m, d) from start (b, d) to end (b, d) that minimise Eq. 12: they keep to the data.
 
@@ -84,9 +93,7 @@ def interpolate(
     starts = [straight(start, end, n_points)]
     if initial is not None:
         starts.append(smooth(_from(initial, start, end, n_points)))
-    found = minimise(
-        lambda c: log_inverse_volumes(metric, c) + _evenness(c), torch.cat(starts), n_steps=n_steps, **options
-    )
+    found = minimise(lambda c: log_inverse_volumes(metric, c) + _evenness(c), torch.cat(starts), **options)
     curves = resample(found, n_points)
     with torch.no_grad():
         costs = log_inverse_volumes(metric, curves).view(len(starts), -1)
@@ -100,16 +107,16 @@ def geodesics(
     *,
     initial: Tensor | None = None,
     n_points: int = 50,
-    n_steps: int = 300,
-    **options: float,
+    **options: Any,
 ) -> Tensor:
     """Return the curves (b, m, d) from start (b, d) to end (b, d) of least energy, hence length, near `initial`.
 
     `initial` (b, m, d), for instance a shortest path over a graph, chooses among several local geodesics; the straight
     line is the default. The logarithm of the energy is minimised, so that a step does not depend on the metric's scale.
+    `options` as in `minimise`.
     """
     curves = straight(start, end, n_points) if initial is None else _from(initial, start, end, n_points)
-    return minimise(lambda c: curve_energies(metric, c).log(), curves, n_steps=n_steps, **options)
+    return minimise(lambda c: curve_energies(metric, c).log(), curves, **options)
 
 
 def _from(initial: Tensor, start: Tensor, end: Tensor, n_points: int) -> Tensor:
@@ -125,12 +132,7 @@ def _from(initial: Tensor, start: Tensor, end: Tensor, n_points: int) -> Tensor:
 
 
 def minimise(
-    objective: Callable[[Tensor], Tensor],
-    curves: Tensor,
-    *,
-    n_steps: int = 300,
-    n_waves: float = 12,
-    rate: float = 0.05,
+    objective: Callable[[Tensor], Tensor], curves: Tensor, *, n_steps: int = 300, n_waves: int = 12, rate: float = 0.05
 ) -> Tensor:
     """Return curves (b, m, d) with the ends of `curves` and a small `objective` (b,), never above the initial one.
 
@@ -138,7 +140,7 @@ def minimise(
     reaches far. Adam works per coordinate, so that a curve does not depend on the others of its batch.
     """
     b, m, d = curves.shape
-    waves = int(min(n_waves, m - 2))
+    waves = min(n_waves, m - 2)
     if waves < 1:
         return curves
     basis = _sines(m, waves, curves)
@@ -198,3 +200,40 @@ def resample(curves: Tensor, n_points: int) -> Tensor:
     index = right.unsqueeze(2).expand(-1, -1, curves.shape[2])
     points = torch.lerp(curves.gather(1, index - 1), curves.gather(1, index), share.clamp(0, 1))
     return torch.cat([curves[:, :1], points[:, 1:-1], curves[:, -1:]], dim=1)
+
+
+def exponential_map(metric: CometricNorm, z: Tensor, v: Tensor, *, n_steps: int = 100) -> Tensor:
+    """Return the geodesics (n, n_steps + 1, d) from z (n, d) with initial velocity v (n, d), at times 0..1.
+
+    The last point is exp_z(v). The speed sqrt(v^T G v) is constant along each: check it when in doubt about `n_steps`.
+    """
+    if z.shape != v.shape or z.ndim != 2:
+        raise ValueError(f"`z` and `v` must both be (n, d), got {tuple(z.shape)} and {tuple(v.shape)}")
+    if n_steps < 1:
+        raise ValueError(f"`n_steps` must be at least 1, got {n_steps}")
+    check_finite(z=z, v=v)
+    u = v.detach().requires_grad_()
+    with torch.enable_grad():  # G v is the gradient of v^T G v / 2
+        p = torch.autograd.grad((metric.squared_norm(z, u) / 2).sum(), u)[0]
+    points = [z]
+    for _ in range(n_steps):
+        z, p = _runge_kutta(metric, z, p, 1 / n_steps)
+        points.append(z)
+    return torch.stack(points, dim=1)
+
+
+def _runge_kutta(metric: CometricNorm, z: Tensor, p: Tensor, h: float) -> tuple[Tensor, Tensor]:
+    z1, p1 = _flow(metric, z, p)
+    z2, p2 = _flow(metric, z + h / 2 * z1, p + h / 2 * p1)
+    z3, p3 = _flow(metric, z + h / 2 * z2, p + h / 2 * p2)
+    z4, p4 = _flow(metric, z + h * z3, p + h * p3)
+    return z + h / 6 * (z1 + 2 * z2 + 2 * z3 + z4), p + h / 6 * (p1 + 2 * p2 + 2 * p3 + p4)
+
+
+def _flow(metric: CometricNorm, z: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+    """Return dz/dt and dp/dt: the gradients of H."""
+    z, p = z.detach().requires_grad_(), p.detach().requires_grad_()
+    with torch.enable_grad():
+        energy = metric.cosquared_norm(z, p).sum() / 2
+    dz, dp = torch.autograd.grad(energy, (z, p))
+    return dp, -dz

@@ -5,6 +5,9 @@ and k centroids are one matrix product and never an (n, k, d) array:
 Mahalanobis, diagonal: phi = (z^2, z); Mahalanobis, full: phi = (vec z z^T, z); Euclidean: phi = (|z|^2, z).
 """
 
+import threading
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple, Protocol
 
 import torch
@@ -199,3 +202,27 @@ class FullAlgebra:
 def _log_det(lower: Tensor) -> Tensor:
     """Return the log-determinants (n,) of the matrices with Cholesky factors (n, d, d)."""
     return 2 * lower.diagonal(dim1=1, dim2=2).log().sum(1)
+
+
+class _Buffers(threading.local):
+    # On a CPU, fresh pages can cost as much as the arithmetic on them.
+    def __init__(self) -> None:
+        self.by_name: dict[tuple[str, torch.dtype], Tensor] = {}
+
+
+_BUFFERS = _Buffers()
+
+
+def scratch(name: str, like: Tensor, rows: int, columns: Sequence[int]) -> list[Tensor]:
+    """Return uninitialised matrices (rows, c), one for each c, of the type and on the device of `like`.
+
+    They are valid until this thread calls `scratch` again with the same name and dtype. On a CPU each thread keeps its
+    largest buffer: two threads may compute gradients at once. A GPU's allocator caches memory itself.
+    """
+    size = rows * sum(columns)
+    buffer = _BUFFERS.by_name.get((name, like.dtype)) if like.device.type == "cpu" else like.new_empty(size)
+    if buffer is None or len(buffer) < size:
+        with torch.inference_mode(False):  # outside that mode its tensors could not be written to
+            buffer = _BUFFERS.by_name[name, like.dtype] = torch.empty(size, dtype=like.dtype)
+    starts = accumulate(columns, initial=0)
+    return [buffer.as_strided((rows, c), (c, 1), rows * start) for c, start in zip(columns, starts, strict=False)]

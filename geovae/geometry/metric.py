@@ -13,8 +13,7 @@ from typing import Literal, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from geovae.checks import check_choice
-from geovae.geometry.checks import CUT, check_numbers, check_tensors
+from geovae.checks import check_choice, check_count, check_finite, check_not_negative, check_positive
 from geovae.geometry.fields import (
     Algebra,
     DiagonalAlgebra,
@@ -24,9 +23,11 @@ from geovae.geometry.fields import (
     Forms,
     FullAlgebra,
     FullFeatures,
+    scratch,
 )
-from geovae.geometry.scratch import scratch
 
+# Weights below exp(-CUT) count as zero: exp never produces a denormal number, which is 10 to 100 times slower.
+CUT = {torch.float32: 60.0, torch.float64: 600.0}
 # Numbers in one block of the (n, k) weights: small enough for a CPU's cache, large enough to fill a GPU.
 CHUNK_ELEMENTS = {"cpu": 2**19, "cuda": 2**28}
 # Blocks of weights are kept for the gradient up to 64 blocks (on a CPU 128 MiB), and beyond that computed twice.
@@ -76,8 +77,8 @@ class LatentMetric:
         chunk_elements: int | None = None,
     ) -> None:
         """Check the arguments and precompute the linear forms of the exponents."""
-        check_tensors(centroids, values)
-        check_numbers(temperature, floor, decay, chunk_elements, centroids.dtype)
+        _check_tensors(centroids, values)
+        _check_numbers(temperature, floor, decay, chunk_elements, centroids.dtype)
         check_choice("weights", weights, ("mahalanobis", "euclidean"))
         check_choice("tensor", tensor, ("metric", "cometric"))
         self.centroids, self.values = centroids.detach(), values.detach()
@@ -295,3 +296,47 @@ class LatentMetric:
             raise ValueError(f"`z` must have shape (n, {self.d}), got {tuple(z.shape)}")
         if z.dtype != self.dtype:
             raise ValueError(f"`z` must be {self.dtype} like the centroids, got {z.dtype}")
+
+
+def _check_tensors(centroids: Tensor, values: Tensor) -> None:
+    """Raise unless centroids (k, d) and values (k, d) or (k, d, d) are finite, of one type and positive."""
+    if centroids.ndim != 2 or 0 in centroids.shape:
+        raise ValueError(f"`centroids` must be a non-empty (k, d) tensor, got shape {tuple(centroids.shape)}")
+    k, d = centroids.shape
+    if tuple(values.shape) not in ((k, d), (k, d, d)):
+        raise ValueError(
+            f"`values` must have shape ({k}, {d}) or ({k}, {d}, {d}) like `centroids`, got {tuple(values.shape)}"
+        )
+    if centroids.dtype not in CUT or values.dtype != centroids.dtype or values.device != centroids.device:
+        raise ValueError(
+            "`centroids` and `values` must both be float32 or both float64, on one device, "
+            f"got {centroids.dtype} on {centroids.device} and {values.dtype} on {values.device}"
+        )
+    check_finite(centroids=centroids)
+    if not torch.isfinite(values).all():
+        raise ValueError("`values` must be finite, got NaN or infinity (a variance of 0?)")
+    if values.ndim == 2 and not (values >= 0).all():
+        raise ValueError(f"`values` must not be negative, got {float(values.min()):g}")
+    if values.ndim == 3:
+        _check_symmetric_positive(values)
+
+
+def _check_symmetric_positive(values: Tensor) -> None:
+    tolerance = 1e-4 * float(values.abs().max())
+    if float((values - values.mT).abs().max()) > tolerance:
+        raise ValueError("`values` (k, d, d) must be symmetric matrices")
+    lowest = float(torch.linalg.eigvalsh(values).min())
+    if lowest < -tolerance:
+        raise ValueError(f"`values` (k, d, d) must be positive semi-definite, got an eigenvalue of {lowest:g}")
+
+
+def _check_numbers(
+    temperature: float, floor: float, decay: float, chunk_elements: int | None, dtype: torch.dtype
+) -> None:
+    """Raise unless every number is in its range for the type."""
+    check_positive(temperature=temperature, floor=floor)
+    check_not_negative(decay=decay)
+    if floor < math.exp(-CUT[dtype]):
+        raise ValueError(f"`floor` must be at least {math.exp(-CUT[dtype]):.1g} in {dtype}, got {floor:g}")
+    if chunk_elements is not None:
+        check_count(chunk_elements=chunk_elements)
