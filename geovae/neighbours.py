@@ -70,11 +70,8 @@ def _nearest_in_blocks(queries: Tensor, reference: Tensor, mean: Tensor, exclude
     index = torch.zeros(len(rows), dtype=torch.long, device=reference.device)
     for columns in blocks(len(reference)):
         distances = squared_distances(centred, (_to_double(reference[columns]) - mean).to(dtype))
-        if exclude is not None:
-            inside = ((exclude >= columns.start) & (exclude < columns.stop)).nonzero().squeeze(1)
-            distances[inside.to(distances.device), (exclude[inside] - columns.start).to(distances.device)] = float(
-                "inf"
-            )
+        inside = ((exclude >= columns.start) & (exclude < columns.stop)).nonzero().squeeze(1)
+        distances[inside, exclude[inside] - columns.start] = float("inf")
         values, positions = distances.min(dim=1)
         index = torch.where(values < best, positions + columns.start, index)
         best = torch.minimum(values, best)

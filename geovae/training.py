@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -41,22 +41,16 @@ class EpochRecord:
     best: bool
 
 
+@dataclass(eq=False)
 class TrainState:
     """Everything that changes while training; `tensors()` and `meta()` return it, `restore` sets it."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: torch.optim.Adam,
-        scheduler: ReduceLROnPlateau,
-        generator: Generator,
-    ) -> None:
-        self.model = model
-        self.optimizer = optimizer
-        self.scheduler = scheduler
-        self.generator = generator
-        self.history: list[EpochRecord] = []
-        self.best: dict[str, Tensor] = {}
+    model: nn.Module
+    optimizer: torch.optim.Adam
+    scheduler: ReduceLROnPlateau
+    generator: Generator
+    history: list[EpochRecord] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def epoch(self) -> int:
@@ -121,6 +115,7 @@ def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
+@dataclass(kw_only=True, eq=False)
 class Trainer:
     """Adam with a plateau schedule on the validation loss, keeping the weights of the best epoch.
 
@@ -140,44 +135,32 @@ class Trainer:
             than half of its free memory. On a CPU it does nothing.
     """
 
-    def __init__(
-        self,
-        *,
-        epochs: int = 100,
-        batch_size: int = 100,
-        learning_rate: float = 1e-3,
-        plateau_patience: int = 5,
-        plateau_factor: float = 0.5,
-        early_stop: int | None = None,
-        precision: Literal["fp32", "bf16"] = "fp32",
-        clip_grad_norm: float | None = None,
-        channels_last: bool = False,
-        compile: bool = False,
-        deterministic: bool = False,
-        stream: bool | None = None,
-    ) -> None:
-        check_count(epochs=epochs, batch_size=batch_size)
-        check_positive(learning_rate=learning_rate)
-        check_count(low=0, plateau_patience=plateau_patience)
-        if not 0 < plateau_factor < 1:
-            raise ValueError(f"`plateau_factor` must lie between 0 and 1, got {plateau_factor}")
-        if early_stop is not None:
-            check_count(early_stop=early_stop)
-        check_choice("precision", precision, ("fp32", "bf16"))
-        if clip_grad_norm is not None:
-            check_positive(clip_grad_norm=clip_grad_norm)
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.plateau_patience = plateau_patience
-        self.plateau_factor = plateau_factor
-        self.early_stop = early_stop
-        self.precision = precision
-        self.clip_grad_norm = clip_grad_norm
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.compile = compile
-        self.deterministic = deterministic
-        self.stream = stream
+    epochs: int = 100
+    batch_size: int = 100
+    learning_rate: float = 1e-3
+    plateau_patience: int = 5
+    plateau_factor: float = 0.5
+    early_stop: int | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+    clip_grad_norm: float | None = None
+    channels_last: bool = False
+    compile: bool = False
+    deterministic: bool = False
+    stream: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        check_count(epochs=self.epochs, batch_size=self.batch_size)
+        check_count(low=0, plateau_patience=self.plateau_patience)
+        check_positive(learning_rate=self.learning_rate)
+        if not 0 < self.plateau_factor < 1:
+            raise ValueError(f"`plateau_factor` must lie between 0 and 1, got {self.plateau_factor}")
+        if self.early_stop is not None:
+            check_count(early_stop=self.early_stop)
+        check_choice("precision", self.precision, ("fp32", "bf16"))
+        if self.clip_grad_norm is not None:
+            check_positive(clip_grad_norm=self.clip_grad_norm)
+        self.memory_format = torch.channels_last if self.channels_last else torch.contiguous_format
 
     def start(self, model: nn.Module, *, seed: int = 0) -> TrainState:
         """Return the state before the first epoch; shuffling and latent noise are drawn from `seed`."""

@@ -68,18 +68,6 @@ def select_codes(codes: Codes, indices: Tensor) -> Codes:
     return Codes(codes.mu[indices], None if codes.log_var is None else codes.log_var[indices])
 
 
-def _all(mu: Tensor, k: int, seed: int) -> Tensor:
-    return torch.arange(len(mu))
-
-
-def _first(mu: Tensor, k: int, seed: int) -> Tensor:
-    return torch.arange(k)
-
-
-def _random(mu: Tensor, k: int, seed: int) -> Tensor:
-    return torch.randperm(len(mu), generator=torch.Generator().manual_seed(seed))[:k]
-
-
 def _kmeans(mu: Tensor, k: int, seed: int) -> Tensor:
     """Run k-means, then replace each centre by its nearest code that no other centre uses."""
     # Not a k-medoids package: those build the (n, n) distance matrix, 29 GB for 60,000 codes in float64.
@@ -139,9 +127,9 @@ def _distance_rows(a: Tensor, b: Tensor, elements: int = 2**22) -> Iterator[Tens
 
 
 CENTROIDS: dict[str, Callable[[Tensor, int, int], Tensor]] = {
-    "all": _all,
+    "all": lambda mu, k, seed: torch.arange(len(mu)),
     "kmeans": _kmeans,
-    "random": _random,
-    "first": _first,
+    "random": lambda mu, k, seed: torch.randperm(len(mu), generator=torch.Generator().manual_seed(seed))[:k],
+    "first": lambda mu, k, seed: torch.arange(k),
     "published": _published,
 }

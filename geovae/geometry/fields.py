@@ -8,7 +8,7 @@ Mahalanobis, diagonal: phi = (z^2, z); Mahalanobis, full: phi = (vec z z^T, z); 
 import threading
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,24 +34,11 @@ def _forms(*parts: Tensor) -> Forms:
     return Forms(torch.cat(parts[:-1], dim=1).T.contiguous(), parts[-1].T.contiguous())
 
 
-class Features(Protocol):
-    """A feature map phi and the affine forms on it that give log w_i."""
-
-    def forms(self, centroids: Tensor, values: Tensor) -> Forms:
-        """Return the forms that are minus the squared distances of z to the k centroids."""
-
-    def __call__(self, z: Tensor) -> Tensor:
-        """Return phi(z): (n, d) -> (n, f)."""
-
-    def pull(self, z: Tensor, forms: Tensor) -> Tensor:
-        """Return the gradient in z of `forms . phi(z)`: (n, d), (n, f) -> (n, d)."""
-
-
 class DiagonalFeatures:
     """`(z - c)^T diag(v) (z - c)` through phi = (z^2, z)."""
 
     def forms(self, centroids: Tensor, values: Tensor) -> Forms:
-        """Return minus the squared distances as forms; values (k, d)."""
+        """Return the forms that are minus the squared distances of z to the k centroids; values (k, d)."""
         vc = values * centroids
         return _forms(-values, 2 * vc, -(vc * centroids).sum(1, keepdim=True))
 
@@ -101,33 +88,15 @@ class EuclideanFeatures:
         return torch.addcmul(forms[:, 1:], z, forms[:, :1], value=2)
 
 
-class Algebra(Protocol):
-    """What differs between diagonal (n, d) and full (n, d * d) tensors, both kept flat."""
-
-    def log_det(self, summed: Tensor, floor: Tensor, log_floor: Tensor | None) -> Tensor:
-        """Return `log det(S + f I)` (n,) of S (n, m) and f (n, 1); with log f (n, 1) also where f underflows."""
-
-    def log_det_and_inverse(self, summed: Tensor, floor: Tensor, log_floor: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return `log det(S + f I)` (n,) and `(S + f I)^-1`, flat (n, m); not differentiable."""
-
-    def trace(self, flat: Tensor) -> Tensor:
-        """Return the trace (n, 1)."""
-
-    def matrix(self, flat: Tensor) -> Tensor:
-        """Return (n, d, d)."""
-
-    def plus_floor(self, summed: Tensor, floor: Tensor) -> Tensor:
-        """Return `S + f I`, flat (n, m)."""
-
-    def apply(self, flat: Tensor, v: Tensor) -> Tensor:
-        """Return the tensors times the vectors v (n, d)."""
+Features = DiagonalFeatures | FullFeatures | EuclideanFeatures
+"""A feature map phi, and the affine forms on it that give log w_i."""
 
 
 class DiagonalAlgebra:
     """Diagonal tensors, (n, d)."""
 
     def log_det(self, summed: Tensor, floor: Tensor, log_floor: Tensor | None) -> Tensor:
-        """Return a sum of logarithms, exact down to a floor of exp(-1e30)."""
+        """Return `log det(S + f I)` (n,) of S (n, m) and f (n, 1); with log f (n, 1) also where f underflows."""
         if log_floor is None:
             return (summed + floor).log().sum(1)
         covered = summed > 0
@@ -161,14 +130,13 @@ class FullAlgebra:
     """Symmetric positive definite tensors, (n, d * d)."""
 
     def __init__(self, d: int) -> None:
-        """Remember the dimension `d`."""
         self.d = d
 
     def _cholesky(self, summed: Tensor, floor: Tensor) -> Tensor:
         return torch.linalg.cholesky_ex(self.matrix(self.plus_floor(summed, floor)))[0]
 
     def log_det(self, summed: Tensor, floor: Tensor, log_floor: Tensor | None) -> Tensor:
-        """Return it by Cholesky; where only the floor is left, d times its logarithm."""
+        """Return `log det(S + f I)` (n,); where only the floor is left, d times its logarithm."""
         if log_floor is None:
             return _log_det(self._cholesky(summed, floor))
         covered = (summed != 0).any(1)
@@ -197,6 +165,10 @@ class FullAlgebra:
     def apply(self, flat: Tensor, v: Tensor) -> Tensor:
         """Return the tensors times the vectors v (n, d)."""
         return (self.matrix(flat) @ v.unsqueeze(2)).squeeze(2)
+
+
+Algebra = DiagonalAlgebra | FullAlgebra
+"""What differs between diagonal (n, d) and full (n, d * d) tensors, both kept flat."""
 
 
 def _log_det(lower: Tensor) -> Tensor:

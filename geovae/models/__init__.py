@@ -15,7 +15,7 @@ from torch import nn
 from geovae.models.ae import AE, RAE, RAEGP, RAEL2, RAESN
 from geovae.models.hvae import HVAE
 from geovae.models.likelihood import log_likelihood
-from geovae.models.networks import NETWORKS, ImageShape
+from geovae.models.networks import ImageShape
 from geovae.models.rhvae import RHVAE
 from geovae.models.vae import VAE
 from geovae.models.vamp import VAMP
@@ -34,22 +34,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "rhvae": RHVAE,
 }
 
-__all__ = [
-    "AE",
-    "HVAE",
-    "MODELS",
-    "NETWORKS",
-    "RAE",
-    "RAEGP",
-    "RAEL2",
-    "RAESN",
-    "RHVAE",
-    "VAE",
-    "VAMP",
-    "WAE",
-    "build_model",
-    "log_likelihood",
-]
+__all__ = ["MODELS", "build_model", "log_likelihood"]
 
 
 def build_model(name: str, image_shape: ImageShape, *, seed: int = 0, **options: Any) -> nn.Module:

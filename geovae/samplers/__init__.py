@@ -1,14 +1,12 @@
 """Samplers of the latent space by name: fitted on codes, they draw latents, and need neither images nor networks.
 
-To add one, write a file with a subclass of `Sampler`, and add a line here.
+To add one, write a file with a subclass of `Sampler`, and list it here.
 """
 
-from geovae.samplers.base import Novelty, SampleInfo, Sampler
-from geovae.samplers.mixture import MixtureSampler
-from geovae.samplers.prior import PriorSampler
+from geovae.samplers.base import Sampler
+from geovae.samplers.gaussian import MixtureSampler, PriorSampler, VampSampler
 from geovae.samplers.rhvae import RHVAESampler
 from geovae.samplers.riemannian import RiemannianSampler
-from geovae.samplers.vamp import VampSampler
 
 SAMPLERS: dict[str, type[Sampler]] = {
     "prior": PriorSampler,
@@ -18,14 +16,4 @@ SAMPLERS: dict[str, type[Sampler]] = {
     "rhvae": RHVAESampler,
 }
 
-__all__ = [
-    "SAMPLERS",
-    "MixtureSampler",
-    "Novelty",
-    "PriorSampler",
-    "RHVAESampler",
-    "RiemannianSampler",
-    "SampleInfo",
-    "Sampler",
-    "VampSampler",
-]
+__all__ = ["SAMPLERS", "MixtureSampler", "PriorSampler", "RiemannianSampler", "Sampler"]
