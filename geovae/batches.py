@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Generator, Tensor
 
-CHUNK_BYTES = 2**28
+CHUNK_BYTES = 2**28  # few copies, and little memory beside the set
 SHARE = 0.5  # of the free memory, beyond which a set is streamed: networks and their gradients need the rest
 
 

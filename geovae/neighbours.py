@@ -51,7 +51,7 @@ def nearest(queries: Matrix, reference: Matrix, *, exclude: Tensor | None = None
     if queries.shape[1] != reference.shape[1]:
         raise ValueError(f"`queries` and `reference` differ in width: {queries.shape[1]} and {reference.shape[1]}")
     sums = [_to_double(reference[rows]).sum(dim=0) for rows in blocks(len(reference))]
-    mean = torch.stack(sums).sum(dim=0) / len(reference)
+    mean = torch.stack(sums).sum(dim=0) / len(reference)  # centred rows keep their digits in the product
     excluded = torch.full((len(queries),), -1) if exclude is None else exclude  # -1: every row may be matched
     found = [_nearest_in_blocks(queries[r], reference, mean, excluded[r]) for r in blocks(len(queries))]
     return Nearest(torch.cat([f.distances for f in found]), torch.cat([f.indices for f in found]))
@@ -73,6 +73,7 @@ def _nearest_in_blocks(queries: Tensor, reference: Tensor, mean: Tensor, exclude
         inside = ((exclude >= columns.start) & (exclude < columns.stop)).nonzero().squeeze(1)
         distances[inside, exclude[inside] - columns.start] = float("inf")
         values, positions = distances.min(dim=1)
+        # Strictly below: an earlier block keeps a tie.
         index = torch.where(values < best, positions + columns.start, index)
         best = torch.minimum(values, best)
     exact = torch.linalg.vector_norm(rows - _to_double(reference[index]), dim=1)

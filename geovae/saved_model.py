@@ -45,7 +45,7 @@ class SavedModel:
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         """Return uint8 images (n, c, h, w), on the CPU, of latents (n, d) of any precision."""
-        like = next(self.model.parameters())
+        like = next(self.model.parameters())  # latents may be float64, or on another device
         return torch.cat([to_uint8(self.model.decode(batch.to(like)).float()).cpu() for batch in z.split(BATCH)])
 
     def sampler(self, name: str | None = None, *, codes: Codes | None = None, **options: Any) -> Sampler:
@@ -74,7 +74,7 @@ class SavedModel:
         options = dict(self.meta["data"])
         name = options.pop("name")
         splits = DATASETS[name](**options)
-        if splits.digest != self.meta["digest"]:
+        if splits.digest != self.meta["digest"]:  # another version of the data would give wrong splits in silence
             raise ValueError(
                 f"the data set {name!r} found here is not the one that the model was trained on: "
                 f"digest {splits.digest}, expected {self.meta['digest']}"

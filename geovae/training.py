@@ -194,7 +194,7 @@ class Trainer:
         val_batches = Batches(val, device, self.batch_size, self.stream)
         loss: Any = state.model.loss
         loss = torch.compile(loss) if self.compile else loss
-        if not state.history:
+        if not state.history:  # a resumed run has prepared its model already
             _call_hook(state.model, "prepare", train_batches.images, state.generator)
         while state.epoch < self.epochs and not self._stalled(state):
             started = time.perf_counter()

@@ -60,6 +60,7 @@ def choose_centroids(codes: Codes, method: str = "kmeans", n_centroids: int = 10
             f"`n_centroids` must lie in 1..{n} (there are {n} codes), got {n_centroids}; "
             'choose fewer, or the method "all"'
         )
+    # Sorted: sums over the centroids do not depend on the order of the choice.
     return CENTROIDS[method](mu, n_centroids, seed).sort().values.to(mu.device)
 
 
@@ -88,7 +89,7 @@ def snap(centres: Tensor, points: Tensor) -> Tensor:
     chosen = torch.cat([torch.cdist(c, points).argmin(1) for c in centres.split(64)])
     seen: set[int] = set()
     for i, index in enumerate(chosen.tolist()):
-        if index in seen:
+        if index in seen:  # rare: two centres share their nearest code
             order = torch.cdist(centres[i : i + 1], points)[0].argsort().tolist()
             index = next(j for j in order if j not in seen)
             chosen[i] = index
@@ -100,7 +101,7 @@ def _published(mu: Tensor, k: int, seed: int) -> Tensor:
     """k-medoids as the published code runs it: the k most central codes to start, alternating until nothing moves."""
     points = mu.detach().double().cpu()
     medoids = torch.cat([rows.sum(1) for rows in _distance_rows(points, points)]).topk(k, largest=False).indices
-    for _ in range(300):
+    for _ in range(300):  # the limit of the published code
         labels = torch.cat([rows.argmin(1) for rows in _distance_rows(points, points[medoids])])
         moved = torch.stack([_best_medoid(points, labels, i, m) for i, m in enumerate(medoids)])
         if torch.equal(moved, medoids):

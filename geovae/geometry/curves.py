@@ -144,7 +144,7 @@ def minimise(
     if waves < 1:
         return curves
     basis = _sines(m, waves, curves)
-    size = (curves[:, -1] - curves[:, 0]).norm(dim=1).clamp_min(1e-12).view(b, 1, 1)
+    size = (curves[:, -1] - curves[:, 0]).norm(dim=1).clamp_min(1e-12).view(b, 1, 1)  # a step is relative to the curve
     amplitudes = torch.zeros(b, waves, d, dtype=curves.dtype, device=curves.device, requires_grad=True)
     adam = torch.optim.Adam([amplitudes], lr=rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, n_steps, eta_min=1e-3 * rate)
@@ -153,10 +153,11 @@ def minimise(
         moved = curves + size * (basis @ amplitudes)
         values = objective(moved)
         better = values.detach() < best_value
+        # Adam may overshoot: the best curve is kept, not the last.
         best = torch.where(better.view(b, 1, 1), moved.detach(), best)
         best_value = torch.where(better, values.detach(), best_value)
         adam.zero_grad()
-        values.sum().backward()
+        values.sum().backward()  # curves do not depend on each other: one backward pass serves all
         adam.step()
         schedule.step()
     return best
@@ -165,7 +166,7 @@ def minimise(
 def _sines(m: int, waves: int, like: Tensor) -> Tensor:
     t = torch.linspace(0, math.pi, m, dtype=like.dtype, device=like.device)
     a = torch.arange(1, waves + 1, dtype=like.dtype, device=like.device)
-    basis = torch.sin(t.unsqueeze(1) * a) / a
+    basis = torch.sin(t.unsqueeze(1) * a) / a  # short waves move less in a step
     basis[0], basis[-1] = 0.0, 0.0  # the ends stay, to the last digit
     return basis
 
@@ -193,7 +194,7 @@ def resample(curves: Tensor, n_points: int) -> Tensor:
     travelled = torch.nn.functional.pad(curves.diff(dim=1).norm(dim=2).cumsum(1), (1, 0))
     total = travelled[:, -1:]
     t = torch.linspace(0, 1, n_points, dtype=curves.dtype, device=curves.device)
-    wanted = (t * total).contiguous()
+    wanted = (t * total).contiguous()  # searchsorted copies others, and warns
     right = torch.searchsorted(travelled.contiguous(), wanted).clamp(1, curves.shape[1] - 1)
     before, after = travelled.gather(1, right - 1), travelled.gather(1, right)
     share = ((wanted - before) / (after - before).clamp_min(torch.finfo(curves.dtype).tiny)).unsqueeze(2)
@@ -232,7 +233,7 @@ def _runge_kutta(metric: CometricNorm, z: Tensor, p: Tensor, h: float) -> tuple[
 
 def _flow(metric: CometricNorm, z: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
     """Return dz/dt and dp/dt: the gradients of H."""
-    z, p = z.detach().requires_grad_(), p.detach().requires_grad_()
+    z, p = z.detach().requires_grad_(), p.detach().requires_grad_()  # no graph from stage to stage
     with torch.enable_grad():
         energy = metric.cosquared_norm(z, p).sum() / 2
     dz, dp = torch.autograd.grad(energy, (z, p))

@@ -99,7 +99,7 @@ class DiagonalAlgebra:
         """Return `log det(S + f I)` (n,) of S (n, m) and f (n, 1); with log f (n, 1) also where f underflows."""
         if log_floor is None:
             return (summed + floor).log().sum(1)
-        covered = summed > 0
+        covered = summed > 0  # elsewhere only the floor is left, whose logarithm is known without underflow
         inside = torch.where(covered, summed, 1.0) + floor
         return torch.where(covered, inside.log(), log_floor).sum(1)
 

@@ -23,12 +23,7 @@ def box_around(points: Tensor, margin: float = 0.2) -> tuple[float, float, float
     """Return (x low, x high, y low, y high) around points (n, 2), wider by `margin` of the larger side all round."""
     low, high = points.min(0).values, points.max(0).values
     extra = margin * float((high - low).max()) or 1.0
-    return (
-        float(low[0]) - extra,
-        float(high[0]) + extra,
-        float(low[1]) - extra,
-        float(high[1]) + extra,
-    )
+    return (float(low[0]) - extra, float(high[0]) + extra, float(low[1]) - extra, float(high[1]) + extra)
 
 
 def map_on_grid(

@@ -96,16 +96,16 @@ class LatentMetric:
         self._algebra: Algebra = DiagonalAlgebra() if values.ndim == 2 else FullAlgebra(self.d)
         forms = self._features.forms(c - self._origin, values).times(self.temperature**-2)
         slopes = (0.5 * self._sign * forms.linear.T).contiguous()
-        flat = values.flatten(1)
+        flat = values.flatten(1)  # diagonals (k, d) and matrices (k, d * d) go through the same products
         self._all = Block(forms.times(math.log2(math.e)), slopes, flat, flat.T.contiguous())
-        self._least = 1.001 * math.exp(-self._cut)
+        self._least = 1.001 * math.exp(-self._cut)  # a little above the cut, so that rounding keeps nothing of it
         self._constant_floor = c.new_full((1, 1), self.floor)
         largest, f = torch.finfo(c.dtype).max, len(forms.linear) + 1
         steepest = max(*(float(t.abs().max()) for t in self._all.log2_weights), 1.0)
         # Beyond this box every weight is zero already; inside it no square overflows.
         self._box = math.sqrt(largest / (16 * f * steepest))
         self._largest_inverse = largest / (16 * f * max(float(values.abs().max()), 1.0))
-        self._inverse_is_bounded = not self.decay and 1 / self.floor <= self._largest_inverse
+        self._inverse_is_bounded = not self.decay and 1 / self.floor <= self._largest_inverse  # then no clamp is needed
         self._chunk, self._kept, self._rows = self._budget()
         if not (math.isfinite(steepest) and self._box > 1e3 * float((c - self._origin).abs().max())):
             raise ValueError(
@@ -257,7 +257,7 @@ class LatentMetric:
         phi = self._features(x)
         blocks, n = self._blocks(len(z)), len(z)
         columns = [len(block.flat) for block in blocks]
-        keep = n * self.k <= self._kept
+        keep = n * self.k <= self._kept  # the weights are needed twice: before and after the inverse
         rooms = scratch("weights", z, n, columns) if keep else [scratch("weights", z, n, [k])[0] for k in columns]
         summed = self._summed(phi, rooms)
         floor, log_floor = self._floor(z)

@@ -45,7 +45,7 @@ def neighbour_graph(
     edges = _joined(points, *_without_loops(source, target))
     lengths = _segment_lengths(metric, points, edges, n_quadrature)
     graph = csr_matrix((lengths, (edges[:, 0], edges[:, 1])), shape=(n, n))
-    return graph.maximum(graph.T)
+    return graph.maximum(graph.T)  # each edge was measured in one direction only
 
 
 def _without_loops(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -58,7 +58,7 @@ def _joined(points: Tensor, source: np.ndarray, target: np.ndarray) -> np.ndarra
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import connected_components
 
-    edges = np.unique(np.sort(np.stack([source, target], 1), 1), axis=0)
+    edges = np.unique(np.sort(np.stack([source, target], 1), 1), axis=0)  # neighbours of each other are one edge
     while True:
         graph = csr_matrix((np.ones(len(edges)), edges.T), shape=(len(points),) * 2)
         count, labels = connected_components(graph, directed=False)
@@ -113,6 +113,7 @@ def refine(
     smoothed = smooth(curves)
     found_curves = geodesics(metric, curves[:, 0], curves[:, -1], initial=smoothed, n_points=n_points, n_steps=n_steps)
     with torch.no_grad():
+        # Smoothing may leave the path in a worse place: the path itself is an upper bound.
         lengths = torch.minimum(curve_lengths(metric, found_curves), found.distances[targets.cpu()].to(curves))
     return lengths, found_curves
 
@@ -176,7 +177,7 @@ def _spread_medoids(graph: "csr_matrix", k: int, random: np.random.Generator) ->
     nearest = _shortest(graph, medoids[0])
     while len(medoids) < k:
         chances = nearest**2
-        chances = chances / chances.sum() if chances.sum() > 0 else None
+        chances = chances / chances.sum() if chances.sum() > 0 else None  # None: uniform, where all points coincide
         medoids.append(int(random.choice(len(nearest), p=chances)))
         nearest = np.minimum(nearest, _shortest(graph, medoids[-1]))
     return np.array(medoids)

@@ -52,6 +52,7 @@ class PullbackCheck(NamedTuple):
         ratio = self.predicted / self.observed
         logs = torch.stack([self.predicted.log().flatten(), self.observed.log().flatten()])
         diagonal = self.pullback.diagonal(dim1=1, dim2=2).square().sum(1)
+        # A constant decoder.
         total = self.pullback.square().sum((1, 2)).clamp_min(torch.finfo(self.pullback.dtype).tiny)
         return {
             "pullback_error": float((ratio - 1).abs().median()),

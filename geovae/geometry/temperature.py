@@ -42,9 +42,10 @@ def coverage_temperature(
     if not 0 < coverage <= 1:
         raise ValueError(f"`coverage` must lie in (0, 1], got {coverage}")
     distances = nearest_distances(z, centroids, values, own=own)
-    distances = distances[torch.isfinite(distances)]
+    distances = distances[torch.isfinite(distances)]  # one centroid alone, left out for its own code, is infinitely far
     if len(distances) == 0:
         raise ValueError("a coverage temperature needs 2 codes or more, got 1; give `temperature` a number")
+    # Torch's quantile refuses more than 2^24 numbers.
     return _positive(float(torch.quantile(distances[:100_000], coverage)))
 
 
@@ -58,7 +59,7 @@ def likelihood_temperature(
     """
     d = z.shape[1]
     start = coverage_temperature(z, centroids, values, coverage=0.5, own=own) / math.sqrt(d)
-    scales = [start * 2 ** (e / 4) for e in range(-16, 9)]
+    scales = [start * 2 ** (e / 4) for e in range(-16, 9)]  # from 1/16 to 4 times the start
     scores = _mixture_log_likelihoods(z, centroids, values, scales, own)
     best = max(range(len(scales)), key=scores.__getitem__)
     return scales[best] * math.sqrt(d * sharpness)
@@ -87,7 +88,7 @@ def nearest_distances(z: Tensor, centroids: Tensor, values: Tensor, *, own: Tens
 def _squared_distances(z: Tensor, centroids: Tensor, values: Tensor, own: Tensor | None) -> Iterator[Tensor]:
     """Yield D_i(z)^2 in blocks of rows (m, k), infinite where centroid i is the code itself."""
     z, centroids, values = z.double(), centroids.double(), values.double()
-    origin = centroids.mean(0)
+    origin = centroids.mean(0)  # squares of large numbers would lose their digits
     features = DiagonalFeatures()
     forms = features.forms(centroids - origin, values)
     rows = max(BLOCK // len(centroids), 1)

@@ -180,5 +180,5 @@ class RAESN(RAE):
     def __init__(self, image_shape: ImageShape, *, embedding_weight: float = 1.152, **options: Any) -> None:
         super().__init__(image_shape, embedding_weight=embedding_weight, **options)
         for layer in self.decoder.body:
-            if isinstance(layer, nn.Linear | nn.ConvTranspose2d):
+            if isinstance(layer, nn.Linear | nn.ConvTranspose2d):  # batch norm has no matrix to normalise
                 spectral_norm(layer)

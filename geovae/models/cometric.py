@@ -32,7 +32,7 @@ class MetricNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return L of each image."""
         features = self.body(x)
-        factor = torch.diag_embed(self.diagonal(features).exp())
+        factor = torch.diag_embed(self.diagonal(features).exp())  # positive: L L^T is invertible
         if self.lower is None:
             return factor
         below = self.lower(features).to(factor.dtype)
@@ -75,7 +75,7 @@ class Cometric:
 
     def weights(self, z: Tensor) -> Tensor:
         """Return w (b, k)."""
-        return self._log_weights(self._features(z)).clamp(max=0.0).exp()
+        return self._log_weights(self._features(z)).clamp(max=0.0).exp()  # rounding may pass above 0
 
     def tensor(self, weights: Tensor) -> Tensor:
         """Return F (b, d, d)."""

@@ -52,5 +52,5 @@ def decoder(shape: Shape3, latent_dim: int, width: int) -> nn.Sequential:
 
 def _doubling(channels: int, filters: int, grid: Shape3) -> nn.ConvTranspose3d:
     """Return a transposed convolution from half of `grid`, rounded up, to `grid`."""
-    x, y, z = (n % 2 for n in grid)
+    x, y, z = (n % 2 for n in grid)  # an odd side loses one voxel at each end, and gets one back
     return nn.ConvTranspose3d(channels, filters, 4, stride=2, padding=(1 + x, 1 + y, 1 + z), output_padding=(x, y, z))

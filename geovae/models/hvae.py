@@ -72,13 +72,15 @@ class HVAE(VAE):
         if tempering == "free" and beta_zero == 1:
             raise ValueError("`beta_zero` must be below 1 to be learnt with `tempering` free, got 1")
         self.n_leapfrog = n_leapfrog
+        # The trainer refuses to compile second derivatives.
         self.through_force = self.second_derivatives = through_force
         self.fixed_step, self.step_logit = step_size, None
         if learn_step_size:
+            # A sigmoid keeps it in range.
             self.step_logit = nn.Parameter(torch.tensor(step_size / LARGEST_STEP).logit())
         ratios = torch.tensor(quadratic_ratios(beta_zero, n_leapfrog))
         self.ratio_logits = nn.Parameter(ratios.logit()) if tempering == "free" else None
-        self.register_buffer("fixed_ratios", ratios, persistent=False)
+        self.register_buffer("fixed_ratios", ratios, persistent=False)  # follows from the options, so not in the file
 
     def step_size(self) -> Tensor | float:
         """Return the leapfrog step as it is now."""

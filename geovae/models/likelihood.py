@@ -93,6 +93,7 @@ def log_likelihood(
             count = min(at_once, n_samples - start)
             repeated = Codes(*(t.repeat_interleave(count, 0) for t in codes))
             weights = model.log_weight(x.repeat_interleave(count, 0), repeated, generator)
+            # A running sum: memory does not grow.
             total = torch.logaddexp(total, weights.double().view(-1, count).logsumexp(1))
         found.append((total - math.log(n_samples)).cpu())
     return torch.cat(found)

@@ -32,27 +32,21 @@ class ConvNetwork(NamedTuple):
     """A convolutional encoder and its decoder, as tables; the decoder starts from 8 x 8 feature maps."""
 
     size: tuple[int, int]
-    paper_width: int
-    batch_norm: bool
-    tanh_log_var: bool
     encoder: tuple[Conv, ...]
     decoder: tuple[Conv, ...]
+    paper_width: int = 128
+    batch_norm: bool = True
+    tanh_log_var: bool = False
 
 
 CONV_NETWORKS: dict[str, ConvNetwork] = {
     "conv32": ConvNetwork(
         size=(32, 32),
-        paper_width=128,
-        batch_norm=True,
-        tanh_log_var=False,
         encoder=tuple(Conv(m, 4, 2, 1) for m in (1, 2, 4, 8)),
         decoder=(Conv(4, 4, 2, 1), Conv(2, 4, 2, 1, output_padding=1), Conv(0, 4, 1, 2)),
     ),
     "conv64": ConvNetwork(
         size=(64, 64),
-        paper_width=128,
-        batch_norm=True,
-        tanh_log_var=False,
         encoder=(Conv(1, 5, 2, 1), Conv(2, 5, 2, 1), Conv(4, 5, 2, 2), Conv(8, 5, 2, 2)),
         decoder=(Conv(4, 5, 2, 2), Conv(2, 5, 2, 1), Conv(1, 5, 2, 2, output_padding=1), Conv(0, 5, 1, 1)),
     ),
@@ -61,13 +55,7 @@ CONV_NETWORKS: dict[str, ConvNetwork] = {
         paper_width=64,
         batch_norm=False,
         tanh_log_var=True,
-        encoder=(
-            Conv(1, 5, 2, 1),
-            Conv(2, 5, 2, 1),
-            Conv(4, 5, 2, 1),
-            Conv(8, 5, 2, (1, 2)),
-            Conv(16, 5, 2, 0),
-        ),
+        encoder=(Conv(1, 5, 2, 1), Conv(2, 5, 2, 1), Conv(4, 5, 2, 1), Conv(8, 5, 2, (1, 2)), Conv(16, 5, 2, 0)),
         decoder=(
             Conv(8, 5, (3, 2), (1, 0)),
             Conv(4, 5, 2, (1, 0)),
@@ -132,7 +120,7 @@ class Encoder(nn.Module):
         """Return one (b, d) tensor for each head."""
         features = self.body(x)
         outputs = [at_least_float32(head(features)) for head in self.heads]
-        if self.tanh_log_var and len(outputs) > 1:
+        if self.tanh_log_var and len(outputs) > 1:  # an autoencoder has no log variance
             outputs[1] = torch.tanh(outputs[1])
         return tuple(outputs)
 
@@ -207,7 +195,7 @@ def _conv_decoder(spec: ConvNetwork, image_shape: ImageShape, latent_dim: int, w
         layers.append(
             nn.ConvTranspose2d(channels, filters, conv.kernel, conv.stride, conv.padding, conv.output_padding)
         )
-        if not last:
+        if not last:  # the decoder ends in a sigmoid, in `forward`
             layers += [nn.BatchNorm2d(filters)] if spec.batch_norm else []
             layers.append(nn.ReLU())
         channels = filters

@@ -70,7 +70,7 @@ def read_published(path: Path | str) -> Published:
 
 
 def _check_weights(path: Path | str, published: Published) -> None:
-    with torch.device("meta"):
+    with torch.device("meta"):  # shapes alone: no memory and no random numbers
         model: Any = build_model(published.name, published.image_shape, **published.options)
     needed = {key: tuple(value.shape) for key, value in model.state_dict().items()}
     found = {key: tuple(value.shape) for key, value in published.weights.items()}
@@ -125,7 +125,7 @@ def _image_shape(args: dict[str, Any], state: dict[str, Tensor]) -> ImageShape:
     """`input_dim` counts pixels of one channel: 1024, 4096, or 36608 for the brains of 208 x 176."""
     pixels = int(args.get("input_dim") or 0)
     channels = int(args.get("n_channels") or 1)
-    if args.get("dataset") == "oasis":
+    if args.get("dataset") == "oasis":  # the only images that are not square
         return channels, 208, 176
     side = round(pixels**0.5)
     if side * side != pixels or not pixels:

@@ -68,7 +68,7 @@ class RHVAE(HVAE):
         self.eval()
         used = min(len(self.centroids), len(images))
         chosen = torch.linspace(0, len(images) - 1, used).round().long().to(images.device)
-        self.values.zero_()
+        self.values.zero_()  # a smaller set must not leave matrices of an earlier one
         for slots in torch.arange(used).split(500):
             x = to_float(images[chosen[slots.to(chosen.device)]].to(self.centroids.device), self.centroids.dtype)
             part = slice(int(slots[0]), int(slots[-1]) + 1)

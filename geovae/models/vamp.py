@@ -55,7 +55,7 @@ class VAMP(VAE):
         check_count(n_pseudo_inputs=n_pseudo_inputs)
         check_choice("pseudo_inputs", pseudo_inputs, ("learnt", "data"))
         check_count(low=0, warm_up=warm_up)
-        start = torch.randn(n_pseudo_inputs, *image_shape)
+        start = torch.randn(n_pseudo_inputs, *image_shape)  # until `prepare` sets them
         self.learnt = pseudo_inputs == "learnt"
         if self.learnt:
             self.pseudo = nn.Parameter(start)  # logits: u = sigmoid(pseudo) stays an image
@@ -70,6 +70,7 @@ class VAMP(VAE):
         order = torch.randperm(n, generator=generator, device=generator.device).repeat(-(-k // n))[:k]
         chosen = to_float(images[order.to(images.device)]).to(self.pseudo)
         with torch.no_grad():
+            # Black and white have infinite logits.
             self.pseudo.copy_(chosen.clamp(0.05, 0.95).logit() if self.learnt else chosen)
 
     def begin_epoch(self, epoch: int) -> None:

@@ -36,7 +36,7 @@ def squared_mmd(z: Tensor, p: Tensor, bandwidth: Bandwidth = "fixed") -> Tensor:
     """
     n, d = z.shape
     across = squared_distances(z, p)
-    c = 2.0 * d if bandwidth == "fixed" else across.detach().median()
+    c = 2.0 * d if bandwidth == "fixed" else across.detach().median()  # the bandwidth is a constant of the loss
     within = torch.zeros((), dtype=z.dtype, device=z.device)
     for points in (z, p):
         kernel = multi_quadratic(squared_distances(points, points), c)

@@ -45,7 +45,7 @@ class Novelty:
 
     def __init__(self, mu: Tensor, held_out: Tensor | None = None) -> None:
         """Measure the reference distance once."""
-        self.mu = mu.detach()
+        self.mu = mu.detach()  # codes may carry the graph of the encoder
         self.reference = float("nan")
         if held_out is not None:
             self.reference = float(nearest(held_out, self.mu).distances.median())
@@ -57,7 +57,7 @@ class Novelty:
         """Return the median distance of z (n, d) to its nearest code, and its ratio to the reference distance."""
         distance = float(nearest(z, self.mu).distances.median())
         numbers = {"nearest_code": distance}
-        if self.reference > 0:
+        if self.reference > 0:  # codes that coincide have no scale to compare with
             numbers["nearest_code_ratio"] = distance / self.reference
         return numbers
 
@@ -106,7 +106,7 @@ class Sampler:
                 "use codes of a model that provides it in `latent_tensors`"
             )
         self._fit(codes)
-        self._novelty = Novelty(codes.mu)
+        self._novelty = Novelty(codes.mu)  # set last: `_check_ready` reads it as the end of the fit
         return self
 
     def _fit(self, codes: Codes) -> None:

@@ -28,9 +28,10 @@ class BumpMixture:
         self._origin = metric.centroids.mean(0)
         precisions = metric.values / (2 * self.scale**2)
         exponents = DiagonalFeatures().forms(metric.centroids - self._origin, precisions)
+        # The density is normalised: the ratio of a jump compares it with pi.
         constant = math.log(metric.k) + 0.5 * metric.d * math.log(2 * math.pi)
         self._log_terms = Forms(exponents.linear, exponents.constant - self.deviations.log().sum(1) - constant)
-        self._rows = max(elements // metric.k, 16)
+        self._rows = max(elements // metric.k, 16)  # few enough points that the (n, k) block stays in the cache
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Return log q(z): (n, d) -> (n,)."""
@@ -113,7 +114,7 @@ def run_chains(
         if keep:
             positions.append(state.position)
             log_densities.append(state.log_density)
-    steps = max(n_transitions, 1)
+    steps = max(n_transitions, 1)  # chains of length 0 return their starts, with means of 0
     return Trace(
         state.position,
         state.log_density,

@@ -20,8 +20,8 @@ from geovae.geometry.temperature import fraction_above_floor
 from geovae.samplers.base import Novelty
 from geovae.samplers.chains import Trace
 
-LOWEST_COVERAGE = 0.5
-LEAST_MOVE = 0.05
+LOWEST_COVERAGE = 0.5  # of the codes above the floor, below which `warn_if_flat` warns
+LEAST_MOVE = 0.05  # of the distance between codes, below which `warn_if_still` warns
 
 MOVEMENT: Mapping[str, str] = {
     "temperature": "temperature of the metric (Eq. 7) [latent units]",
@@ -112,21 +112,22 @@ def ess(chains: Tensor) -> float:
     covariance = _autocovariance(chains).mean(1)  # (t,)
     within = covariance[0] * t / (t - 1)
     variance = within * (t - 1) / t + (chains.mean(0).var() if n > 1 else 0.0)
-    if not variance > 0:
+    if not variance > 0:  # a constant chain, or NaN
         return float("nan")
     rho = 1 - (within - covariance * t / (t - 1)) / variance
-    rho[0] = 1.0
+    rho[0] = 1.0  # exactly, whatever the rounding
     pairs = rho[: t // 2 * 2].view(-1, 2).sum(1)
-    negative = torch.nonzero(pairs < 0)
+    negative = torch.nonzero(pairs < 0)  # sums of neighbouring pairs are positive in theory: noise begins here
     pairs = pairs[: int(negative[0])] if len(negative) else pairs
     tau = -1 + 2 * float(pairs.cummin(0).values.sum())
+    # The limit is that of Vehtari et al.: antithetic chains cannot have any number of effective draws.
     return t * n / max(tau, 1 / math.log10(t * n))
 
 
 def _autocovariance(chains: Tensor) -> Tensor:
     """Return the biased autocovariances (t, n) by Fourier transform."""
     t = len(chains)
-    size = 2 ** math.ceil(math.log2(2 * t))
+    size = 2 ** math.ceil(math.log2(2 * t))  # zeros behind the chain keep the transform from wrapping around
     spectrum = torch.fft.rfft(chains - chains.mean(0), size, dim=0)
     return torch.fft.irfft(spectrum.abs().square(), size, dim=0)[:t] / t
 

@@ -51,7 +51,8 @@ class MixtureSampler(Sampler):
         n, d = codes.mu.shape
         if n < self.least_codes:
             raise ValueError(f"a mixture needs {self.least_codes} codes or more, got {n}")
-        distinct = len(torch.unique(codes.mu, dim=0))
+        distinct = len(torch.unique(codes.mu, dim=0))  # k-means cannot place more centres than that
+        # A full covariance needs d + 1 points.
         components = max(min(self.n_components, n // (d + 1), distinct), 1)
         self._model = GaussianMixture(components, n_init=self.n_init, random_state=self.seed)
         # in float32 the covariances of close codes become singular
@@ -76,7 +77,7 @@ class VampSampler(Sampler):
 
     def _fit(self, codes: Codes) -> None:
         mu, log_var = (codes.extras[name].to(codes.mu) for name in self.needs)
-        self._prior = check_codes(Codes(mu, log_var))
+        self._prior = check_codes(Codes(mu, log_var))  # a model file may be damaged
 
     def _draw(self, n: int, generator: torch.Generator) -> Drawn:
         mu, log_var = self._prior

@@ -62,7 +62,7 @@ def leapfrog(state: State, momentum: Tensor, log_density: LogDensity, parameters
     for i in range(n_leapfrog):
         position = torch.addcmul(position, momentum, inverse_mass, value=step_size)
         log_p, gradient = log_density(position)
-        last = i == n_leapfrog - 1
+        last = i == n_leapfrog - 1  # two half steps of the momentum between positions are one whole step
         momentum = momentum.add_(gradient, alpha=0.5 * step_size if last else step_size)
     return State(position, log_p, gradient), momentum
 
@@ -132,7 +132,7 @@ def update_averaging(
     m = state.n_done + 1
     error = (1 - 1 / (m + T0)) * state.error + (target - acceptance) / (m + T0)
     log_step = min(state.anchor - math.sqrt(m) / GAMMA * error, largest)
-    share = m**-KAPPA
+    share = m**-KAPPA  # later steps weigh more: the first ones are far from the target
     return DualAveraging(m, error, log_step, share * log_step + (1 - share) * state.log_average, state.anchor)
 
 
@@ -182,6 +182,7 @@ def find_first_step(state: State, log_density: LogDensity, inverse_mass: Tensor,
         info = transition(state, noise, uniform, log_density, Parameters(step, 1, inverse_mass))[1]
         return float(info.acceptance.mean())
 
+    # The limits end the search where no step, or every step, is accepted.
     while acceptance(step) < 0.5 and step > 2**-40:
         step /= 2
     while acceptance(2 * step) >= 0.5 and step < 2**10:
@@ -192,7 +193,7 @@ def find_first_step(state: State, log_density: LogDensity, inverse_mass: Tensor,
 def local_inverse_mass(variances: Tensor) -> Tensor:
     """Return M^-1 (d,): the mean of `variances` (k, d) over the centroids, scaled to a geometric mean of 1."""
     mean = variances.mean(0)
-    return mean / torch.exp(mean.log().mean())
+    return mean / torch.exp(mean.log().mean())  # so that the step size keeps its meaning
 
 
 def check_chains(

@@ -38,14 +38,13 @@ class RHVAESampler(Sampler):
         target_acceptance: float = 0.8,
         seed: int = 0,
     ) -> None:
-        """Check the ranges."""
         check_chains(n_transitions, n_leapfrog, step_size, target_acceptance, seed)
         self.n_transitions, self.n_leapfrog, self.step_size = n_transitions, n_leapfrog, step_size
         self.target_acceptance, self.seed = target_acceptance, seed
 
     def _fit(self, codes: Codes) -> None:
         centroids, values, temperature, floor = (codes.extras[name].to(codes.mu) for name in self.needs)
-        used = values.diagonal(dim1=1, dim2=2).sum(1) > 0
+        used = values.diagonal(dim1=1, dim2=2).sum(1) > 0  # slots that no training image filled are 0
         if not used.any():
             raise ValueError("the metric of this RHVAE has no centroids: train the model for an epoch or more")
         self.metric = LatentMetric(

@@ -31,7 +31,7 @@ from geovae.samplers.diagnostics import (
     warn_if_flat,
     warn_if_still,
 )
-from geovae.samplers.hmc import LogDensity, Parameters, check_chains, local_inverse_mass, warm_up
+from geovae.samplers.hmc import Parameters, check_chains, local_inverse_mass, warm_up
 
 MEASURED = 2000  # codes used to measure distances and coverage; a quantile needs no more
 WARM_UP_CHAINS = 50
@@ -169,7 +169,7 @@ class RiemannianSampler(Sampler):
         if settings.centroids == "all" or settings.n_centroids is None:  # one choice, so one way to record it
             settings = replace(settings, centroids="all", n_centroids=None)
         self.preset, self.settings = preset, settings
-        self.least_codes = settings.n_centroids or 1
+        self.least_codes = settings.n_centroids or 1  # k centroids need k codes
 
     @property
     def options(self) -> dict[str, Any]:
@@ -179,7 +179,7 @@ class RiemannianSampler(Sampler):
     def _fit(self, codes: Codes) -> None:
         """Build the metric from `codes`, measure its coverage, and find the step size."""
         generator = torch.Generator().manual_seed(self.settings.seed)
-        self._dtype = codes.mu.dtype
+        self._dtype = codes.mu.dtype  # samples keep this type even where the metric needs float64
         self.metric, own = build_metric(codes, self.settings)
         if estimate_rounding(self.metric) > MOST_ROUNDING:
             codes = Codes(codes.mu.double(), None if codes.log_var is None else codes.log_var.double())
@@ -201,31 +201,29 @@ class RiemannianSampler(Sampler):
         inverse_mass = torch.ones_like(metric.centroids[0])
         if settings.mass == "posterior":
             inverse_mass = local_inverse_mass(1 / metric.values)
-        step_size = settings.step_size
-        if step_size is None:
+        if settings.step_size is not None:
+            parameters = Parameters(settings.step_size, settings.n_leapfrog, inverse_mass)
+        else:
+            # Where the density is flat every step is accepted: a step stays below the spread of the codes.
             largest = float((mu.std(0, correction=0) / inverse_mass.sqrt()).max())
-            step_size = self._tune_step_size(log_density, inverse_mass, max(largest, 1e-6), generator)
+            start = self._draw_starts(WARM_UP_CHAINS, generator)
+            parameters = warm_up(
+                start,
+                log_density,
+                n_leapfrog=settings.n_leapfrog,
+                inverse_mass=inverse_mass,
+                generator=generator,
+                target=settings.target_acceptance,
+                largest_step=max(largest, 1e-6),
+                restart_every=max(settings.n_transitions, 1),  # a chain of the sampler is this long
+            )[0]
         bumps = BumpMixture(metric, sharpness) if settings.n_jumps else None
-        return Kernel(log_density, Parameters(step_size, settings.n_leapfrog, inverse_mass), bumps, settings.n_jumps)
-
-    def _tune_step_size(
-        self, log_density: LogDensity, inverse_mass: Tensor, largest: float, generator: torch.Generator
-    ) -> float:
-        return warm_up(
-            self._draw_starts(WARM_UP_CHAINS, generator),
-            log_density,
-            n_leapfrog=self.settings.n_leapfrog,
-            inverse_mass=inverse_mass,
-            generator=generator,
-            target=self.settings.target_acceptance,
-            largest_step=largest,
-            restart_every=max(self.settings.n_transitions, 1),
-        )[0].step_size
+        return Kernel(log_density, parameters, bumps, settings.n_jumps)
 
     def _choose_start_points(self, mu: Tensor) -> Tensor:
         if self.settings.start == "codes":
             return mu
-        covered = mu[above_floor(self.metric, mu)]
+        covered = mu[above_floor(self.metric, mu)]  # the force is zero elsewhere: a chain that starts there walks away
         return self.metric.centroids if self.settings.start == "centroids" or not len(covered) else covered
 
     def _draw_starts(self, n: int, generator: torch.Generator) -> Tensor:
@@ -248,7 +246,7 @@ class RiemannianSampler(Sampler):
         return (z, describe()) if return_info else z
 
     def _run_from(self, start: Tensor, generator: torch.Generator) -> Drawn:
-        start = start.to(self.metric.centroids.dtype)
+        start = start.to(self.metric.centroids.dtype)  # the metric may be float64 where the codes are float32
         trace = run_chains(start, self.kernel, self.settings.n_transitions, generator)
         return trace.position.to(self._dtype), lambda: self._describe(start, trace, generator)
 
@@ -284,6 +282,7 @@ def build_metric(codes: Codes, settings: Settings) -> tuple[LatentMetric, Tensor
     """Return the metric of Eq. 7 for codes (n, d), and which centroid each code is (n,), or -1."""
     indices = choose_centroids(codes, settings.centroids, settings.n_centroids or 1, seed=settings.seed)
     own = torch.full((len(codes.mu),), -1, dtype=torch.long, device=indices.device)
+    # A code that is a centroid is at distance 0 from itself, which would count as covered.
     own[indices] = torch.arange(len(indices), device=indices.device)
     chosen = select_codes(codes, indices)
     assert chosen.log_var is not None
@@ -296,12 +295,7 @@ def build_metric(codes: Codes, settings: Settings) -> tuple[LatentMetric, Tensor
 def resolve_temperature(codes: Codes, centroids: Tensor, values: Tensor, own: Tensor, settings: Settings) -> float:
     """Return rho: the number given, or the result of the rule times `temperature_scale`.
 
-    Args:
-        codes: mu (n, d).
-        centroids: (k, d).
-        values: inverse variances at the centroids (k, d).
-        own: which centroid each code is (n,), or -1.
-        settings: of the sampler.
+    Arguments: codes (n, d), centroids (k, d), their inverse variances (k, d), which centroid each code is (n,) or -1.
     """
     measured = subsample_evenly(len(codes.mu), MEASURED)
     z, own = codes.mu[measured], own[measured]
@@ -319,4 +313,5 @@ def resolve_temperature(codes: Codes, centroids: Tensor, values: Tensor, own: Te
 
 def subsample_evenly(n: int, most: int) -> Tensor:
     """Return `most` indices at even distances in 0..n-1, or all."""
+    # No random numbers: a refit measures the same codes.
     return torch.arange(n) if n <= most else torch.linspace(0, n - 1, most).round().long()
