@@ -1,7 +1,7 @@
 """Batches of images on a device: the whole set lives there, or passes through pinned memory chunk by chunk.
 
-A chunk is many batches, gathered on the host in the order of the epoch while the device works on the one before: copies
-from pinned memory and the device's work both run apart from the host. The batches are the same either way.
+A chunk is many batches in the order of the epoch. The host gathers it while the device works on the chunk before, since
+copies from pinned memory are asynchronous. Streamed and resident sets give the same batches.
 """
 
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ SHARE = 0.5  # of the free memory, beyond which a set is streamed: networks and 
 
 
 class Batches:
-    """A set of images (n, c, h, w) that comes in batches on `device`.
+    """Batches on `device` of a set of images (n, c, h, w).
 
     Args:
         images: uint8 or float, in the host's memory or on the device.
         device: where the batches are needed.
         batch_size: images in a batch; the last one may be smaller.
-        stream: whether to keep the set on the host; none: if it would take more than half of the device's free memory.
-            A CPU has nothing to stream to.
+        stream: whether to keep the set on the host; None: if it needs more than half of the free memory of the device.
+            On a CPU it has no effect.
     """
 
     def __init__(self, images: Tensor, device: torch.device, batch_size: int, stream: bool | None = None) -> None:
@@ -60,7 +60,7 @@ def fits(images: Tensor, device: torch.device) -> bool:
 def stream_batches(
     images: Tensor, order: Tensor, batch_size: int, device: torch.device, chunk_bytes: int = CHUNK_BYTES
 ) -> Iterator[Tensor]:
-    """Yield `images[batch]` on `device` for the batches of `order` (n,), copied some whole batches at a time."""
+    """Yield `images[batch]` on `device` for the batches of `order` (n,), copied in chunks of whole batches."""
     bytes_each = images[0].numel() * images.element_size()
     rows = max(chunk_bytes // (bytes_each * batch_size), 1) * batch_size
     for chosen in order.to(images.device).split(rows):

@@ -64,7 +64,7 @@ def load_training(path: Path | str, state: TrainState) -> None:
 
 
 def check_kind(path: Path | str, meta: dict[str, Any], kind: str) -> None:
-    """Raise a ValueError unless the header `meta` says that the file is of this kind."""
+    """Raise a ValueError unless the header `meta` names this kind."""
     if meta.get("kind") != kind:
         raise ValueError(f"{path} is a {meta.get('kind', 'foreign')} file, expected a {kind} file")
 

@@ -1,4 +1,4 @@
-"""Range checks of options and tensors for all rooms: each raises one sentence that names the value and the rule."""
+"""Range checks of options and tensors: each raises a ValueError that names the value and the rule."""
 
 import math
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Codes: what an encoder says about a data set, and all that geometry and samplers need to know of a model."""
+"""Codes: the encodings of a data set, which are all that geometry and samplers need of a model."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ class Codes:
 
     `mu` and `log_var` are (n, d); `log_var` is None for a deterministic encoder. The posterior covariance of
     image i is Sigma_i = diag(exp(log_var[i])). `extras` holds, by name, the tensors of a prior or a metric that belongs
-    to the model itself (its hook `latent_tensors`), for the sampler that draws from it.
+    to the model itself (its callback `latent_tensors`), for the sampler that draws from it.
     """
 
     mu: Tensor
@@ -50,6 +50,6 @@ def encode_images(model: Encoder, images: Tensor, *, batch_size: int = 500) -> C
 
 @torch.no_grad()
 def latent_tensors(model: object) -> dict[str, Tensor]:
-    """Return what the model's own sampler needs beside the codes, copied to the CPU; nothing for most models."""
-    own = model.latent_tensors() if hasattr(model, "latent_tensors") else {}
-    return {name: value.detach().float().cpu().clone() for name, value in own.items()}
+    """Return the tensors of the model's prior or metric, copied to the CPU; most models have none."""
+    tensors = model.latent_tensors() if hasattr(model, "latent_tensors") else {}
+    return {name: value.detach().float().cpu().clone() for name, value in tensors.items()}

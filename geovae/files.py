@@ -12,8 +12,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`, which is made if needed.
 
     When the block ends, the file written there replaces `path`; when the block raises, it is removed. The name starts
-    with a dot, so that no reader of the folder takes it for data, and ends as `path` does: NumPy and nibabel choose the
-    format by the suffix.
+    with a dot, so that readers of the folder skip it, and ends as `path` does: NumPy and nibabel choose the format by
+    the suffix.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

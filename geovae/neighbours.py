@@ -35,12 +35,9 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
 def nearest(queries: Matrix, reference: Matrix, *, exclude: Tensor | None = None) -> Nearest:
     """Return the nearest row of `reference` (m, d) for each row of `queries` (n, d).
 
-    Works on the device of `reference`, block by block: images need no floating-point copy.
-
-    Args:
-        queries: floats, or uint8, which counts as value / 255.
-        reference: the same; products are float32, or float64 where this is.
-        exclude: (n,) a row of `reference` that each query must not match, for a set against itself.
+    Both are floats, or uint8, which counts as value / 255. Works on the device of `reference`, block by block: images
+    need no floating-point copy. Products are float32, or float64 where `reference` is. `exclude` (n,) is a row of
+    `reference` that each query must not match, for a set against itself.
 
     Raises:
         ValueError: for another shape, different widths, NaN or infinity, or nothing left to match.

@@ -92,16 +92,10 @@ def save_model(
     labels: Tensor | None = None,
     **meta: Any,
 ) -> Path:
-    """Write a model file, atomically.
+    """Write a model file, atomically: `model`, built by `build_model(name, image_shape, **options)`.
 
-    Args:
-        path: of the file.
-        model: built by `build_model(name, image_shape, **options)`.
-        codes: of its training set (n, d).
-        name: in `MODELS`.
-        options: the model's keyword options.
-        labels: of the training set (n,), where it has any.
-        **meta: more JSON for the header (`image_shape` is required; samplers, data, scores).
+    `codes` (n, d) and `labels` (n,) are those of its training set. `**meta` is JSON for the header: `image_shape` is
+    required; samplers, data and scores are optional.
     """
     tensors = {f"model.{key}": value for key, value in model.state_dict().items()} | {"codes.mu": codes.mu}
     if codes.log_var is not None:
@@ -117,7 +111,7 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> SavedMod
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged, of another kind, or of another architecture than its header says.
+        ValueError: if it is damaged, of another kind, or of another architecture than its header names.
     """
     tensors, meta = load(path)
     check_kind(path, meta, "model")

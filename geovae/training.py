@@ -26,9 +26,9 @@ Losses = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What one epoch did: mean losses over the training and validation images, in nats or squared units.
+    """The record of one epoch: mean losses over the training and validation images, in nats or squared units.
 
-    With clipping, `train` also has `grad_norm`, the mean norm of the gradients before it.
+    With clipping, `train` also has `grad_norm`, the mean norm of the gradients before clipping.
     `time` is seconds since the Unix epoch at the record's end, `seconds` the epoch's duration, validation included.
     """
 
@@ -76,7 +76,7 @@ class TrainState:
         return named | {"generator": self.generator.get_state()}
 
     def meta(self) -> dict[str, Any]:
-        """Return the rest of the state as what JSON can hold."""
+        """Return the rest of the state, as JSON can hold it."""
         return {
             "param_groups": self.optimizer.state_dict()["param_groups"],
             "scheduler": self.scheduler.state_dict(),
@@ -95,7 +95,7 @@ class TrainState:
         self.optimizer.load_state_dict({"state": moments, "param_groups": meta["param_groups"]})
         _match_layouts(self.optimizer)
         for group, rate in zip(self.optimizer.param_groups, asked, strict=True):
-            if group.get("initial_lr", rate) != rate:  # a run that goes on with another learning rate than it had
+            if group.get("initial_lr", rate) != rate:  # resumed with another learning rate
                 group["lr"] *= rate / group["initial_lr"]
             group["initial_lr"] = rate
         self.scheduler.load_state_dict(meta["scheduler"])
@@ -104,7 +104,7 @@ class TrainState:
 
 
 def _match_layouts(optimizer: torch.optim.Optimizer) -> None:
-    """Give moments the memory layout of their parameters: a file keeps values, and fused Adam walks through memory."""
+    """Give moments the memory layout of their parameters, which a file does not keep: fused Adam needs both equal."""
     for parameter, moments in optimizer.state.items():
         for name, value in moments.items():
             if value.shape == parameter.shape:
@@ -125,14 +125,14 @@ class Trainer:
         learning_rate: Adam's step size at the start.
         plateau_patience: epochs without a better validation loss before the learning rate is multiplied.
         plateau_factor: what it is multiplied by, between 0 and 1.
-        early_stop: epochs without a better validation loss before training ends; none for never.
+        early_stop: epochs without a better validation loss before training ends; None: never.
         precision: `fp32`, or `bf16` for automatic mixed precision.
-        clip_grad_norm: largest norm of the gradient of all parameters together, longer ones are scaled; none for any.
+        clip_grad_norm: largest norm of the gradient of all parameters together; None: no limit.
         channels_last: keep images and filters with the channels innermost, which suits convolutions on recent GPUs.
-        compile: compile the loss with torch.compile; the first steps take a minute or more. It needs a C++ compiler.
+        compile: compile the loss with torch.compile; the first steps last a minute or more. It needs a C++ compiler.
         deterministic: refuse operations whose result differs from run to run on a GPU.
-        stream: copy training images to the GPU in chunks instead of keeping them there; none: when they would take more
-            than half of its free memory. On a CPU it does nothing.
+        stream: copy training images to the GPU in chunks instead of keeping them there; None: when they need more
+            than half of its free memory. On a CPU it has no effect.
     """
 
     epochs: int = 100
@@ -195,13 +195,13 @@ class Trainer:
         loss: Any = state.model.loss
         loss = torch.compile(loss) if self.compile else loss
         if not state.history:  # a resumed run has prepared its model already
-            _call_hook(state.model, "prepare", train_batches.images, state.generator)
+            _call_callback(state.model, "prepare", train_batches.images, state.generator)
         while state.epoch < self.epochs and not self._stalled(state):
             started = time.perf_counter()
             with _deterministic(self.deterministic):
-                _call_hook(state.model, "begin_epoch", state.epoch + 1)
+                _call_callback(state.model, "begin_epoch", state.epoch + 1)
                 train_losses = self._train_epoch(state, loss, train_batches)
-                _call_hook(state.model, "end_epoch", train_batches.images)
+                _call_callback(state.model, "end_epoch", train_batches.images)
                 val_losses = self._validate(state.model, loss, val_batches, state.epoch)
             learning_rate = state.optimizer.param_groups[0]["lr"]
             best = not state.history or val_losses["loss"] < state.best_record.val["loss"]
@@ -271,7 +271,7 @@ class Trainer:
 
 @contextmanager
 def _deterministic(wanted: bool) -> Iterator[None]:
-    """Set torch's deterministic mode where it is wanted, and put back what was before."""
+    """Set torch's deterministic mode if `wanted`, and restore the previous mode after."""
     if not wanted:
         yield
         return
@@ -285,10 +285,10 @@ def _deterministic(wanted: bool) -> Iterator[None]:
         torch.backends.cudnn.benchmark = before[1]
 
 
-def _call_hook(model: nn.Module, hook: str, *arguments: Any) -> None:
-    """Call a hook (`prepare`, `begin_epoch`, `end_epoch`) of a model that has it."""
-    if hasattr(model, hook):
-        getattr(model, hook)(*arguments)
+def _call_callback(model: nn.Module, callback: str, *arguments: Any) -> None:
+    """Call the callback `prepare`, `begin_epoch` or `end_epoch`, if the model defines it."""
+    if hasattr(model, callback):
+        getattr(model, callback)(*arguments)
 
 
 def _accumulate(totals: Losses, losses: Losses, count: int) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from geovae.checks import check_choice
 from geovae.codes import Codes
 
 # Beyond exp(+-30) a float32 posterior variance is no information about data but a collapsed or broken encoder.
@@ -46,14 +47,9 @@ def check_codes(codes: Codes, *, need_log_var: bool = False) -> Codes:
 def choose_centroids(codes: Codes, method: str = "kmeans", n_centroids: int = 100, *, seed: int = 0) -> Tensor:
     """Return the indices (k,) of the codes that become centroids, sorted, without duplicates.
 
-    Args:
-        codes: mu (n, d).
-        method: one of `CENTROIDS`: "all", "kmeans", "random", "first" or "published" (k-medoids).
-        n_centroids: k; "all" ignores it.
-        seed: for "kmeans" and "random".
+    `method` is one of `CENTROIDS`; "all" ignores `n_centroids`. `seed` is for "kmeans" and "random".
     """
-    if method not in CENTROIDS:
-        raise ValueError(f"`method` must be one of {', '.join(CENTROIDS)}, got {method!r}")
+    check_choice("method", method, CENTROIDS)
     mu, n = codes.mu, len(codes.mu)
     if method != "all" and not 1 <= n_centroids <= n:
         raise ValueError(

@@ -98,7 +98,7 @@ class LatentMetric:
         slopes = (0.5 * self._sign * forms.linear.T).contiguous()
         flat = values.flatten(1)  # diagonals (k, d) and matrices (k, d * d) go through the same products
         self._all = Block(forms.times(math.log2(math.e)), slopes, flat, flat.T.contiguous())
-        self._least = 1.001 * math.exp(-self._cut)  # a little above the cut, so that rounding keeps nothing of it
+        self._least = 1.001 * math.exp(-self._cut)  # a little above exp(-cut): rounding must not keep a clamped weight
         self._constant_floor = c.new_full((1, 1), self.floor)
         largest, f = torch.finfo(c.dtype).max, len(forms.linear) + 1
         steepest = max(*(float(t.abs().max()) for t in self._all.log2_weights), 1.0)
@@ -218,7 +218,7 @@ class LatentMetric:
     def _weights(self, phi: Tensor, block: Block, out: Tensor | None = None) -> Tensor:
         """Return w (n, k of the block) at the features phi (n, f); in `out` where given."""
         exponent = block.log2_weights(phi, out)
-        # A denormal number costs as much as many others: cut before, and make what was cut 0 after.
+        # A denormal number is slow: clamp the exponent first, and set the clamped weights to 0 after.
         low = -self._cut * math.log2(math.e)
         high = 0.0 if self.values.ndim == 3 else None  # rounding of a nearly singular form may pass above 0
         if phi.requires_grad:
@@ -239,11 +239,11 @@ class LatentMetric:
             return [self._all]
         return [self._all.part(start, start + columns) for start in range(0, self.k, columns)]
 
-    def _summed(self, phi: Tensor, rooms: Sequence[Tensor | None] | None = None) -> Tensor:
-        """Return `sum_i V_i w_i` flat (n, m); the weights of each block go into its room where there are rooms."""
+    def _summed(self, phi: Tensor, buffers: Sequence[Tensor | None] | None = None) -> Tensor:
+        """Return `sum_i V_i w_i` flat (n, m); the weights of each block are written to its buffer, if given."""
         blocks, total = self._blocks(len(phi)), None
-        for block, room in zip(blocks, rooms or [None] * len(blocks), strict=True):
-            w = self._weights(phi, block, room)
+        for block, buffer in zip(blocks, buffers or [None] * len(blocks), strict=True):
+            w = self._weights(phi, block, buffer)
             total = w @ block.flat if total is None else torch.addmm(total, w, block.flat)
         assert total is not None
         return total
@@ -258,18 +258,18 @@ class LatentMetric:
         blocks, n = self._blocks(len(z)), len(z)
         columns = [len(block.flat) for block in blocks]
         keep = n * self.k <= self._kept  # the weights are needed twice: before and after the inverse
-        rooms = scratch("weights", z, n, columns) if keep else [scratch("weights", z, n, [k])[0] for k in columns]
-        summed = self._summed(phi, rooms)
+        buffers = scratch("weights", z, n, columns) if keep else [scratch("weights", z, n, [k])[0] for k in columns]
+        summed = self._summed(phi, buffers)
         floor, log_floor = self._floor(z)
         volume, inverse = self._algebra.log_det_and_inverse(summed, floor, log_floor)
         if not self._inverse_is_bounded:
             inverse.clamp_(max=self._largest_inverse)
         forms = None
-        for block, w in zip(blocks, rooms, strict=True):
+        for block, w in zip(blocks, buffers, strict=True):
             if not keep:
                 self._weights(phi, block, w)
-            (room,) = scratch("traces", z, n, [len(block.flat)])
-            traces = torch.mm(inverse, block.flat_t, out=room).mul_(w)
+            (buffer,) = scratch("traces", z, n, [len(block.flat)])
+            traces = torch.mm(inverse, block.flat_t, out=buffer).mul_(w)
             forms = traces @ block.slopes if forms is None else forms.addmm_(traces, block.slopes)
         assert forms is not None
         grad = self._features.pull(x, forms)

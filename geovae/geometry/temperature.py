@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from geovae.checks import check_share
 from geovae.geometry.fields import DiagonalFeatures
 from geovae.geometry.metric import LatentMetric
 
@@ -22,27 +23,23 @@ def published_temperature(centroids: Tensor) -> float:
     if k < 2:
         raise ValueError("the published temperature needs 2 centroids or more, got 1; give `temperature` a number")
     ones = torch.ones_like(centroids)
-    return _positive(float(nearest_distances(centroids, centroids, ones, own=torch.arange(k)).max()))
+    return _positive(float(nearest_distances(centroids, centroids, ones, exclude=torch.arange(k)).max()))
 
 
 def coverage_temperature(
-    z: Tensor, centroids: Tensor, values: Tensor, *, coverage: float, own: Tensor | None = None
+    z: Tensor, centroids: Tensor, values: Tensor, *, coverage: float, exclude: Tensor | None = None
 ) -> float:
     """Return the `coverage` quantile of the codes' Mahalanobis distance to their nearest centroid.
 
-    At this rho that share of the codes has a centroid of weight exp(-1) or more.
-
-    Args:
-        z: codes (n, d).
-        centroids: (k, d).
-        values: inverse variances (k, d).
-        coverage: in (0, 1].
-        own: (n,) the index of the centroid that a code itself is, or -1; that centroid is left out.
+    At this rho that share of the codes z (n, d) has a centroid of weight exp(-1) or more. `centroids` and `values`,
+    their inverse variances, are (k, d); `coverage` lies in (0, 1]. `exclude` (n,) is, for each code, the index of the
+    centroid to leave out because it is this code, or -1.
     """
-    if not 0 < coverage <= 1:
-        raise ValueError(f"`coverage` must lie in (0, 1], got {coverage}")
-    distances = nearest_distances(z, centroids, values, own=own)
-    distances = distances[torch.isfinite(distances)]  # one centroid alone, left out for its own code, is infinitely far
+    check_share(coverage=coverage)
+    distances = nearest_distances(z, centroids, values, exclude=exclude)
+    distances = distances[
+        torch.isfinite(distances)
+    ]  # one centroid alone, left out for its exclude code, is infinitely far
     if len(distances) == 0:
         raise ValueError("a coverage temperature needs 2 codes or more, got 1; give `temperature` a number")
     # Torch's quantile refuses more than 2^24 numbers.
@@ -50,42 +47,42 @@ def coverage_temperature(
 
 
 def likelihood_temperature(
-    z: Tensor, centroids: Tensor, values: Tensor, *, sharpness: float = 1.0, own: Tensor | None = None
+    z: Tensor, centroids: Tensor, values: Tensor, *, sharpness: float = 1.0, exclude: Tensor | None = None
 ) -> float:
     """Return the rho whose bumps, as a mixture of `N(c_i, rho^2 / (d sharpness) Sigma_i)`, make the codes likeliest.
 
-    Arguments as in `coverage_temperature`. With held-out codes, or with `own`, this is a bandwidth chosen by
-    validation: the likelihood falls both for bumps that miss the codes and for bumps wider than the data.
+    Arguments as in `coverage_temperature`. With held-out codes, or with `exclude`, this is a bandwidth chosen by
+    validation: the likelihood is low both for bumps that miss the codes and for bumps wider than the data.
     """
     d = z.shape[1]
-    start = coverage_temperature(z, centroids, values, coverage=0.5, own=own) / math.sqrt(d)
+    start = coverage_temperature(z, centroids, values, coverage=0.5, exclude=exclude) / math.sqrt(d)
     scales = [start * 2 ** (e / 4) for e in range(-16, 9)]  # from 1/16 to 4 times the start
-    scores = _mixture_log_likelihoods(z, centroids, values, scales, own)
+    scores = _mixture_log_likelihoods(z, centroids, values, scales, exclude)
     best = max(range(len(scales)), key=scores.__getitem__)
     return scales[best] * math.sqrt(d * sharpness)
 
 
 def _mixture_log_likelihoods(
-    z: Tensor, centroids: Tensor, values: Tensor, scales: list[float], own: Tensor | None
+    z: Tensor, centroids: Tensor, values: Tensor, scales: list[float], exclude: Tensor | None
 ) -> list[float]:
     """Return the mean log likelihood of z for each scale s of the components N(c_i, s^2 Sigma_i), up to a constant."""
     d = z.shape[1]
     heights = 0.5 * values.double().log().sum(1)
     totals = [0.0] * len(scales)
-    for squared in _squared_distances(z, centroids, values, own):
+    for squared in _squared_distances(z, centroids, values, exclude):
         for i, s in enumerate(scales):
             densities = torch.logsumexp(heights - squared / (2 * s * s), dim=1) - d * math.log(s)
             totals[i] += float(densities.sum())
     return totals
 
 
-def nearest_distances(z: Tensor, centroids: Tensor, values: Tensor, *, own: Tensor | None = None) -> Tensor:
+def nearest_distances(z: Tensor, centroids: Tensor, values: Tensor, *, exclude: Tensor | None = None) -> Tensor:
     """Return `min_i D_i(z)` (n,), float64, of points z (n, d); arguments as in `coverage_temperature`."""
-    blocks = [squared.min(1).values for squared in _squared_distances(z, centroids, values, own)]
+    blocks = [squared.min(1).values for squared in _squared_distances(z, centroids, values, exclude)]
     return torch.cat(blocks).sqrt()
 
 
-def _squared_distances(z: Tensor, centroids: Tensor, values: Tensor, own: Tensor | None) -> Iterator[Tensor]:
+def _squared_distances(z: Tensor, centroids: Tensor, values: Tensor, exclude: Tensor | None) -> Iterator[Tensor]:
     """Yield D_i(z)^2 in blocks of rows (m, k), infinite where centroid i is the code itself."""
     z, centroids, values = z.double(), centroids.double(), values.double()
     origin = centroids.mean(0)  # squares of large numbers would lose their digits
@@ -95,21 +92,21 @@ def _squared_distances(z: Tensor, centroids: Tensor, values: Tensor, own: Tensor
     for start in range(0, len(z), rows):
         x = z[start : start + rows] - origin
         squared = -forms(features(x))
-        if own is not None:
-            exclude_own(squared, own[start : start + rows], math.inf)
+        if exclude is not None:
+            set_excluded(squared, exclude[start : start + rows], math.inf)
         yield squared.clamp_min_(0)
 
 
-def exclude_own(table: Tensor, own: Tensor, value: float) -> None:
-    """Set `table[r, own[r]] = value` in place for every row r (n, k) whose `own` (n,) is not -1."""
-    rows = torch.nonzero(own >= 0).squeeze(1).to(table.device)
-    table[rows, own.to(table.device)[rows]] = value
+def set_excluded(table: Tensor, exclude: Tensor, value: float) -> None:
+    """Set `table[r, exclude[r]] = value` in place for every row r (n, k) whose `exclude` (n,) is not -1."""
+    rows = torch.nonzero(exclude >= 0).squeeze(1).to(table.device)
+    table[rows, exclude.to(table.device)[rows]] = value
 
 
-def above_floor(metric: LatentMetric, z: Tensor, *, own: Tensor | None = None) -> Tensor:
+def above_floor(metric: LatentMetric, z: Tensor, *, exclude: Tensor | None = None) -> Tensor:
     """Return for each code of z (n, d) whether the centroids outweigh the floor there, `tr sum_i V_i w_i > d f`; (n,).
 
-    On the floor the density is flat, the force is zero, and a chain walks away. `own` as in `coverage_temperature`.
+    On the floor the density is flat, the force is zero, and a chain walks away. `exclude` as in `coverage_temperature`.
     """
     flat = metric.values if metric.values.ndim == 2 else metric.values.diagonal(dim1=1, dim2=2)
     traces, found = flat.sum(1), []
@@ -118,15 +115,15 @@ def above_floor(metric: LatentMetric, z: Tensor, *, own: Tensor | None = None) -
     for start in range(0, len(z), rows):
         part = slice(start, start + rows)
         weights = metric.centroid_weights(z[part])
-        if own is not None:
-            exclude_own(weights, own[part], 0.0)
+        if exclude is not None:
+            set_excluded(weights, exclude[part], 0.0)
         found.append(weights @ traces > metric.d * floor[part])
     return torch.cat(found)
 
 
-def fraction_above_floor(metric: LatentMetric, z: Tensor, *, own: Tensor | None = None) -> float:
+def fraction_above_floor(metric: LatentMetric, z: Tensor, *, exclude: Tensor | None = None) -> float:
     """Return the share of the codes z (n, d) that lie above the floor; see `above_floor`."""
-    return float(above_floor(metric, z, own=own).double().mean())
+    return float(above_floor(metric, z, exclude=exclude).double().mean())
 
 
 def _positive(temperature: float) -> float:

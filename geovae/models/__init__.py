@@ -1,7 +1,7 @@
 """Autoencoders by name: to add one, write a file with `encode`, `decode` and `loss`, and list it here.
 
 A model declares `losses` (what it records: name -> meaning) and `toy` (how the contract tests train it). It may have
-four hooks. `prepare(images, generator)` is called once before the first epoch, with the training images;
+four callbacks. `prepare(images, generator)` is called once before the first epoch, with the training images;
 `begin_epoch(epoch)` and `end_epoch(images)` are called around the steps of every epoch, before its validation; what
 they change and a resumed run needs must be parameters or buffers. `latent_tensors()` returns the tensors of the model's
 own prior or metric, which are stored with the codes for the sampler that draws from it.

@@ -1,4 +1,4 @@
-"""Convolutions over volumes: an image (c, h, w) is taken as a volume (x, y, z), whatever its size from 8 voxels on.
+"""Convolutions over volumes: an image (c, h, w) is read as a volume (x, y, z), of any size from 8 voxels on.
 
 Four strided convolutions down and four transposed ones back to the exact size, the last straight to the volume: on a
 CPU, filters at full resolution would cost more than all the rest. Batch norm as in the paper's networks of four layers:
@@ -19,7 +19,7 @@ Shape3 = tuple[int, int, int]
 
 
 def sizes(shape: Shape3) -> list[Shape3]:
-    """Return the grids from the volume's own to the coarsest: each halves the one before, rounded up."""
+    """Return the grids from that of the volume to the coarsest: each halves the one before, rounded up."""
     found = [shape]
     for _ in STAGES:
         x, y, z = found[-1]

@@ -1,4 +1,4 @@
-"""Hamiltonian VAE (Caterini et al. 2018): the posterior's draw is carried on by leapfrog steps towards p(z | x).
+"""Hamiltonian VAE (Caterini et al. 2018): leapfrog steps move the draw from the posterior towards p(z | x).
 
 `U(z) = -log p(x, z)`, momentum `rho_0 = gamma / sqrt(beta_0)` with gamma ~ N(0, I), K steps, each followed by cooling
 `rho <- rho sqrt(beta_{k-1} / beta_k)` until beta_K = 1. The map has Jacobian `beta_0^(d/2)`, which cancels the density
@@ -34,7 +34,7 @@ class Flow(NamedTuple):
 
 
 class HVAE(VAE):
-    """VAE whose latents take Hamiltonian steps before they are decoded.
+    """VAE that moves its latents by Hamiltonian steps before it decodes them.
 
     Args:
         image_shape: (channels, height, width) of the images.

@@ -1,4 +1,4 @@
-"""What a decoder says about an image: the error of a reconstruction, and log p(x) by importance sampling.
+"""The error of a reconstruction under the decoder, and log p(x) by importance sampling.
 
 Gaussian (the paper's Eq. 3): `sum over pixels (x - x_hat)^2`, which is -log N(x; x_hat, I / 2) up to a constant.
 Bernoulli: the cross entropy, also for grey values. Burda et al. 2016: `p(x) = E_q[p(x, z) / q(z | x)]`.
@@ -66,15 +66,9 @@ def log_likelihood(
 ) -> Tensor:
     """Return the estimate log((1 / s) sum_s p(x, z_s) / q(z_s | x)) for each image, float64 (n,), on the CPU.
 
-    It needs a model in evaluation mode (`vae`, `vamp`, `hvae`, `rhvae`). With a Gaussian decoder the density is that of
-    images in [0, 1] under the variance beta / 2.
-
-    Args:
-        model: with a `log_weight`.
-        images: (n, c, h, w), uint8 or float in [0, 1].
-        n_samples: s, exactly this many draws for each image.
-        generator: on the model's device.
-        chunk_size: latents decoded at once; it bounds the memory.
+    It needs a model in evaluation mode with a `log_weight` (`vae`, `vamp`, `hvae`, `rhvae`), images (n, c, h, w), uint8
+    or float in [0, 1], and a generator on the model's device. s is exactly `n_samples`; `chunk_size` latents are
+    decoded at once. With a Gaussian decoder the density is that of images in [0, 1] under the variance beta / 2.
 
     Raises:
         ValueError: if the model has no `log_weight`, or for a count below 1.

@@ -1,7 +1,7 @@
 """The encoder and decoder networks of the paper (App. D), built from the image's shape and the network's name.
 
 `conv32`, `conv64` and `conv_oasis` are convolutional and fit one image size; `mlp` fits any, and so does `conv3d`,
-which takes an image for a volume (geovae.models.conv3d). `width` scales them: the filters of the first convolution
+which reads an image as a volume (geovae.models.conv3d). `width` scales them: the filters of the first convolution
 (units of the first layer for `mlp`), by default the paper's.
 """
 
@@ -144,7 +144,7 @@ class Decoder(nn.Module):
         return torch.sigmoid(self.logits(z))
 
     def logits(self, z: Tensor) -> Tensor:
-        """Return what the sigmoid is taken of, (b, c, h, w)."""
+        """Return the images before the sigmoid, (b, c, h, w)."""
         return at_least_float32(self.body(z)).reshape(-1, *self.image_shape)
 
 

@@ -31,7 +31,7 @@ MODELS_READ = {"VAE": "vae", "AE": "ae"}
 
 
 class Published(NamedTuple):
-    """What a published file says: a model's name, image shape, options, and its weights under our names."""
+    """The content of a published file: a model's name, image shape, options, and its weights under our names."""
 
     name: str
     image_shape: ImageShape

@@ -23,7 +23,7 @@ from geovae.models.vae import sample_posterior
 
 
 class RHVAE(HVAE):
-    """HVAE with a metric learnt from the images; drawn from by the sampler `rhvae`, or by those of a VAE's codes.
+    """HVAE with a metric learnt from the images; the sampler `rhvae` draws from it, and so do all samplers of a VAE.
 
     Args:
         image_shape: (channels, height, width) of the images.

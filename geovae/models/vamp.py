@@ -1,6 +1,6 @@
 """VampPrior (Tomczak & Welling 2018): the prior is the mean posterior of K pseudo-inputs, `(1/K) sum_k q(z | u_k)`.
 
-The divergence to a mixture has no closed form: the loss takes `log q(z | x) - log p(z)` at the one z it draws.
+The divergence to a mixture has no closed form: the loss uses `log q(z | x) - log p(z)` at the z that it draws.
 """
 
 import math
@@ -30,7 +30,7 @@ def log_mixture(z: Tensor, codes: Codes) -> Tensor:
 
 
 class VAMP(VAE):
-    """VAE whose prior follows its own posteriors; drawn from by the sampler `vamp`.
+    """VAE whose prior is a mixture of its posteriors; the sampler `vamp` draws from it.
 
     Args:
         image_shape: (channels, height, width) of the images.
@@ -65,7 +65,7 @@ class VAMP(VAE):
         self.beta_share = 1.0
 
     def prepare(self, images: Tensor, generator: Generator) -> None:
-        """Take the pseudo-inputs from random training images (n, c, h, w); with repetition if there are too few."""
+        """Set the pseudo-inputs to random training images (n, c, h, w), with repetition if there are too few."""
         k, n = len(self.pseudo), len(images)
         order = torch.randperm(n, generator=generator, device=generator.device).repeat(-(-k // n))[:k]
         chosen = to_float(images[order.to(images.device)]).to(self.pseudo)

@@ -150,17 +150,9 @@ def warm_up(
 ) -> tuple[Parameters, State]:
     """Return parameters whose mean acceptance over the chains (n, d) is about `target`, and the last state.
 
-    Args:
-        position: (n, d) where chains start.
-        log_density: of the target.
-        n_leapfrog: steps of a transition.
-        inverse_mass: M^-1 (d,).
-        generator: of the noise.
-        n_transitions: of the warm-up.
-        target: mean acceptance.
-        largest_step: limit of the step size: where the density is flat, every step is accepted.
-        restart_every: transitions after which the chains return to `position`. Short chains stay near their start, and
-            the step size must suit that region.
+    `largest_step` limits the step size: where the density is flat, every step is accepted. After `restart_every`
+    transitions the chains return to `position`: short chains stay near their start, and the step size must suit that
+    region.
     """
     state = beginning = init_state(position, log_density)
     first = min(find_first_step(state, log_density, inverse_mass, generator), largest_step)
@@ -199,11 +191,7 @@ def local_inverse_mass(variances: Tensor) -> Tensor:
 def check_chains(
     n_transitions: int, n_leapfrog: int, step_size: float | None, target_acceptance: float, seed: int
 ) -> None:
-    """Check the options that samplers with chains share.
-
-    Raises:
-        ValueError: for one out of its range.
-    """
+    """Raise a ValueError unless the options that samplers with chains share are in their ranges."""
     check_count(low=0, n_transitions=n_transitions)
     check_count(n_leapfrog=n_leapfrog)
     check_seed(seed)

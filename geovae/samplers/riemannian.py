@@ -112,7 +112,7 @@ class RiemannianSampler(Sampler):
     Args:
         preset: "published" (the paper's recipe) or "published-code" (with the sharper density its code really has).
         centroids: which codes carry the metric: "kmeans", "all", "random", "first" or "published" (k-medoids). [kmeans]
-        n_centroids: how many. [all codes, as Eq. 7 has it, whatever `centroids` says]
+        n_centroids: how many. [all codes, as in Eq. 7, whatever the value of `centroids`]
         temperature: rho, a positive number or a rule: "coverage", "likelihood" or "published". [coverage]
         coverage: the share of codes within rho of a centroid, for the rule "coverage". [0.5]
         temperature_scale: factor on the result of a rule; a number given as `temperature` is used as it is. [0.7]
@@ -166,7 +166,7 @@ class RiemannianSampler(Sampler):
         if preset is not None:
             check_choice("preset", preset, PRESETS)
         settings = replace(PRESETS[preset] if preset else Settings(), **given)
-        if settings.centroids == "all" or settings.n_centroids is None:  # one choice, so one way to record it
+        if settings.centroids == "all" or settings.n_centroids is None:  # the same choice: recorded in one form
             settings = replace(settings, centroids="all", n_centroids=None)
         self.preset, self.settings = preset, settings
         self.least_codes = settings.n_centroids or 1  # k centroids need k codes
@@ -180,12 +180,12 @@ class RiemannianSampler(Sampler):
         """Build the metric from `codes`, measure its coverage, and find the step size."""
         generator = torch.Generator().manual_seed(self.settings.seed)
         self._dtype = codes.mu.dtype  # samples keep this type even where the metric needs float64
-        self.metric, own = build_metric(codes, self.settings)
+        self.metric, exclude = build_metric(codes, self.settings)
         if estimate_rounding(self.metric) > MOST_ROUNDING:
             codes = Codes(codes.mu.double(), None if codes.log_var is None else codes.log_var.double())
-            self.metric, own = build_metric(codes, self.settings)
+            self.metric, exclude = build_metric(codes, self.settings)
         measured = subsample_evenly(len(codes.mu), MEASURED)
-        self.fraction_above_floor = fraction_above_floor(self.metric, codes.mu[measured], own=own[measured])
+        self.fraction_above_floor = fraction_above_floor(self.metric, codes.mu[measured], exclude=exclude[measured])
         warn_if_flat(self.fraction_above_floor, self.metric)
         self._start_points = self._choose_start_points(codes.mu)
         self.kernel = self._build_kernel(codes.mu, generator)
@@ -281,33 +281,33 @@ def estimate_rounding(metric: LatentMetric) -> float:
 def build_metric(codes: Codes, settings: Settings) -> tuple[LatentMetric, Tensor]:
     """Return the metric of Eq. 7 for codes (n, d), and which centroid each code is (n,), or -1."""
     indices = choose_centroids(codes, settings.centroids, settings.n_centroids or 1, seed=settings.seed)
-    own = torch.full((len(codes.mu),), -1, dtype=torch.long, device=indices.device)
+    exclude = torch.full((len(codes.mu),), -1, dtype=torch.long, device=indices.device)
     # A code that is a centroid is at distance 0 from itself, which would count as covered.
-    own[indices] = torch.arange(len(indices), device=indices.device)
+    exclude[indices] = torch.arange(len(indices), device=indices.device)
     chosen = select_codes(codes, indices)
     assert chosen.log_var is not None
     values = (-chosen.log_var).exp()
-    temperature = resolve_temperature(codes, chosen.mu, values, own, settings)
+    temperature = resolve_temperature(codes, chosen.mu, values, exclude, settings)
     metric = LatentMetric(chosen.mu, values, temperature=temperature, floor=settings.floor, decay=settings.decay)
-    return metric, own
+    return metric, exclude
 
 
-def resolve_temperature(codes: Codes, centroids: Tensor, values: Tensor, own: Tensor, settings: Settings) -> float:
+def resolve_temperature(codes: Codes, centroids: Tensor, values: Tensor, exclude: Tensor, settings: Settings) -> float:
     """Return rho: the number given, or the result of the rule times `temperature_scale`.
 
     Arguments: codes (n, d), centroids (k, d), their inverse variances (k, d), which centroid each code is (n,) or -1.
     """
     measured = subsample_evenly(len(codes.mu), MEASURED)
-    z, own = codes.mu[measured], own[measured]
+    z, exclude = codes.mu[measured], exclude[measured]
     rule = settings.temperature
     if not isinstance(rule, str):
         return float(rule)
     if rule == "published":
         rho = published_temperature(centroids)
     elif rule == "coverage":
-        rho = coverage_temperature(z, centroids, values, coverage=settings.coverage, own=own)
+        rho = coverage_temperature(z, centroids, values, coverage=settings.coverage, exclude=exclude)
     else:
-        rho = likelihood_temperature(z, centroids, values, sharpness=settings.sharpness, own=own)
+        rho = likelihood_temperature(z, centroids, values, sharpness=settings.sharpness, exclude=exclude)
     return rho * settings.temperature_scale
 
 

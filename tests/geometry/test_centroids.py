@@ -67,11 +67,11 @@ def test_nearest_distances_against_a_loop():
     g = torch.Generator().manual_seed(0)
     z, c = torch.randn(20, 3, generator=g), torch.randn(6, 3, generator=g)
     v = torch.rand(6, 3, generator=g) + 0.1
-    own = torch.full((20,), -1)
-    own[2] = 4
-    found = nearest_distances(z, c, v, own=own)
+    exclude = torch.full((20,), -1)
+    exclude[2] = 4
+    found = nearest_distances(z, c, v, exclude=exclude)
     for i in range(20):
-        squares = [((z[i] - c[j]) ** 2 * v[j]).sum() for j in range(6) if j != own[i]]
+        squares = [((z[i] - c[j]) ** 2 * v[j]).sum() for j in range(6) if j != exclude[i]]
         assert float(found[i]) == pytest.approx(math.sqrt(min(squares)), rel=1e-4)
 
 
@@ -94,13 +94,13 @@ def test_the_published_rule_leaves_sharp_posteriors_on_the_floor():
     codes = clouds()
     chosen = choose_centroids(Codes(codes), "kmeans", 10)
     values = torch.full((10, 2), 0.002**-2)
-    own = torch.full((160,), -1)
-    own[chosen] = torch.arange(10)
+    exclude = torch.full((160,), -1)
+    exclude[chosen] = torch.arange(10)
     metric = LatentMetric(codes[chosen], values, temperature=published_temperature(codes[chosen]), floor=0.01)
-    assert fraction_above_floor(metric, codes, own=own) < 0.1
+    assert fraction_above_floor(metric, codes, exclude=exclude) < 0.1
     # A centroid sees itself: without leaving it out the share would be flattered.
     assert fraction_above_floor(metric, codes[chosen]) == 1.0
-    assert fraction_above_floor(metric, codes[chosen], own=torch.arange(10)) < 0.2
+    assert fraction_above_floor(metric, codes[chosen], exclude=torch.arange(10)) < 0.2
 
 
 @pytest.mark.parametrize("sharpness", [1.0, 0.5])
@@ -163,7 +163,7 @@ def test_bad_temperatures_are_named():
     with pytest.raises(ValueError, match="centroids or codes coincide"):
         coverage_temperature(same, same, ones, coverage=0.5)
     with pytest.raises(ValueError, match="needs 2 codes or more"):
-        coverage_temperature(same[:1], same[:1], ones[:1], coverage=0.5, own=torch.tensor([0]))
+        coverage_temperature(same[:1], same[:1], ones[:1], coverage=0.5, exclude=torch.tensor([0]))
     with pytest.raises(ValueError, match=r"`coverage` must lie in \(0, 1\], got 0"):
         coverage_temperature(same, same, ones, coverage=0)
 
