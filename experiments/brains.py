@@ -92,6 +92,7 @@ def read_cohort(data: dict[str, Any]) -> Cohort:
     rows = list(range(len(ids)))
     images = torch.from_numpy(arrays["x_train"]).permute(0, 3, 1, 2)
     if data["name"] == "oasis_volumes":  # one row a session, where the npz has one a slice
+        # reversed: of the slices of a session the first stays
         first = {id: row for row, id in reversed(list(enumerate(ids)))}
         ids = [row["id"] for row in read_manifest(data["root"])]
         rows = [first[id] for id in ids]
@@ -102,14 +103,7 @@ def read_cohort(data: dict[str, Any]) -> Cohort:
 
 
 def show_brains(
-    saved: SavedModel,
-    cohort: Cohort,
-    output: Path,
-    tracker: Tracker,
-    *,
-    n: int = 64,
-    sampler: str = "",
-    seed: int = 0,
+    saved: SavedModel, cohort: Cohort, output: Path, tracker: Tracker, *, n: int = 64, sampler: str = "", seed: int = 0
 ) -> list[Path]:
     """Draw `n` brains from a trained model, track figures of them, and return the NIfTI files.
 

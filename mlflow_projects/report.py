@@ -54,6 +54,7 @@ def main(
     entry.writable(output.parent)
     note = f"{len(runs)} runs of the experiment {searched.name} found by: {search}"
     data = ", ".join(dict.fromkeys(run.data.tags.get("dataset", "unknown data") for run in runs))
+    # a folder that goes: the pictures are in the page
     with quiet(), tempfile.TemporaryDirectory() as folder:
         records = read(client, runs, Path(folder))
         page = write_run_report(title or f"Runs on {data}", records, Path(folder), note=note).read_text()
@@ -84,7 +85,7 @@ def _experiment(client: "MlflowClient", name: str) -> "Experiment":
 
 
 def read(client: "MlflowClient", runs: Sequence["Run"], folder: Path) -> list[Record]:
-    """Return the records of runs; curves and pictures, fetched into `folder`, only of those that a page shows."""
+    """Return the records of runs; only those that the page shows have curves and pictures, fetched into `folder`."""
     records = [_record(client, run) for run in runs]
     shown = {record.group for group in group_runs(records)[:SHOWN] for record in group.runs}
     return [_with_pictures(client, record, folder) if record.group in shown else record for record in records]
@@ -121,10 +122,12 @@ def _pictures(client: "MlflowClient", run_id: str, folder: Path) -> dict[str, by
     paths = [item.path for where in ("images", "figures") for item in client.list_artifacts(run_id, where)]
     last: dict[str, tuple[int, str]] = {}
     for path in paths:
+        # MLflow's name of an image: key, step, time and an id, joined by % or + in different versions
         match = re.fullmatch(r"images/(.+?)[%+]step[%+](\d+)[%+].*\.png", path)
         key, step = (match[1].replace("~", "/"), int(match[2])) if match else (path, 0)
         if (match or path == "figures/latent_map.png") and step >= last.get(key, (0, ""))[0]:
             last[key] = (step, path)
+    # samples first, then reconstructions, then figures
     order = sorted(last, key=lambda key: (key.startswith("figures"), key == "reconstructions", key))
     target = folder / "runs" / run_id
     target.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ def main(*folders: str) -> None:
     for folder in found:
         try:
             print(f"{folder}: {sync(folder)} records delivered")
-        except BlockingIOError as error:
+        except BlockingIOError as error:  # its run is alive, and delivers them itself
             print(f"{folder}: left alone; {error}")
 
 

@@ -41,7 +41,7 @@ def record_board(
     """
     tracker.text("leaderboard.md", table(board, configurations, headline))
     tracker.tags({"mlflow.note.content": description(board, configurations, headline, str(tracker.experiment_id))})
-    if not board:
+    if not board:  # the description says how the runs ended; a page would have nothing to show
         return
     url = partial(run_url, tracker.uri, str(tracker.experiment_id))
     title = f"Sweep of {len(configurations)} configurations"
@@ -87,6 +87,7 @@ def table(
     columns["runs"] = lambda c: f"{len(c.scores)}/{len(c.runs)}"
     for name in dict.fromkeys(name for c in board[:SHOWN] for name in c.options):
         columns[name] = partial(_option_cell, name)
+    # a sweep whose configurations failed must not look like a small one
     counts = {"stopped early": "STOPPED", "failed": "FAILED", "cut off": "KILLED"}
     others = [f"{n} {words}" for words, s in counts.items() if (n := sum(c.state == s for c in configurations))]
     text = leaderboard(board[:SHOWN], columns) if board else "No configuration was judged.\n"
@@ -128,8 +129,9 @@ def parallel_coordinates(rows: Sequence[tuple[Mapping[str, Any], float]], space:
     low, high = min(scores), max(scores)
     figure = Figure(figsize=(2.0 + 1.8 * (len(axes) + 1), 4.5), layout="constrained")
     ax = figure.add_subplot()
-    for options, score in sorted(rows, key=lambda row: -row[1]):
+    for options, score in sorted(rows, key=lambda row: -row[1]):  # the best last, above the others
         height = (score - low) / (high - low) if high > low else 0.5
+        # options with a condition are absent from configurations that do not meet it: the line skips their axes
         points = [(x, _height(d, options[d.name])) for x, d in enumerate(axes) if d.name in options]
         xs, ys = zip(*points, (len(axes), height), strict=True)
         ax.plot(xs, ys, color=colormaps["viridis"](0.9 * height), alpha=0.8)

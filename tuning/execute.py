@@ -101,7 +101,7 @@ class _TaskQueue:
 
     def requeue(self, trial: _NamedTask) -> None:
         self.n_live -= 1
-        self.waiting.insert(0, trial)
+        self.waiting.insert(0, trial)  # first, since its checkpoint and its MLflow run exist
 
     def task(self, trial: _NamedTask) -> dict[str, Any]:
         task = trial.task
@@ -113,7 +113,7 @@ class _TaskQueue:
         return {}
 
     def start_run(self, trial: _NamedTask) -> str:
-        if run_id := self.run_ids.get(trial.name):
+        if run_id := self.run_ids.get(trial.name):  # of an earlier call, which died
             return self.runs.reopen_run(run_id)
         return self.runs.start_run(trial.name, None, {"role": "run", **trial.task.tags})
 

@@ -122,6 +122,7 @@ def importances(rows: Sequence[tuple[Mapping[str, Any], float]], space: Space) -
     import optuna
 
     search = Sampled(space, method="random", trials=0, seed=0, earlier=[(dict(o), s) for o, s in rows])
+    # fANOVA fits a forest: to three points it fits anything, and without variance there are no shares
     if search.warm_started < 4 or len({score for _, score in rows}) < 2:
         return {}
     try:
