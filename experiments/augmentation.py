@@ -146,11 +146,8 @@ def augmentation_study(
 ) -> Iterator[Trial]:
     """Yield a trial for each fold, size and method.
 
-    Args:
-        task: see `task_of`.
-        design: the options.
-        device: where to compute.
-        cache: folder for the probabilities of finished classifiers; a call with the same options and images reads them.
+    `cache` is a folder for the probabilities of finished classifiers; a call with the same options and images reads
+    them.
 
     Raises:
         ValueError: before anything is trained, if a fold leaves too few subjects for training.
@@ -362,7 +359,7 @@ def _read_cached(path: Path, methods: Sequence[str]) -> dict[str, np.ndarray] | 
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {method: archive[method] for method in methods}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # absent or cut off: train again
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # absent or incomplete: train again
         return None
 
 

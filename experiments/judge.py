@@ -53,14 +53,9 @@ class Judge:
     samplers: Mapping[str, Sampler]
 
     def __call__(self, saved: SavedModel, splits: Splits, output: Path, tracker: Tracker, keep: bool = True) -> Result:
-        """Draw, score, track, and write the model file with the scores into `output`.
+        """Draw, score, track, and write the model file with the scores, unless `keep` is False, into `output`.
 
-        Args:
-            saved: the model, its training codes, and its header (`model`, `options`, `image_shape`, `data`, `digest`).
-            splits: the data that it was trained on.
-            output: folder for the model file and the cached features.
-            tracker: where to report.
-            keep: whether to write a model file.
+        `saved` has a header of `model`, `options`, `image_shape`, `data` and `digest`; `splits` are its training data.
         """
         splits = _pictures(splits)
         device = next(saved.model.parameters()).device

@@ -29,7 +29,7 @@ class Cluster:
 
     Args:
         address: of a Ray cluster: local, auto or host:port.
-        storage: folder that all nodes see, or s3://...; by default a folder of the run's own.
+        storage: folder that all nodes see, or s3://...; by default one below the run's folder.
         cpus: for each run.
         gpus: for each run; auto: one where there are any.
         concurrency: runs at once; by default as many as fit.
@@ -91,7 +91,7 @@ def settle(storage: str, tracker: MlflowTracker) -> str:
         PermissionError: if nothing can be written there.
     """
     storage = storage or str(tracker.output / "trials")
-    if "://" not in storage:  # absolute: workers have a working directory of their own
+    if "://" not in storage:  # absolute: workers have another working directory
         storage = str(entry.writable(Path(storage).absolute()))
     Storage(storage).check_writable()
     check_nodes(storage, entry.tracking_uri())

@@ -1,6 +1,6 @@
 """What every entry point shares: the run that `mlflow run` made, one sentence for bad input, and exit codes.
 
-0 done; 1 a fault of ours (traceback); 2 bad input, before anything was touched; 3 a promotion was refused; 130 and 143
+0 done; 1 a bug (traceback); 2 bad input, before anything was written; 3 a promotion was refused; 130 and 143
 for Ctrl-C and SIGTERM.
 """
 
@@ -188,8 +188,8 @@ def bind(function: Callable[..., Any], given: Options, prog: str = "") -> dict[s
     lists = list_names(function, *map(type, groups.values()))
     values = parse(parser, {name: given[name] for name in names if name in given}, lists=lists)
     for name, group in groups.items():
-        own = {field.name: values.pop(field.name) for field in fields(group) if field.name in values}
-        values[name] = replace(group, **own)
+        given_fields = {field.name: values.pop(field.name) for field in fields(group) if field.name in values}
+        values[name] = replace(group, **given_fields)
     return values | ({"options": others} if "options" in parameters else {})
 
 
@@ -228,7 +228,7 @@ def tracking_uri() -> str:
 
 
 def show_view(save: "Callable[[MlflowClient, str], str]", tracker: MlflowTracker) -> str:
-    """Save a view of the experiment; print and return the link that opens it, nothing where the store is away."""
+    """Save a view of the experiment; print and return the link that opens it, or nothing if the store is down."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 

@@ -61,7 +61,7 @@ class Features:
         if self.module:
             return build_extractor("module", target=self.module, state=self.module_state or None)
         if self.extractor == "module":
-            raise ValueError("the extractor 'module' needs the class of a module: give --module package:Class")
+            raise ValueError("the extractor 'module' needs to know which: give --module package:Class")
         if self.inception_weights:
             return build_extractor("inception", weights=self.inception_weights)
         return choose_extractor(self.extractor)

@@ -87,7 +87,7 @@ def register_best(result: Result, name: str) -> None:
     try:
         run = client.get_run(result.run_id)
     except MlflowException as error:
-        if error.get_http_status_code() < 500:  # the store has refused; at 500 and above it is away
+        if error.get_http_status_code() < 500:  # the store rejected the request; from 500 on it is down
             raise
         print("Not registered: the tracking store does not answer. Once it does: python -m mlflow_projects.sync")
         return

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
 SEARCH = "attributes.status = 'FINISHED'"
-# options that set no configuration apart; every sampler has a row of its own
+# options that do not distinguish configurations; every sampler has its row
 LEFT_OUT = ("cfg.seed", "cfg.device", "cfg.images_every", "cfg.samplers")
 CURVES = ("train/loss", "val/loss", "train/reconstruction", "val/reconstruction", "train/kl", "val/kl")
 
@@ -48,7 +48,9 @@ def main(
         found = client.search_runs([searched.experiment_id], search, max_results=limit)
     except MlflowException as error:
         raise ValueError(f"the search {search!r} is not valid: {' '.join(str(error).split())}") from error
-    runs = [run for run in found if "model" in run.data.tags and run.data.metrics and not _is_mean(run)]
+    # a configuration's run holds the means of its seeds, which are found themselves
+    no_means = [run for run in found if run.data.tags.get("role") != "configuration"]
+    runs = [run for run in no_means if "model" in run.data.tags and run.data.metrics]
     if not runs:
         raise ValueError(f"no run of a model in {searched.name!r} matches {search!r}")
     entry.writable(output.parent)
@@ -64,11 +66,6 @@ def main(
             temporary.write_text(page)
         tracker.text("report.html", page)
     print(f"{output}: {note}")
-
-
-def _is_mean(run: "Run") -> bool:
-    """Return whether a run is a sweep's configuration, which holds the mean of runs that are found themselves."""
-    return bool(run.data.tags.get("role") == "configuration")
 
 
 def _experiment(client: "MlflowClient", name: str) -> "Experiment":
@@ -109,12 +106,9 @@ def _record(client: "MlflowClient", run: "Run") -> Record:
 
 
 def _with_pictures(client: "MlflowClient", record: Record, folder: Path) -> Record:
-    curves = {key: _curve(client, record.run_id, key) for key in CURVES if key in record.metrics}
+    points = {key: client.get_metric_history(record.run_id, key) for key in CURVES if key in record.metrics}
+    curves = {key: sorted((point.step, point.value) for point in found) for key, found in points.items()}
     return replace(record, curves=curves, pictures=_pictures(client, record.run_id, folder))
-
-
-def _curve(client: "MlflowClient", run_id: str, key: str) -> list[tuple[float, float]]:
-    return sorted((point.step, point.value) for point in client.get_metric_history(run_id, key))
 
 
 def _pictures(client: "MlflowClient", run_id: str, folder: Path) -> dict[str, bytes]:

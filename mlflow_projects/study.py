@@ -78,7 +78,7 @@ def main(
         ledger.end_abandoned()
         ledger.adopt_finished(configs)
         failed = run_on_ray(study, ledger, folder, cluster) if cluster.address else {}
-        outcomes, failures = execute(study, ledger, folder, say=report_progress, failed=failed)
+        outcomes, failures = execute(study, ledger, folder, report_progress=report_progress, failed=failed)
         if not outcomes:  # a report of nothing would hide the reason
             raise RuntimeError(f"none of the study's runs has a result: {next(iter(failures.values()))}")
         # in the tracker's folder unless the user asks for another: no study overwrites the report of an earlier one

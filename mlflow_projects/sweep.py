@@ -103,7 +103,7 @@ def main(
         if not resume:
             _keep(replace(definition, storage=storage), tracker)
         _announce(tracker)
-        progress = Progress(None if resume else _number_of_trials(settings))
+        progress = Progress(_number_of_trials(settings, resume))
         outcome = sweep(
             searched,
             definition.options,
@@ -236,9 +236,9 @@ def _announce(tracker: MlflowTracker) -> None:
     print(f"sweep {tracker.run_id}: {url}", flush=True)
 
 
-def _number_of_trials(settings: Settings) -> int | None:
-    """Return how many trials a new sweep has; None for a grid, and with halving, which depends on scores."""
-    known = settings.search != "grid" and len(settings.seeds) == 1
+def _number_of_trials(settings: Settings, resumed: str) -> int | None:
+    """Return how many trials a sweep has; None for a grid, for halving, which depends on scores, and after a resume."""
+    known = settings.search != "grid" and len(settings.seeds) == 1 and not resumed
     return settings.trials * settings.seeds[0] if known else None
 
 

@@ -1,4 +1,4 @@
-"""`python -m mlflow_projects.sync [FOLDER ...]`: deliver tracking records that runs kept while their store was away."""
+"""`python -m mlflow_projects.sync [FOLDER ...]`: deliver records that runs queued while their store was down."""
 
 from pathlib import Path
 

@@ -30,14 +30,9 @@ def record_board(
     headline: str,
     tracker: MlflowTracker,
 ) -> None:
-    """Record the report of a sweep: a page, its table and figures, and a description.
+    """Record the report of a sweep in its run: a page, its table and figures, and a description.
 
-    Args:
-        board: the judged configurations, best first.
-        configurations: all of them.
-        space: that they come from.
-        headline: name of the score.
-        tracker: of the sweep's run.
+    `board` are the judged ones of `configurations`, the best first; `headline` is the name of their score.
     """
     tracker.text("leaderboard.md", table(board, configurations, headline))
     tracker.tags({"mlflow.note.content": description(board, configurations, headline, str(tracker.experiment_id))})
@@ -82,7 +77,7 @@ def table(
         "±": lambda c: "" if math.isnan(c.stderr) else f"{c.stderr:.2g}",
     }
     for title, key in ((f"{headline} test", headline), ("KID test", kid_of(headline))):
-        if any(_test_scores(key, c) for c in board):
+        if any(_mean_test_score(key, c) is not None for c in board):
             columns[title] = partial(_mean_test_score, key)
     columns["runs"] = lambda c: f"{len(c.scores)}/{len(c.runs)}"
     for name in dict.fromkeys(name for c in board[:SHOWN] for name in c.options):
@@ -98,13 +93,9 @@ def table(
     )
 
 
-def _test_scores(key: str, configuration: Configuration) -> list[float]:
-    """Return a score on test images of each finished run, of the sampler that is best on validation images."""
-    return [run.test_scores[key] for run in configuration.runs.values() if key in run.test_scores]
-
-
 def _mean_test_score(key: str, configuration: Configuration) -> Cell:
-    values = _test_scores(key, configuration)
+    """Return the mean over finished runs of a score on test images, each of its best sampler on validation images."""
+    values = [run.test_scores[key] for run in configuration.runs.values() if key in run.test_scores]
     return statistics.fmean(values) if values else None
 
 

@@ -138,7 +138,7 @@ class Plan:
         self.search.ask(configuration.options)  # counts as proposed, and TPE learns from its score
         self._append(configuration)
         for run in configuration.runs.values():
-            if run.state in ("RUNNING", "KILLED"):  # by the death of the driver, not by their own fault
+            if run.state in ("RUNNING", "KILLED"):  # the driver died, not they
                 run.state = "WAITING"
         self._score(configuration)
 

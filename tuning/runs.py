@@ -23,14 +23,7 @@ T = TypeVar("T")
 
 
 class RunStore:
-    """The runs below one parent run, such as a sweep's.
-
-    Args:
-        uri: tracking URI.
-        experiment_id: where the runs are created.
-        parent_id: the parent run.
-        group: the tag that holds `parent_id`, by which the runs are found.
-    """
+    """The runs below one parent run, such as a sweep's; they are found by the tag `group`, which holds `parent_id`."""
 
     def __init__(self, uri: str, experiment_id: str, parent_id: str, group: str = "sweep") -> None:
         import mlflow
@@ -66,7 +59,9 @@ class RunStore:
                 return function()
             except MlflowException as error:
                 status: int = error.get_http_status_code()
-                if status < 500 or self._stop_retries:  # below 500 the store has refused: a retry changes nothing
+                if (
+                    status < 500 or self._stop_retries
+                ):  # below 500 the store rejected the request: a retry changes nothing
                     raise
                 if not warned:
                     warnings.warn("the tracking store does not answer; running trials go on, new ones start later")
@@ -118,7 +113,7 @@ class RunStore:
         """Log the `last` tags and metrics of a run, as `log` does, and end it."""
         if any(last.values()):
             self.log(run_id, **last)
-        # for MLflow a run that the scheduler stopped has finished; the tag `stop_reason` tells them apart
+        # for MLflow a run that the scheduler stopped has finished; the tag `stop_reason` distinguishes them
         self.client.set_terminated(run_id, "FINISHED" if state == "STOPPED" else state)
 
     def read_configurations(self) -> list[Configuration]:

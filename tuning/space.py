@@ -76,7 +76,7 @@ class Space:
     dimensions: tuple[Dimension, ...]
 
     def without(self, names: Sequence[str]) -> "Space":
-        """Return the space with the options that the user sets taken out of it."""
+        """Return the space without these options, which the user sets."""
         fixed = {name: value for name, value in self.fixed.items() if name not in names}
         return replace(self, fixed=fixed, dimensions=tuple(d for d in self.dimensions if d.name not in names))
 
@@ -105,7 +105,7 @@ class Space:
         return points
 
     def corners(self) -> list[Options]:
-        """Return configurations at the ends of the space: all low and all high, for each choice that others hang on."""
+        """Return configurations at the ends of the space: all low and all high, for each choice with dependents."""
         # not every combination of ends, whose number doubles with each option
         hinges = {name for dimension in self.dimensions for name in dimension.when}
         found = []
@@ -155,7 +155,7 @@ def shipped_spaces() -> dict[str, Any]:
 
 
 def parse_space(content: Mapping[str, Any], where: str) -> Space:
-    """Return the space that a mapping with `fixed` and `search` says; `where` names it in errors."""
+    """Return the space of a mapping with `fixed` and `search`; `where` names it in errors."""
     if content.keys() - {"fixed", "search"}:
         odd = sorted(content.keys() - {"fixed", "search"})[0]
         raise SpaceError(f"{where}: unknown entry {odd!r}; a space has `fixed` and `search`")

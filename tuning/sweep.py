@@ -185,9 +185,9 @@ class _SweepQueue(Plan):
         restored: Sequence[Configuration],
     ) -> None:
         self.scheduler = settings.scheduler if space.retrains else "none"
-        super().__init__(
-            search, seeds=settings.seeds, reduction=settings.reduction, first_alone=self.scheduler == "asha"
-        )
+        # ASHA stops configurations after their first seed: no other is begun before
+        first_alone = self.scheduler == "asha"
+        super().__init__(search, seeds=settings.seeds, reduction=settings.reduction, first_alone=first_alone)
         self.space, self.options, self.runs, self.tracker = space, options, runs, tracker
         self.model_file: str | None = None  # a trained model whose samplers are searched
         self.base = config_in(space, options, space.corners()[0])
@@ -232,7 +232,7 @@ class _SweepQueue(Plan):
         hashes = {"config_over_seeds": fingerprint(config, over_seeds=True), "dataset": config["data"]["name"]}
         configuration.run_id = self.runs.start_run(configuration.name, None, tags | about | hashes)
         params = {f"cfg.{key}": value for key, value in trial.options.items()}
-        self.runs.submit(self.runs.log, configuration.run_id, params=params)  # a call of its own, with its own retries
+        self.runs.submit(self.runs.log, configuration.run_id, params=params)  # a separate call, which is retried alone
 
     def on_trial_start(self, trial: Trial, run_id: str) -> None:
         self.run_of(trial).run_id = run_id

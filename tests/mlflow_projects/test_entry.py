@@ -52,7 +52,7 @@ ROOT = Path(__file__).parents[2]
         ),
         (evaluate, ["--real=a", "--fake=b", "--inception-weights=none.pth"], "error: no Inception weights at none.pth"),
         (evaluate, ["--real=a", "--fake=b", "--extractor=inception"], "error: no Inception weights at "),
-        (evaluate, ["--real=a", "--fake=b", "--extractor=module"], "error: the extractor 'module' needs the class of a module"),
+        (evaluate, ["--real=a", "--fake=b", "--extractor=module"], "error: the extractor 'module' needs to know which"),
         (evaluate, ["--real=a", "--fake=b", "--device=tpu"], "error: `device` must be auto, cpu or cuda, got 'tpu'"),
         (
             evaluate,
@@ -61,7 +61,7 @@ ROOT = Path(__file__).parents[2]
         ),
         (evaluate, ["--real=a", "--fake=b", "--compare=no.json"], "error: no report at no.json: expected the"),
         (train, ["--extractor=inception"], "error: no Inception weights at "),
-        (train, ["--extractor=module"], "error: the extractor 'module' needs the class of a module"),
+        (train, ["--extractor=module"], "error: the extractor 'module' needs to know which"),
         (prepare, ["--dataset=imagenet", "--source=x"], "error: `dataset` must be one of mnist, "),
         (prepare, ["--dataset=mnist", "--source=x", "--fast=1"], "error: unknown option 'fast'; valid here: source"),
         (prepare, ["--dataset=mnist"], "error: give --source"),
