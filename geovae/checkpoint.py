@@ -7,12 +7,24 @@ A training checkpoint holds all of a training state, so that a resumed run conti
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from geovae.files import atomic_path
-from geovae.training import TrainState
+
+
+class Restorable(Protocol):
+    """A training state: named tensors, and the rest as JSON can hold it."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors by name."""
+
+    def meta(self) -> dict[str, Any]:
+        """Return the rest."""
+
+    def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        """Set the state from both."""
 
 
 def save(path: Path | str, tensors: dict[str, Tensor], meta: dict[str, Any]) -> Path:
@@ -47,12 +59,12 @@ def load(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, json.loads(header)
 
 
-def save_training(path: Path | str, state: TrainState) -> Path:
+def save_training(path: Path | str, state: Restorable) -> Path:
     """Write a training checkpoint: the whole state."""
     return save(path, state.tensors(), {"kind": "training", "state": state.meta()})
 
 
-def load_training(path: Path | str, state: TrainState) -> None:
+def load_training(path: Path | str, state: Restorable) -> None:
     """Restore `state`, built for the same configuration, from a training checkpoint.
 
     Raises:
