@@ -48,7 +48,7 @@ def fetch_model(uri: str) -> Path:
     try:
         with quiet():
             path = Path(mlflow.artifacts.download_artifacts(where))
-        return path if path.is_file() else next(path.rglob("*.safetensors"))
+        return path if path.is_file() else next(path.rglob("model.safetensors"))  # not the weights in the copy of the package
     except (MlflowException, OSError, StopIteration) as error:
         raise FileNotFoundError(f"no model at {uri}: {' '.join(str(error).split())}") from error
 
