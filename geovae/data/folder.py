@@ -58,11 +58,7 @@ def load(
     else:
         raise FileNotFoundError(f"`{source}` does not exist: put a folder of images or a .npz there, or pass `path`")
     splits = random_splits(
-        data,
-        val_fraction=val_fraction,
-        test_fraction=0.0 if test else test_fraction,
-        seed=seed,
-        source=str(source),
+        data, val_fraction=val_fraction, test_fraction=0.0 if test else test_fraction, seed=seed, source=str(source)
     )
     return limit_train(Splits(splits.train, splits.val, test or splits.test, str(source)), train_size, seed)
 

@@ -127,13 +127,7 @@ def stratified_rows(classes: np.ndarray, fractions: dict[str, float], seed: int)
 
 
 def random_splits(
-    data: Split,
-    *,
-    val_fraction: float,
-    test_fraction: float,
-    seed: int,
-    source: str,
-    groups: np.ndarray | None = None,
+    data: Split, *, val_fraction: float, test_fraction: float, seed: int, source: str, groups: np.ndarray | None = None
 ) -> Splits:
     """Cut `data` into seeded splits, stratified by label; rows of one group (n,) always stay together.
 
