@@ -32,8 +32,8 @@ def build(
         source: the folder of images.
         root: folder of all data sets.
         name: of the new data set; load it with data set `folder` and `path` "<name>/<name>.npz".
-        size: crop each image to its central square and resize that; by default all must have one size.
-        channels: turn images into gray (1) or colour (3); by default all must be of one kind.
+        size: crop each image to its central square and resize it; by default all images must have the same size.
+        channels: convert images to gray (1) or colour (3); by default all must have the same channels.
         test_fraction: share of the images for the test folder, seeded and stratified by class.
         seed: of the draw of the test images.
         on_error: `fail` on a damaged image, or `skip` it and list it in the report.
