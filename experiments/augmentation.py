@@ -132,7 +132,7 @@ def task_of(cohort: Cohort, shrink: int = 1) -> Task:
     h, w = cohort.images.shape[2:]
     if shrink < 1 or h % shrink or w % shrink:
         raise ValueError(f"`shrink` must divide the images of {h} x {w}, got {shrink}")
-    assessed = np.flatnonzero(~np.isnan(cohort.cdr))
+    assessed = np.flatnonzero(~np.isnan(cohort.cdr))  # OASIS-1 has no CDR of most of its young subjects
     labels = torch.from_numpy(cohort.cdr[assessed] > 0).long()
     if labels.float().mean() in (0.0, 1.0) or len(labels) == 0:
         raise ValueError("the study needs subjects of CDR 0 and of CDR above 0")
@@ -146,11 +146,8 @@ def augmentation_study(
 ) -> Iterator[Trial]:
     """Yield a trial for each fold, size and method.
 
-    Args:
-        task: see `task_of`.
-        design: the options.
-        device: where to compute.
-        cache: folder for the probabilities of finished classifiers; a call with the same options and images reads them.
+    `cache` is a folder for the probabilities of finished classifiers; a call with the same options and images reads
+    them.
 
     Raises:
         ValueError: before anything is trained, if a fold leaves too few subjects for training.
@@ -224,7 +221,7 @@ def distort(real: Tensor, n: int, seed: int) -> Tensor:
 def draw_samples(real: Tensor, design: Design, seed: int, device: torch.device | str) -> dict[str, Tensor]:
     """Train one VAE on the images (m, 1, h, w) of a class, and return samples of it by each sampler of the methods."""
     shape = (int(real.shape[1]), int(real.shape[2]), int(real.shape[3]))
-    options = {"network": design.network, "width": design.width, "latent_dim": design.latent_dim, "beta": design.beta}
+    options = {name: getattr(design, name) for name in ("network", "width", "latent_dim", "beta")}
     vae: Any = build_model("vae", shape, seed=seed, **options).to(device)
     trainer = Trainer(
         batch_size=min(20, len(real)), plateau_patience=20, epochs=design.epochs, learning_rate=design.learning_rate
@@ -281,9 +278,7 @@ def correlations(
 def ceiling(task: Task, truth: Mapping[str, float]) -> float:
     """Return the balanced accuracy of the best threshold on the `truth` itself."""
     values = np.array([truth[id] for id in task.ids])
-    positive = (
-        values[:, None] >= values
-    )  # (n, n): the prediction for each session, by each session's value as threshold
+    positive = values[:, None] >= values  # (n, n): row i is predicted with the value of column j as threshold
     labels = task.labels.numpy()
     return float((positive[labels == 1].mean(0) + (~positive)[labels == 0].mean(0)).max() / 2)
 
@@ -364,7 +359,7 @@ def _read_cached(path: Path, methods: Sequence[str]) -> dict[str, np.ndarray] | 
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {method: archive[method] for method in methods}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # absent or incomplete: train again
         return None
 
 

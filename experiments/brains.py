@@ -92,6 +92,7 @@ def read_cohort(data: dict[str, Any]) -> Cohort:
     rows = list(range(len(ids)))
     images = torch.from_numpy(arrays["x_train"]).permute(0, 3, 1, 2)
     if data["name"] == "oasis_volumes":  # one row a session, where the npz has one a slice
+        # reversed: of the slices of a session the first stays
         first = {id: row for row, id in reversed(list(enumerate(ids)))}
         ids = [row["id"] for row in read_manifest(data["root"])]
         rows = [first[id] for id in ids]
@@ -102,25 +103,11 @@ def read_cohort(data: dict[str, Any]) -> Cohort:
 
 
 def show_brains(
-    saved: SavedModel,
-    cohort: Cohort,
-    output: Path,
-    tracker: Tracker,
-    *,
-    n: int = 64,
-    sampler: str = "",
-    seed: int = 0,
+    saved: SavedModel, cohort: Cohort, output: Path, tracker: Tracker, *, n: int = 64, sampler: str = "", seed: int = 0
 ) -> list[Path]:
-    """Draw `n` brains from a trained model, track figures of them, and return the NIfTI files.
+    """Draw `n` brains from a model trained on `cohort`, track figures of them, and return the NIfTI files in `output`.
 
-    Args:
-        saved: a model trained on `oasis` or `oasis_volumes`.
-        cohort: the data it was trained on, see `read_cohort`.
-        output: folder for the NIfTI files and the GIF.
-        tracker: gets the figures.
-        n: number of brains.
-        sampler: name; empty for the model's best.
-        seed: of the draw.
+    `sampler` is a name, empty for the model's best.
     """
     rows = rows_of(saved.splits().train, cohort.images)
     images = saved.decode(saved.sampler(sampler or None).sample(n, Generator().manual_seed(seed)))
@@ -136,6 +123,7 @@ def show_brains(
 
 def rows_of(part: Split, images: Tensor) -> list[int]:
     """Return the row of `images` that equals each image of `part`."""
+    # a split keeps no row numbers
     by_content = {image.contiguous().numpy().tobytes(): row for row, image in enumerate(images)}
     return [by_content[image.contiguous().numpy().tobytes()] for image in part.images]
 

@@ -85,6 +85,7 @@ def _rows_of_classes(labels: Tensor) -> list[Tensor]:
 def predict(network: nn.Module, images: Tensor) -> Tensor:
     """Return the probability (n,) of class 1 for images (n, c, h, w), uint8."""
     device = next(network.parameters()).device
+    # in parts, which bound the memory
     return torch.cat([network(to_float(x.to(device))).softmax(1)[:, 1].cpu() for x in torch.split(images, 200)])
 
 

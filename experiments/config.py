@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 CONFIGS = Path(__file__).parent / "configs"
 Options = dict[str, Any]
-"""Some options of a run under dotted names, as given: text from a command line, or typed values from anywhere else."""
+"""Options as they are given, by dotted names: text from a command line, or typed values from anywhere else."""
 Config = dict[str, Any]
 """All options of a run, nested and typed: what `resolve` returns."""
 ALIASES = {"dataset": "data.name", "model": "model.name"}
@@ -80,7 +80,7 @@ class RunOptions:
 def parse_options(flags: Sequence[str]) -> Options:
     """Return command line flags, `--a.b value` or `--a.b=value`, as {"a.b": "value"}; `help` stands for --help.
 
-    Options with an empty value are left out: an MLproject writes them for parameters that nobody has set.
+    Options with an empty value are left out.
 
     Raises:
         ConfigError: for a word that is no option, or an option without a value.
@@ -99,7 +99,7 @@ def parse_options(flags: Sequence[str]) -> Options:
             if not rest:
                 raise ConfigError(f"option --{name} needs a value")
             value = rest.pop(0)
-        if value != "":
+        if value != "":  # an MLproject writes parameters that nobody has set as empty ones
             options[name.replace("-", "_")] = value
     return options
 
@@ -124,6 +124,7 @@ def resolve(options: Mapping[str, Any] | None = None, *, prog: str = "geovae") -
         parser.print_help()
         raise SystemExit(0)
     names = list(flatten(parser.get_defaults().as_dict()))
+    # a file sets options of its own model and data set, which may not exist where others were given
     both = {key: value for key, value in both.items() if not _belongs_to_replaced(key, names, from_file, given)}
     check_names(both, names)
     return _fill(parse(parser, both, lists=list_names(RunOptions)))
@@ -134,11 +135,13 @@ def _fill(config: Config) -> Config:
 
     `device` stays as given: what it stands for depends on the machine, and changes no result by intent.
     """
+    # built for their checks alone: a wrong range is refused before a model is built or data are read
     RunOptions(**{field.name: config[field.name] for field in fields(RunOptions)})
     Trainer(**config["training"])
     model = config["model"]
     if model.get("network") in PAPER_WIDTHS and model.get("width", 0) is None:
         model = model | {"width": PAPER_WIDTHS[model["network"]]}
+    # recorded as what it stands for: on another machine `auto` would score other features
     used = {"extractor": choose_extractor(config["extractor"]), "scores": config["scores"] or list(DEFAULT_SCORES)}
     samplers = {name: _used_options(name, options) for name, options in config["sampler"].items()}
     return config | {"model": model, "sampler": samplers} | used
@@ -173,8 +176,10 @@ def fingerprint(config: Config, *, over_seeds: bool = False) -> str:
 
     Where it runs (`device`) and how often it logs pictures (`images_every`) do not count, nor `seed` with `over_seeds`.
     """
+    # both may differ between the attempts of one run, which must find each other
     ignored = {"device", "images_every"} | ({"seed"} if over_seeds else set())
     counted = {key: value for key, value in config.items() if key not in ignored}
+    # sorted: a file may list the options in any order
     return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -237,6 +242,7 @@ def _hint(name: str, names: Sequence[str]) -> str:
 
 
 def _split_commas(value: Any) -> Any:
+    # typed values, `null` and YAML lists are parsed as they are
     return value.split(",") if isinstance(value, str) and value != "null" and "[" not in value else value
 
 
@@ -273,7 +279,7 @@ def _choice(group: str, options: Options, registry: Mapping[str, Any]) -> str:
     return str(name)
 
 
-@functools.cache
+@functools.cache  # a study resolves hundreds of configurations
 def _parser(data: str, model: str, prog: str, known: tuple[str, ...]) -> "ArgumentParser":
     """Return a parser with every option of a run on this data set with this model; `known` are all registered names."""
     from jsonargparse import ArgumentParser
@@ -285,6 +291,7 @@ def _parser(data: str, model: str, prog: str, known: tuple[str, ...]) -> "Argume
         description="Every option of one run; a YAML file given with --config sets them too.",
     )
     parser.add_class_arguments(RunOptions)
+    # the signatures are the only list of options: one that is added there is an option of every command
     parser.add_function_arguments(DATASETS[data].load, "data")
     parser.add_class_arguments(MODELS[model], "model", skip={"image_shape"})
     parser.add_argument("--data.name", type=Literal[tuple(DATASETS)], default=data, help="the data set")

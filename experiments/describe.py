@@ -18,6 +18,7 @@ def describe_run(name: str, config: Config, tracker: MlflowTracker, output: Path
     output = writable(output or tracker.output)
     (output / "config.yaml").write_text(to_yaml(config))
     tracker.artifact(output / "config.yaml")
+    # text of its own: the versions are too many for parameters, and nobody compares runs by them
     tracker.text("environment.json", json.dumps(environment(), indent=2))
     tracker.params({f"cfg.{key}": value for key, value in flatten(config).items()})
     names = {"model": config["model"]["name"], "dataset": config["data"]["name"], "seed": config["seed"]}
@@ -30,13 +31,8 @@ def track_data(tracker: Tracker, name: str, splits: Splits) -> None:
     """Track which images a run uses, part by part."""
     # a name for each part: MLflow keeps only one context of two inputs with the same name and digest
     for context, part in splits.parts().items():
-        tracker.dataset(
-            name=f"{name}-{context}",
-            digest=splits.digest,
-            source=splits.source,
-            context=context,
-            shape=tuple(part.images.shape),
-        )
+        place = {"name": f"{name}-{context}", "digest": splits.digest, "source": splits.source}
+        tracker.dataset(**place, context=context, shape=tuple(part.images.shape))
     tracker.params({f"n_{context}": len(part) for context, part in splits.parts().items()})
 
 

@@ -64,6 +64,7 @@ def far_pairs(mu: Tensor, pairs: int) -> Tensor:
     for _ in range(pairs):
         i, j = divmod(int(distances.argmax()), len(subset))
         chosen.append((int(subset[i]), int(subset[j])))
+        # curves that begin or end near one that is chosen would lie on top of it
         near = torch.cdist(mu[subset], mu[subset[[i, j]]]).min(1).values < 0.15 * distances.max()
         distances[near] = distances[:, near] = -1.0
     return torch.tensor(chosen)

@@ -2,18 +2,17 @@
 
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Generator, Tensor
 
 from experiments.config import Config
 from geovae.codes import Codes
 from geovae.data import Split, Splits
 from geovae.devices import choose_device
-from geovae.evaluation import FeatureCache, ImageSets, Report, Scorer, evaluate, headline
+from geovae.evaluation import FeatureCache, ImageSets, Scorer, evaluate, headline
 from geovae.figures.latent import latent_map
 from geovae.images import as_pictures, image_grid
 from geovae.samplers import SAMPLERS, Sampler
@@ -54,37 +53,21 @@ class Judge:
     samplers: Mapping[str, Sampler]
 
     def __call__(self, saved: SavedModel, splits: Splits, output: Path, tracker: Tracker, keep: bool = True) -> Result:
-        """Draw, score, track, and write the model file with the scores into `output`.
+        """Draw, score, track, and write the model file with the scores, unless `keep` is False, into `output`.
 
-        Args:
-            saved: the model, its training codes, and its header (`model`, `options`, `image_shape`, `data`, `digest`).
-            splits: the data that it was trained on.
-            output: folder for the model file and the cached features.
-            tracker: where to report.
-            keep: whether to write a model file.
+        `saved` has a header of `model`, `options`, `image_shape`, `data` and `digest`; `splits` are its training data.
         """
         splits = _pictures(splits)
         device = next(saved.model.parameters()).device
         tracker.tags({"device_used": device.type})
         latents = self._draw(saved.codes, tracker)
         _track_latents(tracker, saved.codes, splits.train.labels, latents)
-        cache = FeatureCache(output / "features")
-        scored: dict[str, dict[str, dict[str, float]]] = {"val_score": {}, "score": {}}
-        notes: dict[str, None] = {}  # each once: most hold for all samplers
-        for name, z in latents.items():
-            images = as_pictures(saved.decode(z))
-            tracker.image(f"samples/{name}", image_grid(images[:64], scale=None))
-            for kind, part, scores in (
-                ("val_score", splits.val, ["frechet"]),
-                ("score", splits.test, self.config["scores"]),
-            ):
-                if part is not None:
-                    report = self._score(scores, images, part, splits, cache, device)
-                    scored[kind][name] = report.values
-                    notes |= dict.fromkeys(report.notes)
-                    tracker.metrics({f"{kind}/{name}/{key}": value for key, value in report.values.items()})
-        if notes:
-            tracker.tags({"warning.scores": "; ".join(notes)})
+        cache = FeatureCache(output / "features")  # the real images are the same for every sampler
+        settings = {"seed": self.config["seed"], "device": device, "cache": cache}
+        # choices are made by the headline score alone, so validation images get no other
+        chosen = {"val_score": ["frechet"], "score": self.config["scores"]}
+        scorers = {kind: Scorer(self.config["extractor"], scores, **settings) for kind, scores in chosen.items()}
+        scored = _score(saved, latents, splits, scorers, tracker)
         first = headline(self.config["extractor"])
         result = Result(tracker.run_id, output / MODEL, first, scored["val_score"], scored["score"])
         _track_best(result, tracker)
@@ -106,7 +89,7 @@ class Judge:
         latents = {}
         for name, sampler in self.samplers.items():
             started = time.perf_counter()
-            generator = Generator().manual_seed(self.config["seed"])
+            generator = Generator().manual_seed(self.config["seed"])  # no sampler's draw depends on the others
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 n = self.config["n_samples"]
@@ -119,26 +102,6 @@ class Judge:
             seconds = time.perf_counter() - started
             tracker.metrics({f"sampler/{name}/{k}": v for k, v in (info.scalars() | {"seconds": seconds}).items()})
         return latents
-
-    def _score(
-        self,
-        scores: Sequence[str],
-        images: Tensor,
-        real: Split,
-        splits: Splits,
-        cache: FeatureCache,
-        device: torch.device,
-    ) -> Report:
-        """Score `images` against one held-out part; the other held-out part gives the score of real images."""
-        other = splits.test if real is splits.val else splits.val
-        sets = ImageSets(
-            real=real.images,
-            fake=images,
-            train=splits.train.images,
-            other_real=None if other is None else other.images,
-        )
-        scorer = Scorer(self.config["extractor"], scores, seed=self.config["seed"], device=device, cache=cache)
-        return evaluate(sets, scorer)
 
     def _keep(self, result: Result, saved: SavedModel, tracker: Tracker) -> None:
         """Write the model file with its scores."""
@@ -198,6 +161,34 @@ def _lacks(sampler: Sampler, codes: Codes) -> str:
         return "posterior variances"
     missing = [name for name in sampler.needs if name not in codes.extras]
     return f"the model's own {missing[0].partition('.')[0]}" if missing else ""
+
+
+def _score(
+    saved: SavedModel,
+    latents: Mapping[str, Tensor],
+    splits: Splits,
+    scorers: Mapping[str, Scorer],
+    tracker: Tracker,
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Decode and score each sampler's latents against both held-out parts; return {kind: {sampler: {score: value}}}."""
+    scored: dict[str, dict[str, dict[str, float]]] = {kind: {} for kind in scorers}
+    notes: dict[str, None] = {}  # each once: most hold for all samplers
+    # the other held-out part gives the score of real images
+    held_out = {"val_score": (splits.val, splits.test), "score": (splits.test, splits.val)}
+    for name, z in latents.items():
+        images = as_pictures(saved.decode(z))
+        tracker.image(f"samples/{name}", image_grid(images[:64], scale=None))
+        for kind, (real, other) in held_out.items():
+            if real is not None:
+                other_real = None if other is None else other.images
+                sets = ImageSets(real.images, images, splits.train.images, other_real=other_real)
+                report = evaluate(sets, scorers[kind])
+                scored[kind][name] = report.values
+                notes |= dict.fromkeys(report.notes)
+                tracker.metrics({f"{kind}/{name}/{key}": value for key, value in report.values.items()})
+    if notes:
+        tracker.tags({"warning.scores": "; ".join(notes)})
+    return scored
 
 
 def _track_best(result: Result, tracker: Tracker) -> None:

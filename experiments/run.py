@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.config import Config
+from experiments.config import Config, ConfigError, Options, read_yaml, rename, resolve
 from experiments.describe import track_data
 from experiments.judge import Judge, Result, plan_judge
 from geovae import checkpoint
@@ -112,6 +112,28 @@ def check_config(config: Config) -> Config:
     """
     codes = _codes_of(json.dumps(config["model"]), _image_shape(json.dumps(config["data"])))
     return plan_judge(config, codes).config
+
+
+def read_comparison(path: Path, options: Options, prog: str) -> dict[str, Config]:
+    """Return the checked configuration of each run of a comparison file; `options` apply to all of them.
+
+    Raises:
+        ConfigError: if the file or any of its runs is not valid.
+    """
+    content = read_yaml(path)
+    runs = content.get("runs")
+    if not runs or not isinstance(runs, dict) or content.keys() - {"dataset", "runs"}:
+        raise ConfigError(f"{path} must hold `dataset: NAME` and `runs: {{name: options}}`")
+    dataset = {"data.name": content["dataset"]} if "dataset" in content else {}
+    configs = {}
+    for name, changes in runs.items():
+        if not isinstance(changes, dict | None):
+            raise ConfigError(f"run {name!r} of {path} must hold a mapping of options, got {changes!r}")
+        try:
+            configs[name] = check_config(resolve(dataset | rename(changes or {}) | options, prog=prog))
+        except ValueError as error:
+            raise ConfigError(f"run {name!r}: {error}") from error
+    return configs
 
 
 @functools.cache

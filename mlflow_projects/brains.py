@@ -30,7 +30,7 @@ def main(
     check_count(low=0, seed=seed)
     if sampler:
         check_choice("sampler", sampler, SAMPLERS)
-    entry.check_new(output)
+    entry.check_new(output)  # before a model is fetched
     saved = load_model(fetch_model(model))
     cohort = read_cohort(saved.meta["data"])
     with entry.open_run("brains") as tracker:

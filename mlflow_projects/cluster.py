@@ -1,23 +1,25 @@
 """Where runs run: the options that `main`, `study` and `sweep` share, and the Ray cluster that they stand for."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from experiments.judge import Result
 from geovae.checks import check_count, check_not_negative, check_positive
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
+from tuning.execute import Failure, Task, execute
 from tuning.nodes import (
     Resources,
     check_nodes,
     check_resources,
     check_store,
-    configure_environment,
     connected,
     default_gpus,
 )
+from tuning.progress import Progress
 from tuning.storage import Storage
 
 
@@ -27,7 +29,7 @@ class Cluster:
 
     Args:
         address: of a Ray cluster: local, auto or host:port.
-        storage: folder that all nodes see, or s3://...; by default a folder of the run's own.
+        storage: folder that all nodes see, or s3://...; by default one below the run's folder.
         cpus: for each run.
         gpus: for each run; auto: one where there are any.
         concurrency: runs at once; by default as many as fit.
@@ -53,33 +55,43 @@ class Cluster:
 
 @contextmanager
 def reached(cluster: Cluster, device: str = "auto") -> Iterator[Resources]:
-    """Connect to the cluster; give the resources of a run, which some node has.
+    """Connect to the cluster, and give the resources of each run after checking that a node has them.
 
     Args:
         cluster: to connect to.
-        device: of the runs; on `cpu` they take no GPU.
+        device: of the runs; on `cpu` they reserve no GPU.
 
     Raises:
         ClusterError: if the tracking server or the cluster cannot be reached, or no node has the resources.
     """
-    configure_environment()
     check_store(entry.tracking_uri())
     with connected(cluster.address):
+        # a GPU that its run does not use would keep other runs waiting
         gpus = cluster.gpus if cluster.gpus != "auto" else 0.0 if device == "cpu" else default_gpus()
         yield check_resources(
             Resources(cluster.cpus, gpus, concurrency=cluster.concurrency, max_failures=cluster.max_failures)
         )
 
 
+def run_tasks(
+    tasks: Mapping[str, Task], tracker: MlflowTracker, storage: str, resources: Resources
+) -> dict[str, Result | Failure]:
+    """Run every task as a child of `tracker`, and show the progress on stdout."""
+    progress = Progress(len(tasks))
+    outcomes = execute(tasks, tracker, storage=storage, resources=resources, on_event=progress)
+    progress.show()
+    return outcomes
+
+
 def settle(storage: str, tracker: MlflowTracker) -> str:
-    """Return the storage, by default a folder of the run's own, seen by every node.
+    """Return the storage, by default a folder below the run's, after checking that every node sees it.
 
     Raises:
         ClusterError: naming a node and what it lacks.
         PermissionError: if nothing can be written there.
     """
     storage = storage or str(tracker.output / "trials")
-    if "://" not in storage:
+    if "://" not in storage:  # absolute: workers have another working directory
         storage = str(entry.writable(Path(storage).absolute()))
     Storage(storage).check_writable()
     check_nodes(storage, entry.tracking_uri())

@@ -15,6 +15,7 @@ def main(folder: str = "data_folders/oasis_synthetic", **settings: Any) -> None:
         folder: new folder of the cohort.
         **settings: of `geovae.mri.write_cohort`.
     """
+    # `write_cohort` checks the same, but then a run would have been opened
     check_cohort(*(settings[name] for name in ("subjects", "repeats", "workers", "products", "voxel")))
     with entry.open_run("cohort") as tracker:
         tracker.params({f"cfg.{key}": value for key, value in {"folder": folder, **settings}.items()})

@@ -1,6 +1,6 @@
 """What every entry point shares: the run that `mlflow run` made, one sentence for bad input, and exit codes.
 
-0 done; 1 a fault of ours (traceback); 2 bad input, before anything was touched; 3 a promotion was refused; 130 and 143
+0 done; 1 a bug (traceback); 2 bad input, before anything was written; 3 a promotion was refused; 130 and 143
 for Ctrl-C and SIGTERM.
 """
 
@@ -43,7 +43,7 @@ def main(function: Callable[..., None], more_help: Callable[[Options], Any] | No
     try:
         call(function, sys.argv[1:], more_help)
     except (ValueError, FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, TimeoutError) as error:
-        if os.environ.get("GEOVAE_TRACEBACK"):
+        if os.environ.get("GEOVAE_TRACEBACK"):  # for developers: the sentence does not show where it comes from
             raise
         print(f"error: {error}{_prepare_command(error)}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -109,7 +109,7 @@ def open_run(name: str, title: str = "") -> MlflowTracker:
         output = writable(RUNS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
         return MlflowTracker(output, experiment_id=experiment, name=title or name, tags={"mlflow.source.name": name})
     run = mlflow.get_run(run_id)
-    if _named_by_chance(run.info.run_name or ""):
+    if _named_by_chance(run.info.run_name or ""):  # a name that the user chose stays
         mlflow.MlflowClient().set_tag(run_id, "mlflow.runName", title or name)
     experiment = run.info.experiment_id
     show_training_runs(experiment)
@@ -191,8 +191,8 @@ def bind(function: Callable[..., Any], given: Options, prog: str = "") -> dict[s
     lists = list_names(function, *map(type, groups.values()))
     values = parse(parser, {name: given[name] for name in names if name in given}, lists=lists)
     for name, group in groups.items():
-        own = {field.name: values.pop(field.name) for field in fields(group) if field.name in values}
-        values[name] = replace(group, **own)
+        given_fields = {field.name: values.pop(field.name) for field in fields(group) if field.name in values}
+        values[name] = replace(group, **given_fields)
     return values | ({"options": others} if "options" in parameters else {})
 
 
@@ -230,8 +230,8 @@ def tracking_uri() -> str:
     return without_password(mlflow.get_tracking_uri())
 
 
-def say_where(save: "Callable[[MlflowClient, str], str]", tracker: MlflowTracker) -> str:
-    """Save a view of the experiment; print and return the link that opens it, nothing where the store is away."""
+def show_view(save: "Callable[[MlflowClient, str], str]", tracker: MlflowTracker) -> str:
+    """Save a view of the experiment; print and return the link that opens it, or nothing if the store is down."""
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 

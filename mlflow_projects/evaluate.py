@@ -110,11 +110,12 @@ def main(
     """
     check_count(low=0, seed=seed)
     check_count(low=2, n=n)
-    earlier = _read_report(compare) if compare else None
+    earlier = _read_report(compare) if compare else None  # now: not after minutes of scoring
     if bool(model) == bool(sources.real and sources.fake):
         raise ValueError("give either --model, or both --real and --fake")
     if model and (sources.real_labels or sources.fake_labels):
         raise ValueError("--real-labels and --fake-labels go with --real and --fake: samples of a model have no labels")
+    # built before images are read or drawn: a wrong name or missing weights are noticed at once
     scorer = Scorer(
         features.choose(),
         seed=seed,
@@ -129,6 +130,7 @@ def main(
         _track(tracker, report, images)
         used = {"model": model, "sampler": sampler, "n": n, "seed": seed, **asdict(sources), **asdict(features)}
         tracker.params({f"cfg.{key}": value for key, value in (used | {"extractor": scorer.name}).items()})
+    # after the run is recorded: the scores are valid, only the comparison is not
     if earlier is not None and (why := differences(earlier, report)):
         raise ValueError(f"these numbers do not compare with those of {compare}: {'; '.join(why)}")
     key = headline(scorer.name)
@@ -149,6 +151,7 @@ def _from_model(model: str, sampler: str, n: int, seed: int) -> ImageSets:
     saved = load_model(fetch_model(model))
     splits = saved.splits()
     z = saved.sampler(sampler or None).sample(n, Generator().manual_seed(seed))
+    # other validation images would be left for the score of real images, but without a test part there are none
     real, other = (splits.test, splits.val) if splits.test is not None else (splits.val, None)
     return ImageSets(
         real=real.images,

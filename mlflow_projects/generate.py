@@ -32,7 +32,7 @@ def main(
     """
     check_count(n=n)
     check_count(low=0, seed=seed)
-    entry.check_new(output)
+    entry.check_new(output)  # before a model is fetched
     saved = load_model(fetch_model(model))
     name = sampler or saved.meta["best_sampler"]
     check_choice("sampler", name, SAMPLERS)
@@ -50,6 +50,7 @@ def write_pngs(folder: Path, images: torch.Tensor) -> None:
     """Write uint8 images (n, c, h, w) as `folder`/%08d.png; the folder appears when it is complete."""
     from PIL import Image
 
+    # beside the target: a folder is renamed atomically only within one file system
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     temporary.mkdir(parents=True)
     try:

@@ -19,7 +19,7 @@ def main(path: str, options: Options) -> None:
         options: of the run.
     """
     published = read_published(path)
-    # the published networks have the paper's width, whatever the file of the data set says
+    # the published networks have the paper's width, whatever the data set's configuration sets
     options_of_model = {"name": published.name, "width": None, **published.options}
     model = {f"model.{key}": value for key, value in options_of_model.items()}
     plan = plan_run(resolve(model | options, prog="import_checkpoint"))

@@ -7,23 +7,22 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from experiments.compare import read_comparison
 from experiments.config import CONFIGS, Config, Options
 from experiments.judge import Result
 from experiments.leaderboard import as_csv, as_figure, as_markdown, rank_results, winner_sentence
 from experiments.page import run_url
+from experiments.run import read_comparison
 from experiments.tables import for_terminal, for_ui, link
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
-from mlflow_projects.cluster import Cluster, reached, settle
+from mlflow_projects.cluster import Cluster, reached, run_tasks, settle
 from mlflow_projects.registry import versions
 from mlflow_projects.registry.evidence import Rules, gather
 from mlflow_projects.registry.promotion import Candidate, promote
 from mlflow_projects.registry.versions import NAME
 from mlflow_projects.registry.views import scores_view
-from tuning.execute import Failure, Task, execute
+from tuning.execute import Failure, Task
 from tuning.nodes import Resources
-from tuning.progress import Progress
 
 COMPARISON = CONFIGS.relative_to(Path(__file__).parents[1]) / "demo.yaml"  # an MLproject runs in the project's folder
 
@@ -56,11 +55,13 @@ def main(options: Options, comparison: Path = COMPARISON, register: str = NAME, 
         tracker.metrics({f"best/{result.headline}": board[0].mean(result.headline, "val")})
         print(for_terminal(table))
         print(winner_sentence(board))
-        register_best(result, register)
+        register_best(
+            result, register
+        )  # after the leaderboard is printed: it is the result, whatever the registry does
         epoch = min(config["training"]["epochs"] for config in configs.values())
         samplers = list(dict.fromkeys(row.contender.sampler for row in board))
         view = partial(scores_view, headline=result.headline, samplers=samplers, epoch=epoch)
-        entry.say_where(view, tracker)
+        entry.show_view(view, tracker)
         if failures:
             raise SystemExit(1)
 
@@ -69,10 +70,7 @@ def _run_all(
     configs: Mapping[str, Config], tracker: MlflowTracker, storage: str, resources: Resources
 ) -> tuple[dict[str, Result], dict[str, Failure]]:
     """Run every configuration; return the results, and why those failed that have none."""
-    progress = Progress(len(configs))
-    tasks = {name: Task(config) for name, config in configs.items()}
-    outcomes = execute(tasks, tracker, storage=storage, resources=resources, on_event=progress)
-    progress.show()
+    outcomes = run_tasks({name: Task(config) for name, config in configs.items()}, tracker, storage, resources)
     failures = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Failure)}
     if len(failures) == len(outcomes):
         raise SystemExit(1)  # the reasons are printed already
@@ -89,7 +87,7 @@ def register_best(result: Result, name: str) -> None:
     try:
         run = client.get_run(result.run_id)
     except MlflowException as error:
-        if error.get_http_status_code() < 500:
+        if error.get_http_status_code() < 500:  # the store rejected the request; from 500 on it is down
             raise
         print("Not registered: the tracking store does not answer. Once it does: python -m mlflow_projects.sync")
         return

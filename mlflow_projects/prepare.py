@@ -45,18 +45,19 @@ def main(dataset: str, source: str, options: Options, root: str = "data_folders"
     check_count(shown=quality.shown)
     settings = entry.bind(KNOWN[dataset], {"source": source, "root": root, **options})
     if dataset == "oasis":
+        # refuses a folder without sessions before a run is opened
         mri.discover(source, settings["selection"].layout, product=settings["selection"].product)
     with entry.open_run("prepare") as tracker:
         used = {"dataset": dataset, **settings, **({"quality": quality} if dataset == "oasis" else {})}
         tracker.params({f"cfg.{key}": value for key, value in _flatten_groups(used).items()})
         report = _prepare_oasis(tracker, settings, quality) if dataset == "oasis" else BUILDERS[dataset](**settings)
-        if not quality.masked_ids:
+        if not quality.masked_ids:  # the report names files, and they name sessions
             tracker.text("build.json", json.dumps(report, indent=2, default=str))
     print(json.dumps(report, indent=2, default=str))
 
 
 def _flatten_groups(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings, with the fields of dataclasses beside the others."""
+    """Return the settings with the fields of dataclasses as settings of their own."""
     flat: dict[str, Any] = {}
     for name, value in settings.items():
         flat |= vars(value) if is_dataclass(value) else {name: value}
@@ -74,7 +75,7 @@ def _prepare_oasis(tracker: MlflowTracker, settings: dict[str, Any], quality: Qu
     try:
         report = mri.prepare(**settings)
     except mri.InputProblems as problems:
-        if not quality.masked_ids:
+        if not quality.masked_ids:  # the text names files, and they name sessions
             tracker.text("problems.txt", f"{problems}\n")
         raise
     counts = report["counts"]

@@ -55,7 +55,7 @@ def main(
         verdict = promote(client, chosen, rules, name=name, why=why, dry_run=dry_run)
         _record(verdict.word, "\n".join(verdict.sentences(name)), candidate=chosen.run.info.run_id)
         if verdict.reasons:
-            raise SystemExit(3)
+            raise SystemExit(3)  # scripts distinguish a refusal from bad input
 
 
 def _record(verdict: str, text: str, **tags: str) -> None:

@@ -9,13 +9,14 @@ from typing import Any
 
 from geovae.checks import check_count
 from mlflow_projects import entry
+from tuning.runs import search_all
 
 
 def main(minutes: int = 60, experiment: str = entry.EXPERIMENT) -> None:
-    """End, as KILLED, every RUNNING run without a sign of life for some time.
+    """End as KILLED every RUNNING run whose last sign of life is too old.
 
     Args:
-        minutes: without a sign of life; choose more than an epoch of your runs takes.
+        minutes: since the last sign of life; choose more than an epoch of your runs takes.
         experiment: name of the runs' experiment.
     """
     from mlflow import MlflowClient
@@ -25,7 +26,7 @@ def main(minutes: int = 60, experiment: str = entry.EXPERIMENT) -> None:
     searched = client.get_experiment_by_name(experiment)
     if searched is None:
         raise FileNotFoundError(f"no experiment {experiment!r} in {entry.tracking_uri()}")
-    runs = _running(client, searched.experiment_id)
+    runs = search_all(client, searched.experiment_id, "attributes.status = 'RUNNING'")
     signs = last_signs(runs)
     now = time.time() * 1000
     stale = [run for run in runs if now - signs[run.info.run_id] > minutes * 60_000]
@@ -41,8 +42,9 @@ def last_signs(runs: Sequence[Any]) -> Mapping[str, float]:
     """Return the time (ms since 1970) of the last record of each run or of any run below it."""
     signs: dict[str, float] = {}
     for run in runs:
-        times = [metric.timestamp for metric in run.data._metric_objs]
+        times = [metric.timestamp for metric in run.data._metric_objs]  # the public `metrics` have no time
         signs[run.info.run_id] = max([run.info.start_time, *times])
+    # a run that trains is a sign of life of all runs above it, which record nothing meanwhile
     parents = {run.info.run_id: run.data.tags.get("mlflow.parentRunId") for run in runs}
     for run_id in list(parents):
         parent = parents[run_id]
@@ -50,17 +52,6 @@ def last_signs(runs: Sequence[Any]) -> Mapping[str, float]:
             signs[parent] = max(signs[parent], signs[run_id])
             parent = parents[parent]
     return signs
-
-
-def _running(client: Any, experiment_id: str) -> list[Any]:
-    found: list[Any] = []
-    token = None
-    while True:
-        page = client.search_runs([experiment_id], "attributes.status = 'RUNNING'", max_results=1000, page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return found
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
 SEARCH = "attributes.status = 'FINISHED'"
-# options that set no configuration apart; every sampler has a row of its own
+# options that do not distinguish configurations; every sampler has its row
 LEFT_OUT = ("cfg.seed", "cfg.device", "cfg.images_every", "cfg.samplers")
 CURVES = ("train/loss", "val/loss", "train/reconstruction", "val/reconstruction", "train/kl", "val/kl")
 
@@ -48,12 +48,15 @@ def main(
         found = client.search_runs([searched.experiment_id], search, max_results=limit)
     except MlflowException as error:
         raise ValueError(f"the search {search!r} is not valid: {' '.join(str(error).split())}") from error
-    runs = [run for run in found if "model" in run.data.tags and run.data.metrics and not _is_mean(run)]
+    # a configuration's run holds the means of its seeds, which are found themselves
+    no_means = [run for run in found if run.data.tags.get("role") != "configuration"]
+    runs = [run for run in no_means if "model" in run.data.tags and run.data.metrics]
     if not runs:
         raise ValueError(f"no run of a model in {searched.name!r} matches {search!r}")
     entry.writable(output.parent)
     note = f"{len(runs)} runs of the experiment {searched.name} found by: {search}"
     data = ", ".join(dict.fromkeys(run.data.tags.get("dataset", "unknown data") for run in runs))
+    # a folder that goes: the pictures are in the page
     with quiet(), tempfile.TemporaryDirectory() as folder:
         records = read(client, runs, Path(folder))
         page = write_run_report(title or f"Runs on {data}", records, Path(folder), note=note).read_text()
@@ -63,11 +66,6 @@ def main(
             temporary.write_text(page)
         tracker.text("report.html", page)
     print(f"{output}: {note}")
-
-
-def _is_mean(run: "Run") -> bool:
-    """Return whether a run is a sweep's configuration, which holds the mean of runs that are found themselves."""
-    return bool(run.data.tags.get("role") == "configuration")
 
 
 def _experiment(client: "MlflowClient", name: str) -> "Experiment":
@@ -84,7 +82,7 @@ def _experiment(client: "MlflowClient", name: str) -> "Experiment":
 
 
 def read(client: "MlflowClient", runs: Sequence["Run"], folder: Path) -> list[Record]:
-    """Return the records of runs; curves and pictures, fetched into `folder`, only of those that a page shows."""
+    """Return the records of runs; only those that the page shows have curves and pictures, fetched into `folder`."""
     records = [_record(client, run) for run in runs]
     shown = {record.group for group in group_runs(records)[:SHOWN] for record in group.runs}
     return [_with_pictures(client, record, folder) if record.group in shown else record for record in records]
@@ -108,12 +106,9 @@ def _record(client: "MlflowClient", run: "Run") -> Record:
 
 
 def _with_pictures(client: "MlflowClient", record: Record, folder: Path) -> Record:
-    curves = {key: _curve(client, record.run_id, key) for key in CURVES if key in record.metrics}
+    points = {key: client.get_metric_history(record.run_id, key) for key in CURVES if key in record.metrics}
+    curves = {key: sorted((point.step, point.value) for point in found) for key, found in points.items()}
     return replace(record, curves=curves, pictures=_pictures(client, record.run_id, folder))
-
-
-def _curve(client: "MlflowClient", run_id: str, key: str) -> list[tuple[float, float]]:
-    return sorted((point.step, point.value) for point in client.get_metric_history(run_id, key))
 
 
 def _pictures(client: "MlflowClient", run_id: str, folder: Path) -> dict[str, bytes]:
@@ -121,10 +116,12 @@ def _pictures(client: "MlflowClient", run_id: str, folder: Path) -> dict[str, by
     paths = [item.path for where in ("images", "figures") for item in client.list_artifacts(run_id, where)]
     last: dict[str, tuple[int, str]] = {}
     for path in paths:
+        # MLflow's name of an image: key, step, time and an id, joined by % or + in different versions
         match = re.fullmatch(r"images/(.+?)[%+]step[%+](\d+)[%+].*\.png", path)
         key, step = (match[1].replace("~", "/"), int(match[2])) if match else (path, 0)
         if (match or path == "figures/latent_map.png") and step >= last.get(key, (0, ""))[0]:
             last[key] = (step, path)
+    # samples first, then reconstructions, then figures
     order = sorted(last, key=lambda key: (key.startswith("figures"), key == "reconstructions", key))
     target = folder / "runs" / run_id
     target.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ and not repeated; they become children of the newest run of the study. Interrupt
 """
 
 import fcntl
+import json
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,23 +18,21 @@ from experiments.config import Config, Options, fingerprint
 from experiments.describe import describe_run, writable
 from experiments.judge import MODEL
 from experiments.page import run_url
-from experiments.studies.cells import TRAINED, Study
-from experiments.studies.execute import Found, execute
+from experiments.run import load_data
+from experiments.studies.cells import TRAINED, Cell, Study
+from experiments.studies.execute import Found, Outcome, execute
 from experiments.studies.oasis import make_ready
 from experiments.studies.plan import read_study
 from experiments.studies.study_report import write_report
 from experiments.tables import for_terminal
 from geovae.checks import check_count
-from geovae.data import DATASETS
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
-from mlflow_projects.cluster import Cluster, reached, settle
+from mlflow_projects.cluster import Cluster, reached, run_tasks, settle
 from mlflow_projects.registry.versions import fetch_model
 from mlflow_projects.registry.views import study_view
 from tuning.execute import Failure, Task
-from tuning.execute import execute as execute_on_ray
-from tuning.nodes import Resources
-from tuning.progress import Progress
+from tuning.runs import search_all
 from tuning.storage import Storage
 
 if TYPE_CHECKING:
@@ -69,95 +68,96 @@ def main(
         check_count(seeds=seeds)
     study = read_study(name, size, options, only=data or [], seeds=seeds or 0)
     configs = [config for cell in study.cells for config in cell.configs.values()]
-    make_ready(study, _say)
+    report_progress = partial(print, flush=True)  # a log file shows each run when it ends
+    make_ready(study, report_progress)
     check_data(configs)
     folder = writable(FOLDER / study.name)
     with only_one(folder), entry.open_run(f"{study.name}-{study.size}") as tracker:
         tracker.tags({"role": "study", "study": study.name, "size": study.size, "host": socket.gethostname()})
         ledger = MlflowLedger(study.name, tracker)
         ledger.end_abandoned()
+        ledger.adopt_finished(configs)
         failed = run_on_ray(study, ledger, folder, cluster) if cluster.address else {}
-        outcomes, failures = execute(study, ledger, folder, say=_say, failed=failed)
-        if not outcomes:
+        outcomes, failures = execute(study, ledger, folder, report_progress=report_progress, failed=failed)
+        if not outcomes:  # a report of nothing would hide the reason
             raise RuntimeError(f"none of the study's runs has a result: {next(iter(failures.values()))}")
-        target = writable(output or tracker.output / "report")
-        url = partial(run_url, tracker.uri, str(tracker.experiment_id))
-        report = write_report(study, outcomes, target, failures, url)
-        for file in report.files:
-            tracker.artifact(target / file, file.parent.as_posix())
-        tracker.tags({"mlflow.note.content": report.summary})
-        print(for_terminal(report.summary))
-        samplers = list(dict.fromkeys(name for one in outcomes for name in one.samplers))
-        view = partial(study_view, study=study.name, headline=outcomes[0].headline, samplers=samplers)
-        entry.say_where(view, tracker)
-    print(f"report: {report.html}    run: {tracker.run_id}")
+        # in the tracker's folder unless the user asks for another: no study overwrites the report of an earlier one
+        page = report_on(study, outcomes, failures, writable(output or tracker.output / "report"), tracker)
+    print(f"report: {page}    run: {tracker.run_id}")
     if failures:
         raise SystemExit(1)
 
 
-def run_on_ray(study: Study, ledger: "MlflowLedger", folder: Path, cluster: Cluster) -> dict[str, str]:
-    """Run on a Ray cluster what is not finished: first the trainings, then the variants drawn from their models.
+def report_on(
+    study: Study, outcomes: list[Outcome], failures: dict[str, str], folder: Path, tracker: MlflowTracker
+) -> Path:
+    """Write the report into `folder`, track and summarise it, and return its page."""
+    url = partial(run_url, tracker.uri, str(tracker.experiment_id))
+    report = write_report(study, outcomes, folder, failures, url)
+    for file in report.files:
+        tracker.artifact(folder / file, file.parent.as_posix())
+    tracker.tags({"mlflow.note.content": report.summary})
+    print(for_terminal(report.summary))
+    samplers = list(dict.fromkeys(name for one in outcomes for name in one.samplers))
+    view = partial(study_view, study=study.name, headline=outcomes[0].headline, samplers=samplers)
+    entry.show_view(view, tracker)
+    return report.html
 
-    Returns the reasons of failed runs by their names.
+
+def run_on_ray(study: Study, ledger: "MlflowLedger", folder: Path, cluster: Cluster) -> dict[str, str]:
+    """Run the configurations without a finished run on a Ray cluster; return the reasons of failed runs by their names.
+
+    Trainings come first, since the variants draw from the models that they leave.
     """
-    trainings, drawings = {}, {}
+    waiting = {
+        cell.run_name(variant): (cell, variant)
+        for cell in study.cells
+        for variant, config in cell.configs.items()
+        if ledger.find(fingerprint(config)) is None
+    }
+    failures: dict[str, str] = {}
     with reached(cluster) as resources:
         storage = settle(cluster.storage or str(folder.absolute()), ledger.tracker)
-        for cell in study.cells:
-            digest = fingerprint(cell.configs[TRAINED])
-            if ledger.find(digest) is None:
-                trainings[cell.name] = Task(cell.configs[TRAINED], folder=digest, tags=ledger.tags(cell=cell.name))
-        failures = _all(trainings, ledger, storage, resources)
-        for cell in study.cells:
-            if cell.name in failures:
-                continue
-            trained = ledger.find(fingerprint(cell.configs[TRAINED]))
-            for variant, config in cell.configs.items():
-                digest = fingerprint(config)
-                if variant != TRAINED and ledger.find(digest) is None:
-                    model = _model_on_storage(trained, fingerprint(cell.configs[TRAINED]), storage, ledger)
-                    tags = ledger.tags(cell=cell.name, variant=variant)
-                    drawings[cell.run_name(variant)] = Task(config, model_file=model, folder=digest, tags=tags)
-        return failures | _all(drawings, ledger, storage, resources)
+        for trains in (True, False):
+            tasks = {
+                name: _task(cell, variant, storage, ledger)
+                for name, (cell, variant) in waiting.items()
+                if (variant == TRAINED) == trains and cell.name not in failures
+            }
+            outcomes = run_tasks(tasks, ledger.tracker, storage, resources) if tasks else {}
+            failures |= {name: end.reason for name, end in outcomes.items() if isinstance(end, Failure)}
+    return failures
 
 
-def _model_on_storage(trained: Found | None, digest: str, storage: str, ledger: "MlflowLedger") -> str:
-    """Return where a trained model is on the storage; it is uploaded if it was trained elsewhere."""
+def _task(cell: Cell, variant: str, storage: str, ledger: "MlflowLedger") -> Task:
+    config, digest = cell.configs[variant], fingerprint(cell.configs[TRAINED])
+    if variant == TRAINED:
+        return Task(config, folder=digest, tags=ledger.tags(cell=cell.name))
     files = Storage(storage)
-    if not files.exists(f"{digest}/{MODEL}"):
+    if not files.exists(f"{digest}/{MODEL}"):  # trained in this process, or on another storage
+        trained = ledger.find(digest)
         assert trained is not None
         assert trained.run_id is not None
         files.upload(digest, ledger.model_file(trained.run_id))
-    return f"{storage}/{digest}/{MODEL}"
-
-
-def _all(tasks: Mapping[str, Task], ledger: "MlflowLedger", storage: str, resources: Resources) -> dict[str, str]:
-    if not tasks:
-        return {}
-    progress = Progress(len(tasks))
-    outcomes = execute_on_ray(tasks, ledger.tracker, storage=storage, resources=resources, on_event=progress)
-    progress.show()
-    return {name: outcome.reason for name, outcome in outcomes.items() if isinstance(outcome, Failure)}
+    tags = ledger.tags(cell=cell.name, variant=variant)
+    return Task(config, model_file=f"{storage}/{digest}/{MODEL}", folder=fingerprint(config), tags=tags)
 
 
 def check_data(configs: Sequence[Config]) -> None:
     """Load every data set once: a missing file is found now, not after hours."""
-    seen = []
-    for config in configs:
-        options = {key: value for key, value in config["data"].items() if key != "name"}
-        if (config["data"]["name"], options) not in seen:
-            seen.append((config["data"]["name"], options))
-            DATASETS[config["data"]["name"]](**options)
+    different = {json.dumps(config["data"], sort_keys=True): config["data"] for config in configs}
+    for data in different.values():
+        load_data(data)
 
 
 @contextmanager
 def only_one(folder: Path) -> Iterator[None]:
-    """Hold a study's folder: two processes would write the same checkpoints.
+    """Lock a study's folder: two processes would write the same checkpoints.
 
     Raises:
         PermissionError: if another process of this machine holds it.
     """
-    with (folder / "lock").open("a+") as lock:
+    with (folder / "lock").open("a+") as lock:  # "w" would erase the process id of who holds it
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -179,19 +179,24 @@ class MlflowLedger:
         self._client = mlflow.MlflowClient()
 
     def find(self, digest: str) -> Found | None:
-        """Return the finished run with the fingerprint `digest`, and make it a child of this study's run."""
-        for run in self._search(f"tags.config = '{digest}' and attributes.status = 'FINISHED'"):
-            if self.tracker.run_id is not None:
-                self._client.set_tag(run.info.run_id, "mlflow.parentRunId", self.tracker.run_id)
-            return Found(run.info.run_id, run.data.metrics)
-        return None
+        """Return the newest finished run of this study whose configuration has the fingerprint `digest`."""
+        runs = self._search(f"tags.config = '{digest}' and attributes.status = 'FINISHED'")
+        return Found(runs[-1].info.run_id, runs[-1].data.metrics) if runs else None
+
+    def adopt_finished(self, configs: Sequence[Config]) -> None:
+        """Make the finished runs of these configurations children of the parent run."""
+        for config in configs:
+            found = self.find(fingerprint(config))
+            # without a run id the parent is not in the store yet: the runs stay below the earlier parent
+            if found is not None and found.run_id is not None and self.tracker.run_id is not None:
+                self._client.set_tag(found.run_id, "mlflow.parentRunId", self.tracker.run_id)
 
     def model_file(self, run_id: str) -> Path:
         """Fetch the model file of a run."""
         return fetch_model(run_id)
 
     def tags(self, **more: object) -> dict[str, object]:
-        """Return the tags by which a run of this study is known."""
+        """Return the tags of a run of this study."""
         return {"role": "cell", "study": self._study, **more}
 
     @contextmanager
@@ -201,15 +206,13 @@ class MlflowLedger:
             describe_run(name, config, child)
             try:
                 yield child
-            except Exception as error:
+            except Exception as error:  # the same tag as that of a run that failed on a cluster
                 child.tags({"failure": " ".join(str(error).split())})
                 raise
 
     def end_abandoned(self) -> None:
-        """End as KILLED the runs that a killed process of this machine left RUNNING.
-
-        No other process runs this study here: `only_one` holds the lock.
-        """
+        """End as KILLED the runs that a killed process of this machine left RUNNING."""
+        # of this machine only: here `only_one` holds the lock, elsewhere the same study may be running
         here = f"tags.host = '{socket.gethostname()}' and attributes.status = 'RUNNING'"
         for parent in self._search(here):
             if parent.info.run_id != self.tracker.run_id:
@@ -218,12 +221,7 @@ class MlflowLedger:
                     self._client.set_terminated(run.info.run_id, "KILLED")
 
     def _search(self, query: str) -> "list[Run]":
-        experiments = [self.tracker.experiment_id or ""]
-        return list(self._client.search_runs(experiments, f"tags.study = '{self._study}' and {query}"))
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
+        return search_all(self._client, self.tracker.experiment_id or "", f"tags.study = '{self._study}' and {query}")
 
 
 if __name__ == "__main__":

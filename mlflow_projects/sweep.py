@@ -34,7 +34,7 @@ DEFINITION = "sweep.yaml"
 
 @dataclass(frozen=True)
 class Definition:
-    """What a sweep is: all that `sweep.yaml` keeps, and that a resumed sweep must have again.
+    """What `sweep.yaml` holds of a sweep; it must be the same when the sweep is resumed.
 
     `space` is a space as `Space.describe` gives it, `options` those of every run, `warm_start` another sweep's id,
     `trained` the path of a model file.
@@ -50,7 +50,7 @@ class Definition:
     def to_yaml(self) -> str:
         """Return the definition as the text of a file."""
         content = asdict(self)
-        content["settings"]["seeds"] = list(self.settings.seeds)
+        content["settings"]["seeds"] = list(self.settings.seeds)  # safe YAML has no tuples
         return yaml.safe_dump(content, sort_keys=False)
 
     @classmethod
@@ -89,12 +89,12 @@ def main(
     check_store(entry.tracking_uri())
     if time_budget is not None:
         check_positive(time_budget=time_budget)
+    given = {"trained": trained, "warm_start": warm_start, "storage": cluster.storage}
     if resume:
         definition = stored_definition(resume)
-        given = {"settings": settings, "warm_start": warm_start, "trained": trained, "storage": cluster.storage}
-        check_resume(definition, given, options, space)
+        check_resume(definition, {"settings": settings, **given}, options, space)
     else:
-        definition = define(options, space, settings, trained=trained, warm_start=warm_start, storage=cluster.storage)
+        definition = define(options, space, settings, **given)
     searched, settings = parse_space(definition.space, "the search space"), definition.settings
     earlier = find_configurations(MlflowClient(), definition.warm_start) if definition.warm_start else []
     device = config_in(searched, definition.options, searched.corners()[0])["device"]
@@ -103,8 +103,7 @@ def main(
         if not resume:
             _keep(replace(definition, storage=storage), tracker)
         _announce(tracker)
-        known_length = settings.search != "grid" and len(settings.seeds) == 1 and not resume
-        progress = Progress(settings.trials * settings.seeds[0] if known_length else None)
+        progress = Progress(_number_of_trials(settings, resume))
         outcome = sweep(
             searched,
             definition.options,
@@ -117,16 +116,13 @@ def main(
             on_event=progress,
         )
         progress.show()
-        print(for_terminal(table(outcome.board, outcome.configurations, outcome.headline)))
-        if not outcome.board:
-            raise SystemExit(1)
-        _print_best(outcome, tracker, [dimension.name for dimension in searched.dimensions])
+        _print_board(outcome, tracker, [dimension.name for dimension in searched.dimensions])
 
 
 def define(
     options: Options, space: str, settings: Settings, *, trained: str, warm_start: str, storage: str
 ) -> Definition:
-    """Return the definition of a new sweep; everything is checked that needs no cluster.
+    """Return the definition of a new sweep, after every check that needs no cluster.
 
     Raises:
         ValueError: in one sentence, for a space, setting or option that does not fit.
@@ -136,8 +132,9 @@ def define(
     searched = read_space(name).without(list(options))
     if not searched.dimensions:
         raise SpaceError(f"the flags set every option that the space {name!r} searches; leave one open")
-    if settings.search == "grid":
+    if settings.search == "grid":  # refuses ranges now, not after the cluster has started
         build_search(searched, "grid", trials=1, seed=0)
+    # absolute: a resumed sweep may be started in another folder
     trained = str(fetch_model(trained).absolute()) if trained else ""
     if trained and searched.retrains:
         raise SpaceError(f"--trained belongs to a space of sampler options alone, and {name!r} searches others too")
@@ -149,7 +146,7 @@ def define(
 
 
 def _trained_options(trained: str) -> Options:
-    """Return the data set and the model of a trained model's file as options, which its runs record as their own."""
+    """Return the data set and the model of a model file as options: the runs that draw from it record them."""
     if not trained:
         return {}
     meta = load(trained)[1]
@@ -196,20 +193,21 @@ def _values(definition: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _open(resumed: str) -> Iterator[MlflowTracker]:
-    """Open the sweep's run: a new one, or that of a resumed sweep, which ends as this process does."""
-    with entry.open_run("sweep") as own:
-        if not resumed or own.run_id == resumed:
-            yield own
+    """Open a new run for the sweep, or that of a resumed sweep, which then ends with the outcome of this process."""
+    with entry.open_run("sweep") as tracker:
+        if not resumed or tracker.run_id == resumed:
+            yield tracker
             return
-        own.tags({"role": "resume", "sweep": resumed})
+        # `mlflow run` has made a run for this process: it stays empty, and leads to the sweep's
+        tracker.tags({"role": "resume", "sweep": resumed})
         client = MlflowClient()
         client.update_run(resumed, status="RUNNING")
         experiment = client.get_run(resumed).info.experiment_id
         output = entry.writable(entry.RUNS / resumed)
-        status = "KILLED"
+        status = "KILLED"  # unless an outcome is known: Ctrl-C and SIGTERM are no `Exception`
         try:
-            with MlflowTracker(output, run_id=resumed, experiment_id=experiment, continued=True) as tracker:
-                yield tracker
+            with MlflowTracker(output, run_id=resumed, experiment_id=experiment, continued=True) as continued:
+                yield continued
             status = "FINISHED"
         except Exception:
             status = "FAILED"
@@ -220,6 +218,7 @@ def _open(resumed: str) -> Iterator[MlflowTracker]:
 
 def _keep(definition: Definition, tracker: MlflowTracker) -> None:
     """Store what the sweep is before it begins."""
+    # by the client, not the tracker, whose queue may deliver later: a sweep without its definition cannot be resumed
     assert tracker.run_id is not None
     client = MlflowClient()
     client.set_tag(tracker.run_id, "role", "sweep")
@@ -237,9 +236,23 @@ def _announce(tracker: MlflowTracker) -> None:
     print(f"sweep {tracker.run_id}: {url}", flush=True)
 
 
-def _print_best(outcome: SweepResult, tracker: MlflowTracker, options: list[str]) -> None:
+def _number_of_trials(settings: Settings, resumed: str) -> int | None:
+    """Return how many trials a sweep has; None for a grid, for halving, which depends on scores, and after a resume."""
+    known = settings.search != "grid" and len(settings.seeds) == 1 and not resumed
+    return settings.trials * settings.seeds[0] if known else None
+
+
+def _print_board(outcome: SweepResult, tracker: MlflowTracker, options: list[str]) -> None:
+    """Print the leaderboard, and what can be done with its first configuration.
+
+    Raises:
+        SystemExit: with code 1, if no configuration was judged.
+    """
+    print(for_terminal(table(outcome.board, outcome.configurations, outcome.headline)))
+    if not outcome.board:
+        raise SystemExit(1)
     view = partial(sweep_view, sweep_id=str(tracker.run_id), headline=outcome.headline, options=options)
-    if link := entry.say_where(view, tracker):
+    if link := entry.show_view(view, tracker):
         text = description(outcome.board, outcome.configurations, outcome.headline, str(tracker.experiment_id))
         tracker.tags({"mlflow.note.content": f"[All configurations as a table and as lines]({link})\n\n{text}"})
     best = outcome.board[0]

@@ -1,4 +1,4 @@
-"""`python -m mlflow_projects.sync [FOLDER ...]`: deliver tracking records that runs kept while their store was away."""
+"""`python -m mlflow_projects.sync [FOLDER ...]`: deliver records that runs queued while their store was down."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def main(*folders: str) -> None:
     for folder in found:
         try:
             print(f"{folder}: {sync(folder)} records delivered")
-        except BlockingIOError as error:
+        except BlockingIOError as error:  # its run is alive, and delivers them itself
             print(f"{folder}: left alone; {error}")
 
 

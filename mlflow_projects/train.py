@@ -17,6 +17,7 @@ def main(options: Options, resume: str = "") -> None:
         resume: run id or folder of an interrupted run.
     """
     folder = _interrupted(resume) if resume else None
+    # below the given options, since the file of the interrupted run holds every option
     resumed = {"config": str(folder / "config.yaml")} if folder else {}
     plan = plan_run(resolve(resumed | options, prog="train"))
     model, data = plan.config["model"]["name"], plan.config["data"]["name"]

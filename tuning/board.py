@@ -30,18 +30,13 @@ def record_board(
     headline: str,
     tracker: MlflowTracker,
 ) -> None:
-    """Record the report of a sweep: a page, its table and figures, and a description.
+    """Record the report of a sweep in its run: a page, its table and figures, and a description.
 
-    Args:
-        board: the judged configurations, best first.
-        configurations: all of them.
-        space: that they come from.
-        headline: name of the score.
-        tracker: of the sweep's run.
+    `board` are the judged ones of `configurations`, the best first; `headline` is the name of their score.
     """
     tracker.text("leaderboard.md", table(board, configurations, headline))
     tracker.tags({"mlflow.note.content": description(board, configurations, headline, str(tracker.experiment_id))})
-    if not board:
+    if not board:  # the description says how the runs ended; a page would have nothing to show
         return
     url = partial(run_url, tracker.uri, str(tracker.experiment_id))
     title = f"Sweep of {len(configurations)} configurations"
@@ -82,11 +77,12 @@ def table(
         "±": lambda c: "" if math.isnan(c.stderr) else f"{c.stderr:.2g}",
     }
     for title, key in ((f"{headline} test", headline), ("KID test", kid_of(headline))):
-        if any(_test_scores(key, c) for c in board):
+        if any(_mean_test_score(key, c) is not None for c in board):
             columns[title] = partial(_mean_test_score, key)
     columns["runs"] = lambda c: f"{len(c.scores)}/{len(c.runs)}"
     for name in dict.fromkeys(name for c in board[:SHOWN] for name in c.options):
         columns[name] = partial(_option_cell, name)
+    # a sweep whose configurations failed must not look like a small one
     counts = {"stopped early": "STOPPED", "failed": "FAILED", "cut off": "KILLED"}
     others = [f"{n} {words}" for words, s in counts.items() if (n := sum(c.state == s for c in configurations))]
     text = leaderboard(board[:SHOWN], columns) if board else "No configuration was judged.\n"
@@ -97,13 +93,9 @@ def table(
     )
 
 
-def _test_scores(key: str, configuration: Configuration) -> list[float]:
-    """Return a score on test images of each finished run, of the sampler that is best on validation images."""
-    return [run.test_scores[key] for run in configuration.runs.values() if key in run.test_scores]
-
-
 def _mean_test_score(key: str, configuration: Configuration) -> Cell:
-    values = _test_scores(key, configuration)
+    """Return the mean over finished runs of a score on test images, each of its best sampler on validation images."""
+    values = [run.test_scores[key] for run in configuration.runs.values() if key in run.test_scores]
     return statistics.fmean(values) if values else None
 
 
@@ -128,8 +120,9 @@ def parallel_coordinates(rows: Sequence[tuple[Mapping[str, Any], float]], space:
     low, high = min(scores), max(scores)
     figure = Figure(figsize=(2.0 + 1.8 * (len(axes) + 1), 4.5), layout="constrained")
     ax = figure.add_subplot()
-    for options, score in sorted(rows, key=lambda row: -row[1]):
+    for options, score in sorted(rows, key=lambda row: -row[1]):  # the best last, above the others
         height = (score - low) / (high - low) if high > low else 0.5
+        # options with a condition are absent from configurations that do not meet it: the line skips their axes
         points = [(x, _height(d, options[d.name])) for x, d in enumerate(axes) if d.name in options]
         xs, ys = zip(*points, (len(axes), height), strict=True)
         ax.plot(xs, ys, color=colormaps["viridis"](0.9 * height), alpha=0.8)

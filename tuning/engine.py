@@ -84,11 +84,7 @@ class Interrupted(Exception):
 class Engine(tune.Callback):
     """Runs queues of trials on the cluster that Ray is connected to. It is Tune's callback: Tune calls `on_...`.
 
-    Args:
-        runs: the trials' MLflow runs.
-        context: what all workers share.
-        resources: of the trials.
-        worker: the trainable.
+    `runs` are the trials' MLflow runs, `worker` is the trainable, to which `context` is passed.
     """
 
     def __init__(
@@ -117,11 +113,7 @@ class Engine(tune.Callback):
     ) -> None:
         """Run trials until the queue is finished, the time budget is over, or the user interrupts; end all MLflow runs.
 
-        Args:
-            queue: of the trials.
-            scheduler: of Ray Tune, comparing `SCHEDULED` by `epoch`.
-            concurrency: trials at once, by default that of the resources.
-            on_event: callback for a progress display.
+        The `scheduler` compares `SCHEDULED` by `epoch`. `concurrency` is by default that of the resources.
         """
         self.queue, self.on_event = queue, on_event or self.on_event
         self._concurrency = concurrency or self._concurrency
@@ -311,21 +303,12 @@ class _QueueSearcher(Searcher):
 
 
 def engine_for(
-    tracker: MlflowTracker,
-    storage: str,
-    resources: Resources,
-    *,
-    group: str = "sweep",
-    watched: str = "val/loss",
+    tracker: MlflowTracker, storage: str, resources: Resources, *, group: str = "sweep", watched: str = "val/loss"
 ) -> Engine:
     """Return an engine for the cluster that Ray is connected to, with MLflow runs below that of `tracker`.
 
-    Args:
-        tracker: of the parent run.
-        storage: absolute folder that all nodes see, or a URI.
-        resources: of the trials.
-        group: the tag that holds the parent's id, by which the runs are found.
-        watched: the metric of an epoch that a scheduler compares.
+    `storage` is an absolute folder that all nodes see, or a URI. The tag `group` of each run holds the parent's id.
+    `watched` is the metric of an epoch that a scheduler compares.
 
     Raises:
         ClusterError: if no node has the resources.

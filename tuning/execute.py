@@ -52,14 +52,9 @@ def execute(
     resources: Resources,
     on_event: OnEvent | None = None,
 ) -> dict[str, Result | Failure]:
-    """Run every task as a child of `tracker`, on the cluster that `connected` has reached.
+    """Run every task, by run name, as a child of `tracker`, on the cluster that `connected` has reached.
 
-    Args:
-        tasks: by run name.
-        tracker: of the parent run.
-        storage: absolute folder that all nodes see, or a URI.
-        resources: for each run.
-        on_event: callback for a progress display.
+    `storage` is an absolute folder that all nodes see, or a URI; `on_event` a callback for a progress display.
 
     Raises:
         ClusterError: if no node has the resources.
@@ -68,7 +63,7 @@ def execute(
     queue = _TaskQueue(tasks, engine.runs)
     try:
         engine.run(queue, on_event=on_event)
-    finally:
+    finally:  # also after an interrupt, for the records of the runs that ended before
         engine.flush([task.folder or name for name, task in tasks.items()])
     ends = {name: queue.ends[name] for name in tasks}
     return {name: run.result or Failure(run.state, run.reason) for name, run in ends.items()}
@@ -101,7 +96,7 @@ class _TaskQueue:
 
     def requeue(self, trial: _NamedTask) -> None:
         self.n_live -= 1
-        self.waiting.insert(0, trial)
+        self.waiting.insert(0, trial)  # first, since its checkpoint and its MLflow run exist
 
     def task(self, trial: _NamedTask) -> dict[str, Any]:
         task = trial.task
@@ -113,7 +108,7 @@ class _TaskQueue:
         return {}
 
     def start_run(self, trial: _NamedTask) -> str:
-        if run_id := self.run_ids.get(trial.name):
+        if run_id := self.run_ids.get(trial.name):  # of an earlier call, which died
             return self.runs.reopen_run(run_id)
         return self.runs.start_run(trial.name, None, {"role": "run", **trial.task.tags})
 

@@ -198,13 +198,7 @@ def _check_each(nodes: list[dict[str, Any]], storage: str, marker: str, uri: str
 
 
 def missing_on_node(storage: str, marker: str, uri: str) -> str:
-    """Return in words what the node that this runs on lacks; empty if nothing.
-
-    Args:
-        storage: that must be seen.
-        marker: a file in it.
-        uri: of the tracking server.
-    """
+    """Return in words what this node lacks: the storage, seen by its file `marker`, or the tracking server at `uri`."""
     with tempfile.TemporaryDirectory() as folder:
         if not Storage(storage).download(marker, Path(folder) / "marker"):
             return f"does not see the storage {storage}: give a folder that all nodes share, or s3://..., with storage="

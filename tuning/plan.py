@@ -135,15 +135,16 @@ class Plan:
 
     def restore(self, configuration: Configuration) -> None:
         """Add a configuration of a sweep that is resumed; its runs without an end wait again."""
-        self.search.ask(configuration.options)
+        self.search.ask(configuration.options)  # counts as proposed, and TPE learns from its score
         self._append(configuration)
         for run in configuration.runs.values():
-            if run.state in ("RUNNING", "KILLED"):
+            if run.state in ("RUNNING", "KILLED"):  # the driver died, not they
                 run.state = "WAITING"
         self._score(configuration)
 
     def next(self) -> Trial | None:
         """Return the next trial, None if there is none at the moment (see `finished`)."""
+        # waiting trials first: scores of whole configurations let the search learn early
         trial = self._waiting() or self._propose()
         if trial is None and self._exhausted and not self._busy():
             trial = self._promote()
@@ -179,7 +180,7 @@ class Plan:
         unfinished = any(run is None or run.state in OPEN for run in first_round)
         if configuration.number in self._scored or (unfinished and not dropped):
             return
-        self._scored.add(configuration.number)
+        self._scored.add(configuration.number)  # Optuna refuses a second score
         self.search.tell(configuration.number, configuration.mean if configuration.scores and not dropped else None)
 
     def _dropped(self, configuration: Configuration) -> bool:

@@ -15,12 +15,7 @@ SHOWN = 8  # running trials in the table
 
 
 class Progress:
-    """A callback for the events of an `Engine`.
-
-    Args:
-        total: trials expected, None if unknown.
-        out: the stream to write to, by default stdout.
-    """
+    """A callback for the events of an `Engine` with `total` trials (None: unknown), which writes to `out` or stdout."""
 
     def __init__(self, total: int | None = None, out: TextIO | None = None) -> None:
         self.total, self.out = total, out or sys.stdout

@@ -23,14 +23,7 @@ T = TypeVar("T")
 
 
 class RunStore:
-    """The runs below one parent run, such as a sweep's.
-
-    Args:
-        uri: tracking URI.
-        experiment_id: where the runs are created.
-        parent_id: the parent run.
-        group: the tag that holds `parent_id`, by which the runs are found.
-    """
+    """The runs below one parent run, such as a sweep's; they are found by the tag `group`, which holds `parent_id`."""
 
     def __init__(self, uri: str, experiment_id: str, parent_id: str, group: str = "sweep") -> None:
         import mlflow
@@ -52,7 +45,7 @@ class RunStore:
 
     def flush(self, timeout: float) -> bool:
         """Wait for all queued calls, for at most `timeout` seconds; return whether all were made. Ends the writer."""
-        late = wait(set(self._pending), timeout).not_done
+        late = wait(set(self._pending), timeout).not_done  # of a copy: finished calls leave the set meanwhile
         self._stop_retries = bool(late)
         self._writer.shutdown(wait=not late, cancel_futures=True)
         return not late
@@ -66,7 +59,9 @@ class RunStore:
                 return function()
             except MlflowException as error:
                 status: int = error.get_http_status_code()
-                if status < 500 or self._stop_retries:  # below 500 the store has refused: a retry changes nothing
+                if (
+                    status < 500 or self._stop_retries
+                ):  # below 500 the store rejected the request: a retry changes nothing
                     raise
                 if not warned:
                     warnings.warn("the tracking store does not answer; running trials go on, new ones start later")
@@ -83,7 +78,7 @@ class RunStore:
             found = self._search(f"{self._query} and attributes.run_name = '{name}'")
             if found:
                 return str(found[0].info.run_id)
-        self._unconfirmed.add(name)
+        self._unconfirmed.add(name)  # before the request: the store may create the run and its answer be lost
         keys = {self._group: self.parent_id, "mlflow.parentRunId": parent or self.parent_id}
         texts = {key: str(value) for key, value in {**keys, **tags}.items()}
         run = self.client.create_run(self.experiment_id, tags=texts, run_name=name)
@@ -110,7 +105,7 @@ class RunStore:
         self.client.log_batch(
             run_id,
             params=[Param(key, str(value)) for key, value in params.items()],
-            tags=[RunTag(key, str(value)[:5000]) for key, value in tags.items()],
+            tags=[RunTag(key, str(value)[:5000]) for key, value in tags.items()],  # older servers refuse longer values
             metrics=[Metric(key, value, now, 0) for key, value in metrics.items()],
         )
 
@@ -118,7 +113,7 @@ class RunStore:
         """Log the `last` tags and metrics of a run, as `log` does, and end it."""
         if any(last.values()):
             self.log(run_id, **last)
-        # for MLflow a run that the scheduler stopped has finished; the tag `stop_reason` tells them apart
+        # for MLflow a run that the scheduler stopped has finished; the tag `stop_reason` distinguishes them
         self.client.set_terminated(run_id, "FINISHED" if state == "STOPPED" else state)
 
     def read_configurations(self) -> list[Configuration]:
@@ -136,6 +131,7 @@ class RunStore:
                 one = _from_mlflow(run)
                 found[number].runs.setdefault(int(run.data.tags["sweep.seed"]), one)
                 found[number].changed |= one.changed
+        # nothing after a gap, where a driver died before it had created a run: numbers follow the search's proposals
         numbers = sorted(found)
         return [found[n] for n in numbers if numbers[: n + 1] == list(range(n + 1))]
 
@@ -145,6 +141,7 @@ class RunStore:
 
     def metric_history(self, run_id: str, key: str) -> list[tuple[int, float]]:
         """Return the points of a metric as (step, value)."""
+        # by step: an epoch that was repeated after a crash is recorded twice
         return sorted({point.step: point.value for point in self.client.get_metric_history(run_id, key)}.items())
 
     def end_orphans(self, configurations: Sequence[Configuration]) -> None:
@@ -152,22 +149,25 @@ class RunStore:
         known = {c.run_id for c in configurations} | {r.run_id for c in configurations for r in c.runs.values()}
         for run in self._search(f"{self._query} and attributes.status = 'RUNNING'"):
             if run.data.tags.get("role") not in ("configuration", "seed"):
-                continue
+                continue  # the sweep's own run, and the one that trained a model for it
             if run.info.run_id in known:
                 self.client.set_terminated(run.info.run_id, "KILLED")
             else:
                 self.client.delete_run(run.info.run_id)
 
     def _search(self, query: str) -> list[Any]:
-        found: list[Any] = []
-        token, order = None, ["attributes.start_time ASC"]
-        while True:
-            page = self.client.search_runs(
-                [self.experiment_id], query, max_results=1000, page_token=token, order_by=order
-            )
-            found += page
-            if not (token := page.token):
-                return found
+        return search_all(self.client, self.experiment_id, query)
+
+
+def search_all(client: Any, experiment_id: str, query: str) -> list[Any]:
+    """Return all runs that a search finds, the oldest first."""
+    found: list[Any] = []
+    token, order = None, ["attributes.start_time ASC"]
+    while True:  # the store answers in pages, and returns no more than 1000 runs without a token
+        page = client.search_runs([experiment_id], query, max_results=1000, page_token=token, order_by=order)
+        found += page
+        if not (token := page.token):
+            return found
 
 
 def _number(run: Any) -> int:

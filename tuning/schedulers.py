@@ -20,12 +20,9 @@ Schedule = Literal["none", "asha", "pbt"]
 
 
 def build_asha(epochs: int, grace: int, reduction: int) -> ASHAScheduler:
-    """Return asynchronous successive halving (Li et al. 2020) over epochs.
+    """Return asynchronous successive halving (Li et al. 2020) over the epochs of a training.
 
-    Args:
-        epochs: of a whole training.
-        grace: the first epoch after which a trial may be stopped.
-        reduction: 1/`reduction` of the trials go on.
+    From epoch `grace` on trials may be stopped; at each rung 1/`reduction` of them go on.
     """
     return ASHAScheduler(
         time_attr="epoch",
@@ -64,7 +61,7 @@ class Population(PopulationBasedTraining):
 
     def _get_new_config(self, trial: Any, trial_to_clone: Any) -> Any:
         config, operations = super()._get_new_config(trial, trial_to_clone)
-        return config | {"task": trial.config["task"]}, operations  # another's options, but its own MLflow run
+        return config | {"task": trial.config["task"]}, operations  # the other member's options, but not its MLflow run
 
 
 def build_population(space: Space, every: int) -> Population:

@@ -41,13 +41,7 @@ class Sampled:
     """
 
     def __init__(
-        self,
-        space: Space,
-        *,
-        method: Literal["optuna", "random"],
-        trials: int,
-        seed: int,
-        earlier: Sequence[tuple[Options, float]] = (),
+        self, space: Space, *, method: Method, trials: int, seed: int, earlier: Sequence[tuple[Options, float]] = ()
     ) -> None:
         import optuna
 
@@ -113,15 +107,12 @@ def build_search(
 def importances(rows: Sequence[tuple[Mapping[str, Any], float]], space: Space) -> dict[str, float]:
     """Return the fraction of the scores' variance that each option explains (fANOVA, Hutter et al. 2014).
 
-    {} if there are fewer than four configurations, or none of the options varies.
-
-    Args:
-        rows: options and score of the judged configurations.
-        space: the space they come from.
+    `rows` are options and scores. {} if there are fewer than four configurations, or none of the options varies.
     """
     import optuna
 
     search = Sampled(space, method="random", trials=0, seed=0, earlier=[(dict(o), s) for o, s in rows])
+    # fANOVA fits a forest: to three points it fits anything, and without variance there are no shares
     if search.warm_started < 4 or len({score for _, score in rows}) < 2:
         return {}
     try:

@@ -76,7 +76,7 @@ class Space:
     dimensions: tuple[Dimension, ...]
 
     def without(self, names: Sequence[str]) -> "Space":
-        """Return the space with the options that the user sets taken out of it."""
+        """Return the space without these options, which the user sets."""
         fixed = {name: value for name, value in self.fixed.items() if name not in names}
         return replace(self, fixed=fixed, dimensions=tuple(d for d in self.dimensions if d.name not in names))
 
@@ -105,7 +105,8 @@ class Space:
         return points
 
     def corners(self) -> list[Options]:
-        """Return configurations at the ends of the space: all low and all high, for each choice that others hang on."""
+        """Return configurations at the ends of the space: all low and all high, for each choice with dependents."""
+        # not every combination of ends, whose number doubles with each option
         hinges = {name for dimension in self.dimensions for name in dimension.when}
         found = []
         choices = [d for d in self.dimensions if d.name in hinges]
@@ -154,7 +155,7 @@ def shipped_spaces() -> dict[str, Any]:
 
 
 def parse_space(content: Mapping[str, Any], where: str) -> Space:
-    """Return the space that a mapping with `fixed` and `search` says; `where` names it in errors."""
+    """Return the space of a mapping with `fixed` and `search`; `where` names it in errors."""
     if content.keys() - {"fixed", "search"}:
         odd = sorted(content.keys() - {"fixed", "search"})[0]
         raise SpaceError(f"{where}: unknown entry {odd!r}; a space has `fixed` and `search`")
@@ -175,6 +176,7 @@ def check_space(space: Space, options: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: in one sentence, naming the option.
     """
+    # the parts' rules are ranges: what they allow at both ends they allow between them
     for corner in space.corners():
         try:
             config_in(space, options, corner)
@@ -201,13 +203,22 @@ def _dimension(name: str, about: Any, where: str, fixed: Mapping[str, Any], earl
     if not isinstance(values, list) or not values:
         raise SpaceError(f"{where}: {name}: `{kind}` needs a list of values, got {values!r}")
     if kind in ("uniform", "log_uniform"):
+        values = [_read_number(value) for value in values]
         _check_range(f"{where}: {name}", kind, values, about.get("step"))
     elif "step" in about:
         raise SpaceError(f"{where}: {name}: `step` belongs to uniform ranges")
     return Dimension(name, kind, tuple(values), about.get("step"), _when(name, about, where, fixed, earlier))
 
 
+def _read_number(value: Any) -> Any:
+    try:
+        return float(value) if isinstance(value, str) else value  # YAML reads 1e-4, without a point, as text
+    except ValueError:
+        return value
+
+
 def _check_range(where: str, kind: str, values: list[Any], step: Any) -> None:
+    # a bool is an int in Python
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     if len(values) != 2 or len(numbers) != 2 or not all(map(math.isfinite, numbers)) or not values[0] < values[1]:
         raise SpaceError(f"{where}: `{kind}` needs two numbers, the lower first, got {values}")
@@ -221,6 +232,7 @@ def _when(
     name: str, about: Mapping[str, Any], where: str, fixed: Mapping[str, Any], earlier: list[Dimension]
 ) -> dict[str, tuple[Any, ...]]:
     conditions = about.get("when") or {}
+    # only options above it: Optuna chooses them in the order of the file
     known = {d.name for d in earlier if d.kind in ("choice", "grid")} | set(fixed)
     if not isinstance(conditions, Mapping):
         raise SpaceError(f"{where}: {name}: `when` maps the name of an earlier choice to its values")

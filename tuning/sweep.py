@@ -105,7 +105,7 @@ def sweep(
     settings.check()
     engine = engine_for(tracker, storage, resources, watched=settings.watched)
     restored = engine.runs.read_configurations()
-    if not space.retrains and model_file is None:
+    if not space.retrains and model_file is None:  # once for all: no configuration changes it
         model_file = _train_model(space, options, tracker, storage, resources)
     # a resumed search needs another seed, or it would propose its first configurations again
     seed = settings.seed + 1000 * len(restored)
@@ -118,7 +118,7 @@ def sweep(
     try:
         engine.run(queue, scheduler=scheduler, concurrency=concurrency, on_event=on_event)
     finally:
-        queue.end_configurations()
+        queue.end_configurations()  # also after an interrupt: no run stays RUNNING
         if engine.flush([Trial(c.number, seed, {}).name for c in queue.configurations for seed in c.runs]):
             engine.runs.end_orphans(queue.configurations)
         result = SweepResult(queue.headline, queue.configurations, ranked(queue.configurations))
@@ -185,9 +185,9 @@ class _SweepQueue(Plan):
         restored: Sequence[Configuration],
     ) -> None:
         self.scheduler = settings.scheduler if space.retrains else "none"
-        super().__init__(
-            search, seeds=settings.seeds, reduction=settings.reduction, first_alone=self.scheduler == "asha"
-        )
+        # ASHA stops configurations after their first seed: no other is begun before
+        first_alone = self.scheduler == "asha"
+        super().__init__(search, seeds=settings.seeds, reduction=settings.reduction, first_alone=first_alone)
         self.space, self.options, self.runs, self.tracker = space, options, runs, tracker
         self.model_file: str | None = None  # a trained model whose samplers are searched
         self.base = config_in(space, options, space.corners()[0])
@@ -200,7 +200,7 @@ class _SweepQueue(Plan):
 
     def config(self, options: Options, seed: int) -> Config:
         config = config_in(self.space, self.options, options)
-        return config | {"seed": config["seed"] + seed}
+        return config | {"seed": config["seed"] + seed}  # the same seeds for every configuration
 
     def task(self, trial: Trial) -> dict[str, Any]:
         task: dict[str, Any] = {"config": self.config(trial.options, trial.seed)}
@@ -219,7 +219,7 @@ class _SweepQueue(Plan):
         tags = {"sweep": self.runs.parent_id, "configuration": configuration.name}
         if configuration.run_id is None:
             self._start_configuration(configuration, trial, tags)
-        elif configuration.number in self._ended:
+        elif configuration.number in self._ended:  # a later round of halving gives it more seeds
             self._ended.discard(configuration.number)
             self.runs.reopen_run(configuration.run_id)
         if run_id := self.run_of(trial).run_id:
@@ -232,7 +232,7 @@ class _SweepQueue(Plan):
         hashes = {"config_over_seeds": fingerprint(config, over_seeds=True), "dataset": config["data"]["name"]}
         configuration.run_id = self.runs.start_run(configuration.name, None, tags | about | hashes)
         params = {f"cfg.{key}": value for key, value in trial.options.items()}
-        self.runs.submit(self.runs.log, configuration.run_id, params=params)  # a call of its own, with its own retries
+        self.runs.submit(self.runs.log, configuration.run_id, params=params)  # a separate call, which is retried alone
 
     def on_trial_start(self, trial: Trial, run_id: str) -> None:
         self.run_of(trial).run_id = run_id
@@ -259,6 +259,7 @@ class _SweepQueue(Plan):
         tags = {"failure" if state == "FAILED" else "stop_reason": "; ".join(sorted(reasons))} if reasons else {}
         values = {"runs": float(len(configuration.scores)), f"best/{self.headline}": configuration.mean}
         values[f"best/{self.headline}_stderr"] = configuration.stderr
+        # without a score the mean is infinite, and a single seed has no standard error: MLflow's charts would break
         finite = {key: value for key, value in values.items() if math.isfinite(value)}
         assert configuration.run_id is not None
         self._ended.add(configuration.number)

@@ -41,7 +41,7 @@ class WorkerContext:
     experiment_id: str
     storage: str
     watched: str = "val/loss"  # the metric of an epoch that a scheduler compares
-    close_timeout: float = 120.0  # seconds that a run may take to deliver its last records
+    close_timeout: float = 120.0  # limit, in seconds, for the delivery of a run's last records
     commit: str = ""  # of the driver's code, since nodes have no repository
     cwd: str = ""  # of the driver; workers change into it if it exists, so that relative paths mean the same files
 
@@ -151,15 +151,10 @@ def run_task(
     context: WorkerContext,
     on_epoch: Callable[[EpochRecord], None],
 ) -> Result:
-    """Train and judge a model, or judge a trained one, in the MLflow run that the task names.
+    """Train and judge a model, or judge a trained one, in the MLflow run that the task (see `Worker`) names.
 
-    Args:
-        task: see `Worker`.
-        changed: options that population based training has changed.
-        folder: of the run, on this node.
-        resumed: whether the run has been started before.
-        context: of the sweep.
-        on_epoch: callback after each epoch, once its checkpoint is in the storage.
+    `changed` are options that population based training has changed, `folder` is the run's on this node, and `resumed`
+    whether it has been started before. `on_epoch` is called once the epoch's checkpoint is in the storage.
     """
     storage, name = Storage(context.storage), task["folder"]
 

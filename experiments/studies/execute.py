@@ -90,7 +90,7 @@ def execute(
     study: Study,
     ledger: Ledger,
     folder: Path,
-    say: Callable[[str], None] = print,
+    report_progress: Callable[[str], None] = print,
     failed: Mapping[str, str] | None = None,
 ) -> tuple[list[Outcome], dict[str, str]]:
     """Return the outcome of every configuration, in the study's order; those not finished yet are run first.
@@ -102,14 +102,15 @@ def execute(
         study: from `read_study`.
         ledger: of its runs.
         folder: for the files of the runs, one subfolder for each configuration; an interrupted run resumes from it.
-        say: called with a line of progress after every run.
+        report_progress: called with a line of progress after every run.
         failed: runs that failed before, elsewhere, and are not tried again.
     """
     outcomes: list[Outcome] = []
     failures = dict(failed or {})
     known = {(cell.name, v): ledger.find(fingerprint(c)) for cell in study.cells for v, c in cell.configs.items()}
     waiting = [(cell.data, cell.model, v) for cell in study.cells for v in cell.configs if known[cell.name, v] is None]
-    say(f"{study.name} ({study.size}): {len(known)} runs, {len(known) - len(waiting)} of them finished before")
+    n_finished = len(known) - len(waiting)
+    report_progress(f"{study.name} ({study.size}): {len(known)} runs, {n_finished} of them finished before")
     pace = Pace(waiting)
     for cell in study.cells:
         model_file = folder / fingerprint(cell.configs[TRAINED]) / MODEL
@@ -120,11 +121,11 @@ def execute(
                     found = run_variant(cell, variant, model_file, ledger)
                 except (ValueError, RuntimeError, MemoryError) as error:
                     failures[name] = " ".join(str(error).split())
-                    say(f"{name} failed: {failures[name]}")
+                    report_progress(f"{name} failed: {failures[name]}")
             if known[cell.name, variant] is None:
                 line = pace.after((cell.data, cell.model, variant), finished=found is not None)
                 if found is not None:
-                    say(line.format(name=name))
+                    report_progress(line.format(name=name))
             if found is None:
                 continue
             if variant == TRAINED and not model_file.is_file() and found.run_id is not None:  # trained elsewhere

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from geovae.data import DATASETS, mnist_5k
-from geovae.data.digits import _all_digits, _augmented
+from geovae.data.digits import _augment, _load_digits
 from geovae.data.rings_discs import draw_shapes
 
 
@@ -40,7 +40,7 @@ def test_mnist_5k_has_stratified_splits_that_depend_on_the_seed():
 def test_digits_in_the_middle_of_a_pixel_are_exact():
     from sklearn.datasets import load_digits
 
-    digits, large = load_digits().images, _all_digits().images[:, 0].double().numpy() * 16 / 255
+    digits, large = load_digits().images, _load_digits().images[:, 0].double().numpy() * 16 / 255
     cells = large.reshape(-1, 8, 4, 8, 4)[:, 1:-1, :, 1:-1].mean((2, 4))
     # the mean over a cell of a bilinear interpolant: (1, 6, 1) / 8 along each axis
     rows = (digits[:, :-2] + 6 * digits[:, 1:-1] + digits[:, 2:]) / 8
@@ -65,7 +65,7 @@ def test_augmentation_adds_distorted_copies_to_the_training_split_only():
 
 def test_the_seed_draws_the_distortions():
     train = DATASETS["digits"]().train[:5]
-    first, again, other = (_augmented(train, 1, seed).images[5:] for seed in (1, 1, 2))
+    first, again, other = (_augment(train, 1, seed).images[5:] for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 

@@ -7,10 +7,9 @@ import torch
 import yaml
 from PIL import Image
 
-from experiments.compare import read_comparison
 from experiments.config import CONFIGS, ConfigError, fingerprint, flatten, parse_options, to_yaml
 from experiments.config import resolve as resolve_options
-from experiments.run import check_config, plan_run, run
+from experiments.run import check_config, plan_run, read_comparison, run
 from geovae.data import DATASETS
 from geovae.devices import choose_device
 from geovae.models import MODELS, build_model
@@ -212,8 +211,12 @@ def test_entry_points_take_their_own_options_and_pass_on_the_rest():
 
 def test_comparison_files_are_checked(tmp_path):
     file = tmp_path / "c.yaml"
-    file.write_text("dataset: digits\nmodels: {}\n")
-    with pytest.raises(ConfigError, match="must hold `dataset: NAME` and `runs: "):
+    for text in ("dataset: digits\nmodels: {}\n", "models: {}\nruns: {a: {model.name: ae}}\n", "runs: {}\n"):
+        file.write_text(text)
+        with pytest.raises(ConfigError, match="must hold `dataset: NAME` and `runs: "):
+            read_comparison(file, {}, "test")
+    file.write_text("runs: {a: ae}\n")
+    with pytest.raises(ConfigError, match="run 'a' of .* must hold a mapping of options, got 'ae'"):
         read_comparison(file, {}, "test")
     file.write_text("dataset: digits\nruns: {a: {model.name: ae}, b: {seed: 3}}\n")
     configs = read_comparison(file, {"training.epochs": "2"}, "test")

@@ -6,6 +6,9 @@ from concurrent.futures import Future
 from types import SimpleNamespace
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from ray.tune.search import Searcher
 
 from tuning.engine import Engine
@@ -13,6 +16,8 @@ from tuning.nodes import Resources
 from tuning.plan import Plan, Run
 from tuning.runs import RunStore
 from tuning.search import Listed
+from tuning.space import parse_space
+from tuning.sweep import Settings, _SweepQueue
 from tuning.worker import WorkerContext
 
 
@@ -39,6 +44,35 @@ def test_a_store_that_is_gone_ends_nothing_and_its_records_are_kept(tmp_path, mo
 def test_a_flush_of_nothing_has_arrived(tmp_path):
     runs = RunStore(f"sqlite:///{tmp_path / 'mlflow.db'}", "0", "2" * 32)
     assert Engine(runs, WorkerContext(runs.uri, "0", str(tmp_path)), Resources()).flush(["a"], patience=1.0)
+
+
+def test_parameters_of_a_configuration_arrive_though_the_store_fails_after_its_run_is_created(tmp_path, monkeypatch):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("sweeps")
+    parent = client.create_run(experiment).info.run_id
+    runs = RunStore(uri, experiment, parent)
+    space = parse_space({"search": {"model.latent_dim": {"choice": [2, 4]}}}, "here")
+    search = Listed([{"model.latent_dim": 4}])
+    given = {"data.name": "digits", "model.name": "vae"}
+    queue = _SweepQueue(search, Settings(seeds=(1,)), space, given, runs, SimpleNamespace(run_id=parent), [])
+    log_batch, calls = runs.client.log_batch, []
+
+    def fail_once(*arguments, **options):
+        calls.append(options)
+        if len(calls) == 1:
+            raise MlflowException("the server restarts", error_code=TEMPORARILY_UNAVAILABLE)
+        return log_batch(*arguments, **options)
+
+    monkeypatch.setattr(runs.client, "log_batch", fail_once)
+    with pytest.warns(UserWarning, match="does not answer"):
+        run_id = runs.submit(queue.start_run, queue.next()).result(timeout=60)
+        assert runs.flush(60.0)
+    assert len(calls) == 2
+    (configuration,) = runs.read_configurations()
+    assert client.get_run(configuration.run_id).data.params == {"cfg.model.latent_dim": "4"}
+    assert list(configuration.runs) == [0]
+    assert configuration.runs[0].run_id == run_id
 
 
 class Queue(Plan):

@@ -4,6 +4,7 @@ import math
 
 import optuna
 import pytest
+import yaml
 
 from geovae.models import MODELS
 from geovae.samplers import SAMPLERS
@@ -53,6 +54,12 @@ def test_conditions_hold_in_every_draw_and_both_ways():
         assert options["model.latent_dim"] in (2, 4, 6, 8)
     assert {options["model.name"] for options in drawn} == {"vae", "rae_gp"}
     assert len({str(options) for options in drawn}) > 30
+
+
+def test_numbers_that_yaml_reads_as_text_are_numbers():
+    ends = yaml.safe_load("[1e-4, 1e-2]")
+    assert ends == ["1e-4", "1e-2"]
+    assert space(**{"model.beta": {"log_uniform": ends}}) == space(**{"model.beta": {"log_uniform": [1e-4, 1e-2]}})
 
 
 def test_draws_are_even_in_the_logarithm():
