@@ -1,4 +1,4 @@
-"""Small affine distortions: parameters are drawn first, then a deterministic transform applies them.
+"""Small affine distortions: the parameters are drawn first, then a deterministic transform applies them.
 
 An output pixel at p (from the centre, in pixels) takes the value of the image at M^-1 (p - t), with
 M = scale * rotation(angle) * [[1, shear], [0, 1]] and t the shift; bilinear, zero outside.
@@ -14,12 +14,12 @@ from geovae.images import to_float, to_uint8
 
 
 class AffineParameters(NamedTuple):
-    """One distortion for each of `n` images: radians, pixels to the right and down, factor, slope."""
+    """One distortion for each of `n` images."""
 
-    angle: Tensor  # (n,)
-    shift: Tensor  # (n, 2)
-    scale: Tensor  # (n,)
-    shear: Tensor  # (n,)
+    angle: Tensor  # (n,), radians
+    shift: Tensor  # (n, 2), pixels to the right and down
+    scale: Tensor  # (n,), a factor
+    shear: Tensor  # (n,), a slope
 
 
 def draw_affine(
@@ -38,7 +38,7 @@ def draw_affine(
 
 
 def apply_affine(images: Tensor, parameters: AffineParameters, *, batch_size: int = 4096) -> Tensor:
-    """Distort `images`, uint8 (n, c, h, w), each by its own parameters; shape and type stay."""
+    """Return `images`, uint8 (n, c, h, w), each distorted by its own parameters."""
     n, _, h, w = images.shape
     if parameters.angle.shape != (n,):
         raise ValueError(f"{n} images need {n} distortions, got {len(parameters.angle)}")
@@ -51,7 +51,7 @@ def apply_affine(images: Tensor, parameters: AffineParameters, *, batch_size: in
 
 
 def _sampling_matrices(parameters: AffineParameters, h: int, w: int) -> Tensor:
-    """Return (n, 2, 3): where each output pixel looks, in the coordinates of `affine_grid` (-1 to 1)."""
+    """Return the matrices (n, 2, 3) from output to input coordinates, in the units of `affine_grid` (-1 to 1)."""
     angle, shift, scale, shear = parameters
     cos, sin = angle.cos(), angle.sin()
     rotation = torch.stack([cos, -sin, sin, cos], 1).reshape(-1, 2, 2)

@@ -1,7 +1,7 @@
 """CelebA at 64x64: `celeba/train_data.pt` and `celeba/val_data.pt`, tensors in [0, 1], quantised while they are read.
 
-The training file holds 8 GB of floats. It is mapped, and mapped anew for every chunk: pages of a mapping that is
-closed leave memory, so loading takes the uint8 result and one chunk beside it.
+The training file holds 8 GB of floats. It is memory-mapped anew for every chunk: a closed mapping frees its pages, so
+loading needs memory for the uint8 result and one chunk only.
 """
 
 import pickle
@@ -27,14 +27,14 @@ def load(
     test_images: bool = True,
     on_error: OnError = "fail",
 ) -> Splits:
-    """Return CelebA with the validation file that belongs to it; there are no labels.
+    """Return CelebA, split as published, without labels.
 
     Args:
         root: folder that holds `celeba/train_data.pt`, `celeba/val_data.pt` and `celeba/test/test/*.png`.
         seed: of the subset that `train_size` draws; the full splits do not depend on it.
         train_size: keep this many training images, and a fifth as many for validation.
         test_images: whether to read the test folder if there is one.
-        on_error: whether a damaged test image is an error (`fail`) or a warning (`skip`).
+        on_error: whether a damaged test image is an error (`fail`) or skipped with a warning (`skip`).
     """
     check_common(seed, train_size, on_error)
     folder = Path(root) / "celeba"
@@ -58,6 +58,7 @@ def read_tensor(path: Path) -> Tensor:
     """
     n = len(_open(path))
     images = torch.empty((n, *SHAPE), dtype=torch.uint8)
+    # A single dark image is no sign of a wrong scale: only the largest value of the whole file is.
     highest = 0.0
     for start in range(0, n, CHUNK):
         chunk = _open(path)[start : start + CHUNK]
@@ -84,7 +85,7 @@ def _check_range(chunk: Tensor, path: Path) -> float:
 
 @torch.no_grad()
 def _open(path: Path) -> Tensor:
-    """Map the tensor of a file: nothing is read yet, and nothing but tensors is admitted."""
+    """Memory-map the tensor of a file, without reading its values or unpickling anything but tensors."""
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""CIFAR-10: `cifar/cifar_10.npz` and, where there are any, the PNG test images beside it."""
+"""CIFAR-10: `cifar/cifar_10.npz` and, if they exist, the PNG test images beside it."""
 
 from pathlib import Path
 
@@ -27,11 +27,11 @@ def load(
         root: folder that holds `cifar/cifar_10.npz` and `cifar/test_folder/*.png`.
         seed: of the subset that `train_size` draws; the full splits do not depend on it.
         train_size: keep this many training images, and a fifth as many for validation.
-        split: `published_overlapping` validates on all rows from number `val_size` on, as the published code
-            did: most of them are training images too.
+        split: `published_overlapping` validates on all rows from number `val_size` on, as the published code did;
+            most of these rows are training images too.
         val_size: rows held out at the end of the file.
         test_images: whether to read the test folder if there is one.
-        on_error: whether a damaged test image is an error (`fail`) or a warning (`skip`).
+        on_error: whether a damaged test image is an error (`fail`) or skipped with a warning (`skip`).
     """
     check_common(seed, train_size, on_error)
     check_count(val_size=val_size)

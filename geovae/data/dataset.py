@@ -1,4 +1,4 @@
-"""What a data set is to its users, and what loaders and builders share: checks of options, and how to miss a file.
+"""The type of a data set, and what loaders and builders share: checks of options and the errors for missing files.
 
 Options are checked before any file is opened.
 """
@@ -18,10 +18,10 @@ SplitRule = Literal["disjoint", "published_overlapping"]
 
 @dataclass(frozen=True)
 class DataSet:
-    """A loader, and what is known of its images before it is called; calling it loads.
+    """A loader, and what is known about its images before it runs; a call runs the loader.
 
     Attributes:
-        load: keyword arguments in, `Splits` out; its signature and docstring are the data set's options.
+        load: takes keyword arguments and returns `Splits`; its signature and docstring define the options.
         image_shape: (c, h, w), None where it depends on the files.
     """
 
@@ -34,27 +34,27 @@ class DataSet:
 
     @property
     def reads_files(self) -> bool:
-        """Whether the images come from files below an option `root`; the others are drawn or come with a package."""
+        """Whether the images come from files below `root`; other data sets are drawn or come with a package."""
         return "root" in inspect.signature(self.load).parameters
 
 
 class MissingData(FileNotFoundError):
-    """Files of a data set that are not there, but that `geovae.data.builders` or `geovae.mri` can build.
+    """Files of a data set are missing, and `geovae.data.builders` or `geovae.mri` can build them.
 
     Attributes:
-        dataset: name of what is to be built.
-        options: of the builder, beside source and root.
+        dataset: the data set to build.
+        options: options for the builder, besides source and root.
     """
 
     def __init__(self, message: str, dataset: str = "", options: Mapping[str, Any] | None = None) -> None:
-        """Keep `message` as the only argument of the exception, so that it survives pickling between processes."""
-        super().__init__(message)
+        """Keep what the caller needs to name the command that builds the files."""
+        super().__init__(message)  # the only argument: the exception is pickled when it crosses processes
         self.dataset = dataset
         self.options = dict(options or {})
 
 
 def check_common(seed: int, train_size: int | None, on_error: str = "fail") -> None:
-    """Check the options that every loader has.
+    """Check the options that every loader shares.
 
     Raises:
         ValueError: for a negative seed, a `train_size` below 1 or an unknown `on_error`.
@@ -66,7 +66,7 @@ def check_common(seed: int, train_size: int | None, on_error: str = "fail") -> N
 
 
 def check_fractions(**fractions: float) -> None:
-    """Raise ValueError unless every fraction lies in [0, 1) and they leave something for training."""
+    """Raise ValueError unless every fraction lies in [0, 1) and their sum is below 1."""
     for name, value in fractions.items():
         if not 0.0 <= value < 1.0:  # written so that NaN fails too
             raise ValueError(f"`{name}` must lie in [0, 1), got {value!r}")
@@ -79,8 +79,8 @@ def require_file(path: Path, how: str, dataset: str = "", **options: Any) -> Pat
     """Return `path` if it is a file.
 
     Raises:
-        FileNotFoundError: naming the path expected and `how` to make the file; a `MissingData` where it can be built as
-            `dataset`, with the `options` of its builder.
+        FileNotFoundError: otherwise, with the path and `how` to make the file; `MissingData` if a builder of `dataset`
+            can make it, with these `options`.
     """
     if path.is_file():
         return path
@@ -90,7 +90,7 @@ def require_file(path: Path, how: str, dataset: str = "", **options: Any) -> Pat
 
 
 def how_to_build(dataset: str, originals: str) -> str:
-    """Return the sentence that says what builds the files of `dataset` from its `originals`."""
+    """Return the part of an error message that names the builder of `dataset` and its `originals`."""
     return f"build it from {originals} with geovae.data.builders.BUILDERS[{dataset!r}](source, root)"
 
 

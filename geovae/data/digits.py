@@ -36,27 +36,28 @@ def load(
     check_count(low=0, augment=augment)
     check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
     splits = random_splits(
-        _all_digits(), val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, source=SOURCE
+        _load_digits(), val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, source=SOURCE
     )
     splits = limit_train(splits, train_size, seed)
-    return Splits(_augmented(splits.train, augment, seed), splits.val, splits.test, SOURCE)
+    # After the splits and the subset: no distorted copy of a training image can be in another split.
+    return Splits(_augment(splits.train, augment, seed), splits.val, splits.test, SOURCE)
 
 
 DATASET = DataSet(load, image_shape=SHAPE)
 
 
-def _all_digits() -> Split:
-    """Return the digits as uint8 (1797, 1, 32, 32)."""
+def _load_digits() -> Split:
+    """Return all digits as uint8 (1797, 1, 32, 32)."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     levels = torch.from_numpy(digits.images).float()[:, None]  # 0 to 16
-    # bilinear weights are eighths here: exact in floating point, so every machine gets the same bytes
+    # The bilinear weights are eighths here. They are exact in floating point: every machine gets the same bytes.
     large = interpolate(levels, scale_factor=4, mode="bilinear", align_corners=False)
     return Split(large.mul(255 / 16).round().to(torch.uint8), torch.from_numpy(digits.target).long())
 
 
-def _augmented(train: Split, copies: int, seed: int) -> Split:
+def _augment(train: Split, copies: int, seed: int) -> Split:
     """Return the images followed by `copies` distorted copies of all of them, with their labels."""
     if not copies:
         return train

@@ -1,7 +1,7 @@
-"""Images of your own: a folder of image files, or one `.npz` with `x_train` (n, h, w, c) in 0..255.
+"""Your own images: a folder of image files, or one `.npz` with `x_train` (n, h, w, c) in 0..255.
 
-Sub-folders of the folder are classes, numbered in the order of their names. Beside a `.npz` there may be a
-`test_folder` of PNG images.
+Sub-folders of the folder are classes, numbered in the order of their names. A `.npz` may have a `test_folder` of PNG
+images beside it.
 """
 
 from collections.abc import Sequence
@@ -36,12 +36,12 @@ def load(
         seed: of the splits and of the subset that `train_size` draws.
         train_size: keep this many training images, and a fifth as many for validation.
         path: the folder of images, or the `.npz`, below `root` or absolute.
-        size: crop each image of a folder to its central square and resize that to `size` x `size`; by default all
-            must have one size.
-        channels: turn the images of a folder into gray (1) or colour (3); by default all must be of one kind.
+        size: crop each image of a folder to its central square and resize it to `size` x `size`; by default all images
+            must have the same size.
+        channels: convert the images of a folder to gray (1) or colour (3); by default all must have the same channels.
         val_fraction: share of the images for validation.
         test_fraction: share of the images for the test; not used if there is a test folder.
-        on_error: whether a damaged image is an error (`fail`) or a warning (`skip`).
+        on_error: whether a damaged image is an error (`fail`) or skipped with a warning (`skip`).
     """
     check_common(seed, train_size, on_error)
     check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
@@ -58,11 +58,7 @@ def load(
     else:
         raise FileNotFoundError(f"`{source}` does not exist: put a folder of images or a .npz there, or pass `path`")
     splits = random_splits(
-        data,
-        val_fraction=val_fraction,
-        test_fraction=0.0 if test else test_fraction,
-        seed=seed,
-        source=str(source),
+        data, val_fraction=val_fraction, test_fraction=0.0 if test else test_fraction, seed=seed, source=str(source)
     )
     return limit_train(Splits(splits.train, splits.val, test or splits.test, str(source)), train_size, seed)
 
@@ -79,12 +75,12 @@ def read_folder(
     on_error: OnError,
     progress: bool = False,
 ) -> tuple[Split, list[Path]]:
-    """Return the images of the `files` below `folder`, and for each the file that it comes from.
+    """Return the images of the `files` below `folder`, and the file of each image.
 
-    There are labels if the images lie in at least two folders: the number of the folder, in the order of names.
+    If the images lie in two or more folders, the label is the number of the folder, in the order of names.
 
     Raises:
-        ValueError: if some are damaged, of another size, or gray among coloured ones, or if all are the same.
+        ValueError: if files are damaged or differ in size or channels, or if all images are the same.
     """
     images, rows = read_files(
         files,

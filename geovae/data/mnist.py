@@ -1,4 +1,4 @@
-"""MNIST padded to 32x32: `mnist/mnist_32x32.npz` and, where there are any, the PNG test images beside it."""
+"""MNIST padded to 32x32: `mnist/mnist_32x32.npz` and, if they exist, the PNG test images beside it."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def load(
         train_size: keep this many training images, and a fifth as many for validation.
         val_size: rows held out at the end of the file.
         test_images: whether to read the test folder if there is one.
-        on_error: whether a damaged test image is an error (`fail`) or a warning (`skip`).
+        on_error: whether a damaged test image is an error (`fail`) or skipped with a warning (`skip`).
     """
     check_common(seed, train_size, on_error)
     check_count(val_size=val_size)

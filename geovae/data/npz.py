@@ -1,6 +1,7 @@
-"""Arrays from `.npz` files, read as a stream: images become uint8 chunk by chunk, whatever their type.
+"""Arrays from `.npz` files, read as a stream: images of any type become uint8 chunk by chunk.
 
-A `.npz` is a zip archive of `.npy` entries. Nothing is unpickled: an array of Python objects is refused.
+A `.npz` is a zip archive of `.npy` entries. `numpy.load` would hold float64 images whole, eight times the result.
+Nothing is unpickled: an array of Python objects is refused.
 """
 
 import math
@@ -21,7 +22,7 @@ CHUNK = 1 << 22  # elements in memory beside the result
 
 @dataclass
 class _Member:
-    """One array of the archive: what its header says, and the stream that holds its values."""
+    """One array of the archive: the fields of its header, and the stream of its values."""
 
     file: IO[bytes]
     shape: tuple[int, ...]
@@ -42,15 +43,15 @@ def read_images(path: Path, key: str = "x_train", image_shape: tuple[int, int, i
     Args:
         path: of the archive.
         key: of an array (n, h, w, c), or (n, h, w) for gray images.
-        image_shape: the (c, h, w) that is due; None admits any size with one or three channels.
+        image_shape: the expected (c, h, w); None allows any size with one or three channels.
 
     Raises:
-        ValueError: for a file, key, shape, type or range that does not fit; the message says what was found.
+        ValueError: for a wrong file, key, shape, type or range.
     """
     with _open(path, key) as member:
         n, h, w, c = _image_dimensions(member, image_shape)
         quantise = _Quantiser(member.where)
-        if member.fortran:  # stored back to front: c, w, h, n
+        if member.fortran:  # stored as (c, w, h, n): a chunk holds no whole images, so all chunks are joined first
             flat = np.concatenate([quantise(x) for x in _chunks(member, CHUNK)])
             images = np.ascontiguousarray(flat.reshape(c, w, h, n).transpose(3, 0, 2, 1))
         else:
@@ -65,7 +66,7 @@ def read_images(path: Path, key: str = "x_train", image_shape: tuple[int, int, i
 
 
 def read_array(path: Path, key: str) -> np.ndarray:
-    """Return a small array (labels, ids) as it is stored.
+    """Return a small array (labels, ids), unchanged.
 
     Raises:
         ValueError: for a missing key, an object array, or a damaged file.
@@ -81,7 +82,7 @@ def read_labels(path: Path, key: str, n: int, allowed: tuple[int, int] | None = 
 
 
 def check_labels(labels: np.ndarray, n: int, allowed: tuple[int, int] | None, where: str) -> Tensor:
-    """Return whole-numbered labels (n,) or (n, 1) as int64 (n,).
+    """Return labels (n,) or (n, 1), whole numbers of any type, as int64 (n,).
 
     Raises:
         ValueError: if their number, type or range (`allowed`, both ends included) is wrong.
@@ -101,7 +102,7 @@ def check_labels(labels: np.ndarray, n: int, allowed: tuple[int, int] | None, wh
 
 @dataclass
 class _Quantiser:
-    """Turns chunks into uint8; only the largest value of all shows that a file is in [0, 1]."""
+    """Converts chunks to uint8, and keeps the largest value: only that of the whole file shows a scale of [0, 1]."""
 
     where: str
     highest: float = field(default=0.0)
@@ -125,7 +126,7 @@ class _Quantiser:
 
 
 def _image_dimensions(member: _Member, image_shape: tuple[int, int, int] | None) -> tuple[int, int, int, int]:
-    """Return (n, h, w, c), or raise ValueError if type or shape are not those of the images due."""
+    """Return (n, h, w, c), or raise ValueError if type or shape are not the expected ones."""
     if member.dtype.kind not in "iuf":
         raise ValueError(f"{member.where} must hold numbers from 0 to 255, got {member.dtype}")
     shape = member.shape if len(member.shape) == 4 else (*member.shape, 1)
@@ -133,11 +134,11 @@ def _image_dimensions(member: _Member, image_shape: tuple[int, int, int] | None)
     if image_shape is not None:
         c, h, w = image_shape
         fits = fits and shape[1:] == (h, w, c)
-        due = f"(n, {h}, {w}, {c})"
+        expected = f"(n, {h}, {w}, {c})"
     else:
-        due = "(n, h, w, 1) or (n, h, w, 3)"
+        expected = "(n, h, w, 1) or (n, h, w, 3)"
     if not fits:
-        raise ValueError(f"{member.where} must have shape {due}, got {member.shape}")
+        raise ValueError(f"{member.where} must have shape {expected}, got {member.shape}")
     if 0 in shape:
         raise ValueError(f"{member.where} is empty: its shape is {member.shape}")
     n, h, w, c = shape
@@ -146,7 +147,7 @@ def _image_dimensions(member: _Member, image_shape: tuple[int, int, int] | None)
 
 @contextmanager
 def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Open the archive; damage found then or later is a ValueError that names the file."""
+    """Open the archive; damage found here or inside the block becomes a ValueError that names the file."""
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
@@ -164,9 +165,11 @@ def _open(path: Path, key: str) -> Iterator[_Member]:
         with archive.open(f"{key}.npy") as file:
             member = _header(file, f"`{key}` of `{path}`")
             held = archive.getinfo(f"{key}.npy").file_size - file.tell()
-            due = math.prod(member.shape) * member.dtype.itemsize
-            if held != due:  # looked at before memory is taken for it
-                raise ValueError(f"{member.where} holds {held} bytes, its shape {member.shape} needs {due}: truncated?")
+            size = math.prod(member.shape) * member.dtype.itemsize
+            if held != size:  # checked first: a damaged header could ask for more memory than there is
+                raise ValueError(
+                    f"{member.where} holds {held} bytes, its shape {member.shape} needs {size}: truncated?"
+                )
             yield member
 
 

@@ -1,9 +1,9 @@
 """Slices of brain volumes: `oasis/OASIS.npz`, x_train (416, 208, 176, 1), each image from 0 to 255, and y_train.
 
-A file that `geovae.mri.prepare` wrote says so (`settings`), and may hold slices of another size that it was asked for.
+A file of `geovae.mri.prepare` (it has an array `settings`) may hold slices of another size.
 
-The published recipe validates on the 416 images that it trains on; by default they are split, by subject where the
-file has `ids` (one a row, such as OAS1_0001_MR1: the subject is what comes before `_MR`).
+The published recipe validates on the 416 images that it trains on. By default they are split, and by subject if the
+file has `ids` (one a row, such as OAS1_0001_MR1: the subject is the part before `_MR`).
 """
 
 from pathlib import Path
@@ -68,7 +68,7 @@ DATASET = DataSet(load, image_shape=SHAPE)
 
 
 def class_numbers(labels: np.ndarray, n: int, where: str) -> Tensor:
-    """Return labels as int64 (n,): whole numbers as they are; graded ones (CDR 0, 0.5, 1) by rank, -1 stays -1."""
+    """Return labels (n,) as int64 (n,): whole numbers as they are; grades (CDR 0, 0.5, 1) by rank; -1 stays -1."""
     if labels.dtype.kind == "f" and np.isfinite(labels).all() and (labels % 1).any():
         grades = np.unique(labels[labels >= 0])
         labels = np.where(labels >= 0, np.searchsorted(grades, labels), -1)
@@ -76,7 +76,7 @@ def class_numbers(labels: np.ndarray, n: int, where: str) -> Tensor:
 
 
 def _check_extremes(images: Tensor, path: Path) -> None:
-    """Raise ValueError unless every image reaches both 0 and 255."""
+    """Raise ValueError unless every image reaches both 0 and 255, as the published slices do."""
     low, high = images.flatten(1).aminmax(dim=1)
     wrong = torch.nonzero((low != 0) | (high != 255)).flatten().tolist()
     if wrong:

@@ -1,7 +1,7 @@
 """Whole brains: `oasis/volumes/<id>.npy`, uint8 (x, y, z), and `oasis/manifest.csv`, as `prepare` writes them.
 
-A volume is an image whose channels are its sagittal planes, so that everything that takes images takes volumes:
-networks `conv3d` and `mlp` encode them, and figures and scores see their three middle planes (`as_pictures`).
+A volume is stored as an image whose channels are its sagittal planes, so that it fits every function of images: the
+networks `conv3d` and `mlp` encode it, and figures and scores use its three middle planes (`as_pictures`).
 """
 
 import csv
@@ -13,7 +13,7 @@ import torch
 from geovae.data.dataset import DataSet, MissingData, check_common, check_fractions, require_file
 from geovae.data.splits import Split, Splits, limit_train, random_splits
 
-SHAPE = (44, 52, 44)  # T88's field of view at 4 mm; other sizes are taken too
+SHAPE = (44, 52, 44)  # T88's field of view at 4 mm, to plan with; files of another size load too
 HOW = (
     "make them with geovae.mri.prepare, its `arrays` npy, its `arrays_spacing` 4 (mm): one array a session, uint8 "
     "(x, y, z), and the table of sessions"

@@ -1,7 +1,7 @@
 """Real colour without a download: 32x32 patches of the two photographs that come with scikit-learn (427x640).
 
-The photographs are cut into 64x64 blocks, and whole blocks go to training, validation or test: patches overlap within
-a block, but no pixel is in two splits.
+The photographs are divided into 64x64 blocks, and each split holds whole blocks: patches overlap within a block, but no
+pixel is in two splits.
 """
 
 import torch
@@ -40,14 +40,14 @@ def load(
     check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
     blocks, photographs = _blocks()
     patches = blocks.unfold(2, SHAPE[1], stride).unfold(3, SHAPE[2], stride)  # (blocks, c, rows, columns, h, w)
-    each = patches.shape[2] * patches.shape[3]
+    n_patches = patches.shape[2] * patches.shape[3]  # of a block
     splits = random_splits(
-        Split(patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, *SHAPE), photographs.repeat_interleave(each)),
+        Split(patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, *SHAPE), photographs.repeat_interleave(n_patches)),
         val_fraction=val_fraction,
         test_fraction=test_fraction,
         seed=seed,
         source=SOURCE,
-        groups=torch.arange(len(blocks)).repeat_interleave(each).numpy(),
+        groups=torch.arange(len(blocks)).repeat_interleave(n_patches).numpy(),
     )
     return limit_train(splits, train_size, seed)
 
@@ -56,7 +56,7 @@ DATASET = DataSet(load, image_shape=SHAPE)
 
 
 def _blocks() -> tuple[Tensor, Tensor]:
-    """Return the blocks, uint8 (n, 3, 64, 64), and the photograph that each comes from, int64 (n,)."""
+    """Return the blocks, uint8 (n, 3, 64, 64), and the number of each one's photograph, int64 (n,)."""
     from sklearn.datasets import load_sample_images
 
     blocks = []

@@ -1,7 +1,7 @@
 """Synthetic rings and discs in two parameters, radius and thickness: the toy of Fig. 1, for two-dimensional latents.
 
 A shape is centred; the coverage of a pixel at distance r from the centre is that of the outer disc minus that of the
-hole, each min(1, max(0, radius - r + 1/2)): edges are smooth, so that close parameters give close images.
+hole, each min(1, max(0, radius - r + 1/2)). Edges are smooth, so that similar parameters give similar images.
 """
 
 import torch
@@ -38,7 +38,7 @@ def load(
     check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
     labels = torch.arange(n) % 2
     generator = torch.Generator().manual_seed(seed)
-    # radii are evenly spaced and shuffled: independent draws would repeat discs, and put one in two splits
+    # Radii are evenly spaced and shuffled: independent draws could repeat a disc and put it into two splits.
     steps = (torch.randperm(n, generator=generator) + 0.5) / n
     radius = RADIUS[0] + (RADIUS[1] - RADIUS[0]) * steps
     share = THICKNESS[0] + (THICKNESS[1] - THICKNESS[0]) * torch.rand(n, generator=generator)
@@ -66,5 +66,5 @@ def draw_shapes(radius: Tensor, thickness: Tensor) -> Tensor:
 
 
 def _coverage(radius: Tensor, distance: Tensor) -> Tensor:
-    """Return (n, h, w): how much of each pixel a disc of each radius covers."""
+    """Return the share (n, h, w) of each pixel that a disc of each radius (n,) covers."""
     return (radius[:, None, None] - distance + 0.5).clamp(0, 1)

@@ -1,7 +1,6 @@
-"""What a loader returns, and the ways to cut a data set: hold out the last rows, draw a stratified split,
-take a small part of the training images.
+"""What a loader returns, and how a data set is split: hold out the last rows, draw stratified splits, subsample.
 
-Images are uint8 (n, c, h, w) everywhere; `geovae.images.to_float` converts them on the device that computes.
+Images are uint8 (n, c, h, w), a quarter of the memory of float32; `to_float` converts each batch on its device.
 """
 
 import hashlib
@@ -48,7 +47,7 @@ class Split:
 class Splits:
     """The three parts of a data set; `test` is None where the layout has no test images.
 
-    `source` says where the images come from: a path, or the name of the function that made them.
+    `source` is where the images come from: a path, or the name of the function that made them.
     """
 
     train: Split
@@ -80,7 +79,7 @@ class Splits:
         total = hashlib.sha256()
         for name, part in self.parts().items():
             total.update(f"{name} {tuple(part.images.shape)} {part.labels is not None};".encode())
-            for start in range(0, len(part), 4096):  # a view with strides is copied a chunk at a time
+            for start in range(0, len(part), 4096):  # by chunks, because a strided view is copied to be hashed
                 total.update(part.images[start : start + 4096].contiguous().numpy().data)
             if part.labels is not None:
                 total.update(part.labels.contiguous().numpy().data)
@@ -99,7 +98,7 @@ def hold_out_last(data: Split, n: int, name: str = "val_size") -> tuple[Split, S
 
 
 def stratified_rows(classes: np.ndarray, fractions: dict[str, float], seed: int) -> dict[str, Tensor]:
-    """Draw disjoint rows for each name, every class in proportion to within one row; `train` takes the rest.
+    """Draw disjoint rows for each name, every class in proportion to within one row; `train` gets the rest.
 
     Args:
         classes: (n,) the class of each row, of any sortable type.
@@ -114,31 +113,25 @@ def stratified_rows(classes: np.ndarray, fractions: dict[str, float], seed: int)
     counts = np.unique(classes, return_counts=True)[1]
     ends = np.cumsum(counts)
     chosen: dict[str, list[np.ndarray]] = {name: [] for name in [*fractions, "train"]}
-    taken = dict.fromkeys(fractions, 0)
+    drawn = dict.fromkeys(fractions, 0)
     for start, end in zip(ends - counts, ends, strict=True):
         for name, fraction in fractions.items():
-            # rounding the running total, not each class, keeps the totals exact
-            quota = min(round(fraction * int(end)) - taken[name], int(end - start))
+            # The running total is rounded, not the number of each class: small classes would all round to 0.
+            quota = min(round(fraction * int(end)) - drawn[name], int(end - start))
             chosen[name].append(order[start : start + quota])
-            taken[name] += quota
+            drawn[name] += quota
             start += quota
         chosen["train"].append(order[start:end])
     return {name: torch.from_numpy(np.sort(np.concatenate(rows))) for name, rows in chosen.items()}
 
 
 def random_splits(
-    data: Split,
-    *,
-    val_fraction: float,
-    test_fraction: float,
-    seed: int,
-    source: str,
-    groups: np.ndarray | None = None,
+    data: Split, *, val_fraction: float, test_fraction: float, seed: int, source: str, groups: np.ndarray | None = None
 ) -> Splits:
-    """Cut `data` into seeded splits, stratified by label; rows of one group (n,) always stay together.
+    """Return seeded splits of `data`, stratified by label; rows of one group (n,), such as a subject, stay together.
 
     Raises:
-        ValueError: if a part that is asked for would be empty.
+        ValueError: if a split would be empty, but for a test split of fraction 0.
     """
     groups = np.arange(len(data)) if groups is None else groups
     _, first, group_of_row = np.unique(groups, return_index=True, return_inverse=True)
@@ -170,10 +163,11 @@ def limit_train(splits: Splits, train_size: int | None, seed: int) -> Splits:
     if train_size > len(splits.train):
         raise ValueError(f"`train_size` must be at most {len(splits.train)}, the training images; got {train_size}")
     val_size = max(1, min(round(train_size / 5), len(splits.val)))
-    return replace(splits, train=_some(splits.train, train_size, seed), val=_some(splits.val, val_size, seed))
+    return replace(splits, train=_subsample(splits.train, train_size, seed), val=_subsample(splits.val, val_size, seed))
 
 
-def _some(part: Split, n: int, seed: int) -> Split:
-    """Return the first `n` rows of one seeded permutation, in the order of the file: nested in `n`."""
+def _subsample(part: Split, n: int, seed: int) -> Split:
+    """Return `n` rows of a split, in its order."""
+    # The first rows of one permutation, which depends on the seed only: subsets of several sizes are nested.
     rows = torch.randperm(len(part), generator=torch.Generator().manual_seed(seed))[:n]
     return part[rows.sort().values]

@@ -1,4 +1,4 @@
-"""Street View House Numbers: `svhn/train_32x32.mat` as it is published, and the PNG test images beside it."""
+"""Street View House Numbers: the published `svhn/train_32x32.mat` and, if they exist, the PNG test images."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def load(
         train_size: keep this many training images, and a fifth as many for validation.
         val_size: images held out at the end of the file.
         test_images: whether to read the test folder if there is one.
-        on_error: whether a damaged test image is an error (`fail`) or a warning (`skip`).
+        on_error: whether a damaged test image is an error (`fail`) or skipped with a warning (`skip`).
     """
     check_common(seed, train_size, on_error)
     check_count(val_size=val_size)
@@ -68,13 +68,13 @@ def _load_arrays(path: Path) -> dict[str, np.ndarray]:
 
     try:
         arrays: dict[str, np.ndarray] = loadmat(path)
-    except Exception as error:  # the reader raises whatever the bytes happen to break
+    except Exception as error:  # for damaged bytes scipy raises many types
         raise ValueError(f"`{path}` is not a sound .mat file (truncated, or another format?): {error}") from error
     return arrays
 
 
 def _channels_first(x: np.ndarray, where: str) -> Tensor:
-    """Return (32, 32, 3, n) as (n, 3, 32, 32), copied a chunk at a time."""
+    """Return `x` (32, 32, 3, n) as (n, 3, 32, 32)."""
     if x.dtype != np.uint8:
         raise ValueError(f"{where} must hold uint8 from 0 to 255, got {x.dtype}")
     if x.ndim != 4 or x.shape[:3] != (32, 32, 3) or not x.shape[3]:

@@ -150,6 +150,28 @@ def test_an_interrupted_build_continues(name, tmp_path, root, monkeypatch):
     assert len(again) == tests - len(written)
 
 
+def test_test_images_are_not_synchronised_one_by_one(tmp_path, root, monkeypatch):
+    write_mnist(tmp_path / "source")
+    synchronised = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synchronised.append(os.readlink(f"/proc/self/fd/{handle}")))
+    build_mnist.build(tmp_path / "source", root, progress=False)
+    assert any("mnist_32x32" in path for path in synchronised)
+    assert not [path for path in synchronised if path.endswith(".png")]
+    assert len(list((root / "mnist/test_folder").iterdir())) == 7
+
+
+def test_an_empty_test_image_of_an_interrupted_build_is_written_again(tmp_path, root):
+    """A power cut can leave such files, because test images are not synchronised one by one."""
+    write_mnist(tmp_path / "source")
+    whole = build_mnist.build(tmp_path / "source", root, progress=False)
+    folder = root / "mnist"
+    (folder / "test_folder").rename(folder / "test_folder.partial")
+    (folder / "test_folder.partial/00003.png").write_bytes(b"")
+    (folder / "test_folder.partial/.00004.png.partial").write_bytes(b"half")
+    again = build_mnist.build(tmp_path / "source", root, progress=False)
+    assert again["outputs"] == whole["outputs"]
+
+
 @every_builder
 def test_the_signature_is_documented(name):
     for option in inspect.signature(BUILDERS[name]).parameters:

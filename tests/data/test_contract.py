@@ -187,6 +187,27 @@ def test_a_bad_value_is_refused_by_name_before_any_file_is_opened(name, option, 
         MEMBERS[name](**root, **{option: value})
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("patches", {"stride": 33}, "`stride` must be at most 32, got 33"),
+        ("rings_discs", {"n": 3}, "`n` must be a whole number of at least 10, got 3"),
+    ],
+)
+def test_a_value_beyond_the_range_of_one_data_set_is_refused(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        DATASETS[name](**options)
+
+
+@pytest.mark.parametrize("name", [n for n in MEMBERS if {"val_fraction", "test_fraction"} <= options_of(n).keys()])
+@pytest.mark.parametrize("fractions", [(0.5, 0.5), (0.7, 0.6)])
+def test_fractions_that_leave_nothing_to_train_on_are_refused_before_any_file_is_opened(name, fractions):
+    options = {"root": "/nowhere"} if MEMBERS[name].reads_files else {}
+    options |= dict(zip(("val_fraction", "test_fraction"), fractions, strict=True))
+    with pytest.raises(ValueError, match=rf"`val_fraction` \+ `test_fraction` must be below 1, got {sum(fractions):g}"):
+        MEMBERS[name](**options)
+
+
 @every_data_set
 def test_an_empty_training_set_and_more_images_than_there_are(name, load):
     with pytest.raises(ValueError, match="`train_size` must be a whole number of at least 1, got 0"):

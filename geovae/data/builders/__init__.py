@@ -5,8 +5,6 @@ from typing import Any
 
 from geovae.data.builders import celeba, cifar, folder, mnist, svhn
 
-__all__ = ["BUILDERS"]
-
 BUILDERS: dict[str, Callable[..., dict[str, Any]]] = {
     "mnist": mnist.build,
     "cifar": cifar.build,

@@ -1,8 +1,8 @@
 """CelebA from `img_align_celeba/*.jpg` and `list_eval_partition.txt`: centre crop of 140, resized to 64x64.
 
-The archive of Kaggle is taken too: `list_eval_partition.csv` with a header, and the images one folder deeper.
-Images are decoded into a mapped file, with one flag for each that is done, so that a build that was stopped continues
-where it was; the tensors of the layout are written from that file, a chunk at a time.
+Kaggle's archive is accepted too: `list_eval_partition.csv` with a header, and the images one folder deeper.
+Images are decoded into a memory-mapped file, with a flag for each, so that an interrupted build resumes; the tensors of
+the layout are then written from that file, chunk by chunk.
 """
 
 import os
@@ -23,7 +23,7 @@ from geovae.images.pictures import OnError, centre_square, map_in_threads, read_
 
 STORED, CROP, SIZE = (218, 178, 3), 140, 64
 PARTS = ("train", "val", "test")  # 0, 1 and 2 in the partition file
-BLOCK = 1024  # images decoded between two notes of what is done
+BLOCK = 1024  # images decoded between two writes of the flags to disk
 HOW = "`source` must be the folder with list_eval_partition.txt (or .csv) and img_align_celeba/*.jpg (unpacked)"
 
 
@@ -41,10 +41,10 @@ def build(
     Args:
         source: folder that holds the partition file and the folder of JPEG files.
         root: folder of all data sets.
-        dtype: `float32` in [0, 1], as the layout has it (8 GB for all, and as much again while it is written),
-            or `uint8`, a quarter of that, which `load` reads as well.
-        on_error: whether a missing or damaged JPEG is an error (`fail`) or left out, named in the report (`skip`).
-        overwrite: replace the outputs of another build, or of one that left images out.
+        dtype: `float32` in [0, 1], the published layout (8 GB, and another 8 GB while it is written), or `uint8`, a
+            quarter of that; `load` reads both.
+        on_error: `fail` on a missing or damaged JPEG, or `skip` it and list it in the report.
+        overwrite: replace the outputs of another build, or of one that skipped images.
         progress: show a progress bar.
     """
     check_common(0, None, on_error)
@@ -52,15 +52,9 @@ def build(
     source, folder = Path(source), Path(root) / "celeba"
     partition, faces = _find(source)
     names = read_partition(partition)
-    # the key leaves the JPEG files out: after a damaged one is repaired, the build continues
-    job = Job(
-        "celeba",
-        folder,
-        targets=["train_data.pt", "val_data.pt", "test/test"],
-        sources=[partition],
-        options={"dtype": dtype},
-        overwrite=overwrite,
-    )
+    targets = ["train_data.pt", "val_data.pt", "test/test"]
+    # The JPEG files are not part of the key: when a damaged one has been repaired, the build resumes.
+    job = Job("celeba", folder, targets, [partition], overwrite=overwrite, options={"dtype": dtype})
     if job.is_complete:
         return job.report
     read = bind(read_face, faces)
@@ -71,8 +65,8 @@ def build(
     test = names["test"]
     files = [str(Path(name).with_suffix(".png")) for name in test]
     job.save_pngs("test/test", files, lambda i: read(test[i]), progress=progress, on_error=on_error)
-    for left in folder.glob("*.partial"):
-        left.unlink()
+    for decoded in folder.glob("*.partial"):
+        decoded.unlink()
     return job.finish(images=checksum(faces))
 
 
@@ -128,8 +122,8 @@ def read_face(folder: Path, name: str) -> np.ndarray:
 def _decode_part(
     job: Job, part: str, names: list[str], read: Callable[[str], np.ndarray], on_error: OnError, progress: bool
 ) -> np.ndarray:
-    """Return the images of a part, uint8 (n, 3, 64, 64), mapped from a file that outlives an interruption."""
-    job.begin()
+    """Return the images of a part, uint8 (n, 3, 64, 64), memory-mapped from a file that survives an interruption."""
+    job.save_report()
     images = _map(job.folder / f"{part}_images.partial", (len(names), *SHAPE))
     done = _map(job.folder / f"{part}_done.partial", (len(names),))
     todo = np.flatnonzero(done[:] != 1)
@@ -142,14 +136,14 @@ def _decode_part(
         images[i] = result.transpose(2, 0, 1)
         done[i] = 2  # decoded, but perhaps not yet on disk
         if count % BLOCK == 0:
-            _settle(images, done)
-    _settle(images, done)
+            _flush(images, done)
+    _flush(images, done)
     job.skip(bad, len(names), job.folder / part, on_error)
     return images if not bad else images[done[:] == 1]
 
 
-def _settle(images: np.memmap, done: np.memmap) -> None:
-    """Bring the images to disk, and only then note them as done."""
+def _flush(images: np.memmap, done: np.memmap) -> None:
+    """Write the images to disk, and only then their flags: after a crash a flag never stands for a missing image."""
     images.flush()
     done[done == 2] = 1
     done.flush()

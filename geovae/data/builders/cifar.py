@@ -1,7 +1,7 @@
 """CIFAR-10 from its python or binary batches, in a folder or still in the .tar.gz.
 
-The python batches are pickles. They are read by an unpickler that admits three NumPy names, which can build arrays
-of bytes and nothing else; any other name is refused before it is looked up.
+The python batches are pickles, and a pickle can call any function. Here the unpickler admits three NumPy names, which
+build arrays of bytes and nothing else; any other name is refused before it is imported.
 """
 
 import io
@@ -34,13 +34,13 @@ HOW = (
 
 
 def _byte_type(code: bytes | str, *_: int) -> np.dtype:
-    """Stand in for numpy.dtype: unsigned bytes are all that a batch needs."""
+    """Replace numpy.dtype: a batch needs unsigned bytes only."""
     if code not in (b"u1", "u1"):
         raise pickle.UnpicklingError(f"it asks for an array of {code!r}, which is not admitted")
     return np.dtype(np.uint8)
 
 
-_rebuild = np.empty(0).__reduce__()[0]  # numpy's own function that rebuilds arrays; its module moved in NumPy 2
+_rebuild = np.empty(0).__reduce__()[0]  # NumPy's private `_reconstruct`, whose module was renamed in NumPy 2
 ADMITTED: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): _rebuild,
     ("numpy._core.multiarray", "_reconstruct"): _rebuild,
@@ -61,26 +61,14 @@ def build(
         progress: show a progress bar.
     """
     files = _find(Path(source))
-    job = Job(
-        "cifar",
-        Path(root) / "cifar",
-        targets=["cifar_10.npz", "test_folder"],
-        sources=files,
-        options={},
-        overwrite=overwrite,
-        published=PUBLISHED,
-    )
+    targets = ["cifar_10.npz", "test_folder"]
+    job = Job("cifar", Path(root) / "cifar", targets, files, overwrite=overwrite, published=PUBLISHED)
     if job.is_complete:
         return job.report
     batches = _read_batches(files)
-    train = [batches[name] for name in TRAIN]
-    test = batches[TEST][0]
-    job.save_npz(
-        "cifar_10.npz",
-        x_train=np.concatenate([images for images, _ in train]),
-        y_train=np.concatenate([labels for _, labels in train]),
-    )
-    job.save_pngs("test_folder", [f"{i:05d}.png" for i in range(len(test))], lambda i: test[i], progress=progress)
+    images, labels = (np.concatenate(arrays) for arrays in zip(*(batches[name] for name in TRAIN), strict=True))
+    job.save_npz("cifar_10.npz", x_train=images, y_train=labels)
+    job.save_test_images(batches[TEST][0], progress=progress)
     return job.finish()
 
 
@@ -109,7 +97,7 @@ def _parse_python(data: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     """Read a pickled dictionary of `data` and `labels`, whose keys are bytes."""
     try:
         batch = _ArrayUnpickler(io.BytesIO(data), encoding="bytes").load()
-    except Exception as error:  # a broken pickle raises nearly anything
+    except Exception as error:  # a damaged pickle can raise nearly any type
         raise ValueError(f"{where} cannot be read (truncated, or not a CIFAR-10 batch?): {error}") from error
     if not isinstance(batch, dict) or b"data" not in batch:
         raise ValueError(f"{where} is not a CIFAR-10 batch: it has no `data`")
@@ -120,10 +108,10 @@ def _parse_python(data: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """An unpickler that can make plain containers and NumPy arrays only."""
+    """An unpickler of plain containers and NumPy arrays only."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return an admitted name; all others are refused."""
+        """Return the object for an admitted name; all others are refused."""
         if (module, name) not in ADMITTED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not admitted")
         return ADMITTED[module, name]
@@ -137,11 +125,11 @@ def _find(source: Path) -> list[Path]:
     for folder in folders:
         for end in ("", ".bin"):
             files = [folder / f"{name}{end}" for name in (*TRAIN, TEST)]
-            there = [path.is_file() for path in files]
-            if all(there):
+            exist = [path.is_file() for path in files]
+            if all(exist):
                 return files
-            if any(there):
-                raise FileNotFoundError(f"`{files[there.index(False)]}` does not exist, others do: {HOW}")
+            if any(exist):
+                raise FileNotFoundError(f"`{files[exist.index(False)]}` does not exist, others do: {HOW}")
     raise FileNotFoundError(f"`{source}` holds no batches: {HOW}")
 
 
@@ -166,7 +154,8 @@ def _read_archive(path: Path) -> dict[str, bytes]:
                 if name.removesuffix(".bin") in wanted and (file := archive.extractfile(member)):
                     found[name] = file.read()
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")  # tarfile lists every way that failed
+        # The message of tarfile has one more line for each compression that it tried.
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
         raise ValueError(f"`{path}` is not a sound tar archive (truncated download?): {reason}") from error
     missing = wanted - {name.removesuffix(".bin") for name in found}
     if missing:

@@ -32,12 +32,12 @@ def build(
         source: the folder of images.
         root: folder of all data sets.
         name: of the new data set; load it with data set `folder` and `path` "<name>/<name>.npz".
-        size: crop each image to its central square and resize that; by default all must have one size.
-        channels: turn images into gray (1) or colour (3); by default all must be of one kind.
+        size: crop each image to its central square and resize it; by default all images must have the same size.
+        channels: convert images to gray (1) or colour (3); by default all must have the same channels.
         test_fraction: share of the images for the test folder, seeded and stratified by class.
         seed: of the draw of the test images.
-        on_error: whether a damaged image is an error (`fail`) or left out, named in the report (`skip`).
-        overwrite: replace the outputs of another build, or of one that left images out.
+        on_error: `fail` on a damaged image, or `skip` it and list it in the report.
+        overwrite: replace the outputs of another build, or of one that skipped images.
         progress: show a progress bar.
     """
     check_common(seed, None, on_error)
@@ -50,19 +50,8 @@ def build(
     if not source.is_dir():
         raise FileNotFoundError(f"`{source}` is not a folder: `source` must be a folder of images")
     files = list_images(source)
-    job = Job(
-        "folder",
-        Path(root) / name,
-        targets=[f"{name}.npz", "test_folder"],
-        sources=files,
-        options={
-            "size": size,
-            "channels": channels,
-            "test_fraction": test_fraction,
-            "seed": seed,
-        },
-        overwrite=overwrite,
-    )
+    options = {"size": size, "channels": channels, "test_fraction": test_fraction, "seed": seed}
+    job = Job("folder", Path(root) / name, [f"{name}.npz", "test_folder"], files, overwrite=overwrite, options=options)
     if job.is_complete:
         return job.report
     data, used = read_folder(source, files, size=size, channels=channels, on_error=on_error, progress=progress)
@@ -72,10 +61,8 @@ def build(
     classes = np.zeros(len(images), np.int64) if labels is None else labels
     rows = stratified_rows(classes, {"test": test_fraction}, seed)
     train = rows["train"].numpy()
-    arrays = {"x_train": images[train]} | ({} if labels is None else {"y_train": labels[train]})
-    job.save_npz(f"{name}.npz", **arrays)
+    job.save_npz(f"{name}.npz", x_train=images[train], **({} if labels is None else {"y_train": labels[train]}))
     if len(rows["test"]):
         test = images[rows["test"].numpy()]
-        test = test[..., 0] if test.shape[-1] == 1 else test
-        job.save_pngs("test_folder", [f"{i:05d}.png" for i in range(len(test))], lambda i: test[i], progress=progress)
+        job.save_test_images(test[..., 0] if test.shape[-1] == 1 else test, progress=progress)
     return job.finish()

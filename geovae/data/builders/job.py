@@ -1,12 +1,11 @@
-"""One build: outputs that appear whole or not at all, a report of checksums, and the way to continue.
+"""One build: atomic outputs, a report with their checksums, and how a build resumes.
 
-The report, `build.json` beside the outputs, is written after every output. It carries a key, the hash of sources and
-options: a build with the same key skips what is done and continues what was begun (names that end in `.partial`).
+The report, `build.json` beside the outputs, is written after every output. Its key is a hash of sources and options: a
+build with the same key skips finished outputs and resumes the others (files and folders named `*.partial`).
 """
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,10 +27,10 @@ class Job:
         dataset: name, for the report.
         folder: where the outputs go.
         targets: names of the outputs, files or folders.
-        sources: files whose checksums are reported, and decide whether an earlier build is continued.
-        options: what else decides that.
-        published: md5 of the files as they are published, by name: the report says whether the sources are those.
-        overwrite: whether outputs of another build, or of one that left images out, are replaced.
+        sources: files; their checksums go into the report and the key.
+        overwrite: whether outputs of another build, or of one that skipped images, are replaced.
+        options: the other part of the key.
+        published: md5 of the published files by name; the report records whether the sources are these files.
 
     Raises:
         FileExistsError: if there are outputs of another build and `overwrite` is false.
@@ -41,66 +40,70 @@ class Job:
         self,
         dataset: str,
         folder: Path,
-        *,
         targets: Sequence[str],
         sources: Sequence[Path],
-        options: dict[str, Any],
+        *,
         overwrite: bool,
+        options: Mapping[str, Any] | None = None,
         published: Mapping[str, str] | None = None,
     ) -> None:
-        """Read what an earlier build left, and decide whether to continue it."""
-        self.folder = folder
+        """Resume an earlier build with the same key, or remove its outputs."""
+        self.folder, options = folder, dict(options or {})
         checksums = {str(path): checksum(path) for path in sources}
-        key = _hash_json([dataset, [c["sha256"] for c in checksums.values()], options])
+        # Without the paths of the sources: the same files in another folder are the same build.
+        content = [dataset, [c["sha256"] for c in checksums.values()], options]
+        key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         report = _read_json(folder / REPORT)
         if report.get("key") == key and not (overwrite and report["skipped"]):
-            intact = {n: c for n, c in report["outputs"].items() if self._is_intact(n, c)}
+            # Outputs may have been deleted or damaged since: those are made again.
+            paths = {name: folder / name for name in report["outputs"]}
+            intact = {n: c for n, c in report["outputs"].items() if paths[n].exists() and checksum(paths[n]) == c}
             self.report = report | {"outputs": intact, "complete": report["complete"] and intact == report["outputs"]}
             return
         self._make_room(targets, sources, overwrite)
         for path in sources:
-            if path.name in (published or {}):
-                checksums[str(path)]["published"] = _hash_file(path, "md5") == (published or {})[path.name]
-        self.report = {
-            "dataset": dataset,
-            "options": options,
-            "sources": checksums,
-            "outputs": {},
-            "skipped": [],
-            "complete": False,
-            "key": key,
-        }
+            if published and path.name in published:
+                checksums[str(path)]["published"] = _hash_file(path, "md5") == published[path.name]
+        self.report = {"dataset": dataset, "options": options, "sources": checksums, "outputs": {}, "skipped": []}
+        self.report |= {"complete": False, "key": key}
 
     @property
     def is_complete(self) -> bool:
-        """Whether an earlier build with the same key finished, and its outputs are as it left them."""
+        """Whether an earlier build with the same key finished, and its outputs are unchanged."""
         return bool(self.report["complete"])
 
-    def begin(self) -> None:
-        """Write the report before anything that is meant to be continued."""
-        self._save()
+    def save_report(self) -> None:
+        """Write the report, atomically; a `.partial` output is resumed only if the report with its key is on disk."""
+        with atomic_path(self.folder / REPORT) as temporary:
+            temporary.write_text(json.dumps(self.report, indent=1) + "\n")
 
     @contextmanager
     def output(self, name: str) -> Iterator[Path]:
-        """Give the path to write a file to; it takes its place, and its checksum is noted, when the block ends."""
+        """Yield a temporary path; when the block ends, the file becomes output `name` and is added to the report."""
         with atomic_path(self.folder / name) as temporary:
             yield temporary
-        self.note(name)
+        self.add_output(name)
 
     def needs(self, name: str) -> bool:
-        """Whether output `name` has still to be made."""
+        """Return whether output `name` has still to be made."""
         return name not in self.report["outputs"]
 
-    def note(self, name: str) -> None:
-        """Enter an output that is in place into the report."""
+    def add_output(self, name: str) -> None:
+        """Add the existing output `name` to the report, with its checksum."""
         self.report["outputs"][name] = checksum(self.folder / name)
-        self._save()
+        self.save_report()
 
     def save_npz(self, name: str, **arrays: np.ndarray) -> None:
-        """Write arrays to an output `.npz`, not compressed: it loads faster and the same arrays give the same bytes."""
+        """Write arrays to the output `name`, an `.npz`."""
         if self.needs(name):
+            # Not compressed: it loads faster, and the bytes do not depend on the version of zlib.
             with self.output(name) as path, path.open("wb") as file:
                 np.savez(file, **arrays)  # type: ignore[arg-type]
+
+    def save_test_images(self, images: np.ndarray, *, progress: bool) -> None:
+        """Write uint8 images (n, h, w) or (n, h, w, 3) to the output folder `test_folder`, as numbered PNG files."""
+        names = [f"{i:05d}.png" for i in range(len(images))]
+        self.save_pngs("test_folder", names, lambda i: images[i], progress=progress)
 
     def save_pngs(
         self,
@@ -111,30 +114,32 @@ class Job:
         progress: bool,
         on_error: OnError = "fail",
     ) -> None:
-        """Write an output folder of PNG files, continuing one that was begun.
+        """Write an output folder of PNG files, or resume writing it.
 
         Args:
             name: of the folder.
             files: names of the PNG files.
-            image: gives uint8 (h, w) or (h, w, 3) for each position in `files`; a ValueError marks a bad source.
+            image: returns uint8 (h, w) or (h, w, 3) for a position in `files`; raises ValueError for a bad source.
             progress: whether to show a bar.
-            on_error: whether bad sources are an error or left out, named in the report.
+            on_error: `fail` on bad sources, or `skip` them and list them in the report.
         """
         from PIL import Image
 
         if not self.needs(name):
             return
-        self.begin()
+        self.save_report()
         partial = self.folder / f"{name}.partial"
         partial.mkdir(parents=True, exist_ok=True)
-        for broken in partial.glob(".*.partial.png"):
-            broken.unlink()
-        done = set(os.listdir(partial))
+        done = {path.name for path in partial.iterdir() if path.stat().st_size}
         todo = [i for i, file in enumerate(files) if file not in done]
 
         def make(position: int) -> None:
-            with atomic_path(partial / files[position]) as path:
-                Image.fromarray(image(position)).save(path, format="PNG")
+            # Renamed, but without the fsync of `atomic_path`: thousands of them take minutes. A crash of the program
+            # leaves whole files. A power cut can leave empty ones: these are not `done`. The folder becomes an output
+            # only when all files are written, and the next build compares its checksum.
+            temporary = partial / f".{files[position]}.partial"
+            Image.fromarray(image(position)).save(temporary, format="PNG")
+            temporary.replace(partial / files[position])
 
         bad = []
         results = map_in_threads(make, todo, title=f"{name} (PNG)", progress=progress)
@@ -142,35 +147,27 @@ class Job:
             if isinstance(result, ValueError):
                 bad.append(f"{files[position]}: {result}")
         self.skip(bad, len(files), partial, on_error)
-        if (self.folder / name).is_dir():  # ours, but no longer what the report says
+        for leftover in partial.glob(".*.partial"):  # of a build that was killed while it wrote
+            leftover.unlink()
+        if (self.folder / name).is_dir():  # an output whose checksum no longer agrees with the report
             shutil.rmtree(self.folder / name)
-        os.replace(partial, self.folder / name)
-        self.note(name)
+        partial.replace(self.folder / name)
+        self.add_output(name)
 
     def skip(self, bad: Sequence[str], n: int, where: Path, on_error: OnError) -> None:
-        """Fail on bad sources, or warn and name them in the report."""
+        """Fail on bad sources, or warn and list them in the report."""
         report_bad(bad, n, where, on_error)
         self.report["skipped"] += [text for text in bad if text not in self.report["skipped"]]
 
     def finish(self, **more: Any) -> dict[str, Any]:
         """Mark the report complete, with `more` entries, and return it."""
         self.report |= {"complete": True, **more}
-        self._save()
+        self.save_report()
         return self.report
 
-    def _save(self) -> None:
-        """Write the report atomically."""
-        with atomic_path(self.folder / REPORT) as temporary:
-            temporary.write_text(json.dumps(self.report, indent=1) + "\n")
-
-    def _is_intact(self, name: str, noted: dict[str, Any]) -> bool:
-        """Whether an output is as the report says."""
-        path = self.folder / name
-        return path.exists() and checksum(path) == noted
-
     def _make_room(self, targets: Sequence[str], sources: Sequence[Path], overwrite: bool) -> None:
-        """Remove what another build left, if that is allowed; sources that lie in the folder stay."""
-        kept = {path.resolve() for path in sources}
+        """Remove the outputs of another build, if that is allowed."""
+        kept = {path.resolve() for path in sources}  # a source may lie in the target folder
         old = [p for p in (self.folder / name for name in targets) if p.exists() and p.resolve() not in kept]
         if old and not overwrite:
             raise FileExistsError(
@@ -184,15 +181,12 @@ class Job:
 
 
 def checksum(path: Path) -> dict[str, Any]:
-    """Return number of bytes and sha256 of a file; of a folder, number of files, and sha256 over names and hashes."""
+    """Return bytes and sha256 of a file; of a folder the number of files, and a sha256 over their names and hashes."""
     if not path.is_dir():
         return {"bytes": path.stat().st_size, "sha256": _hash_file(path, "sha256")}
     files = sorted(p for p in path.rglob("*") if p.is_file())
     lines = (f"{p.relative_to(path).as_posix()} {checksum(p)['sha256']}\n" for p in files)
-    total = hashlib.sha256()
-    for line in lines:
-        total.update(line.encode())
-    return {"files": len(files), "sha256": total.hexdigest()}
+    return {"files": len(files), "sha256": hashlib.sha256("".join(lines).encode()).hexdigest()}
 
 
 def _hash_file(path: Path, algorithm: str) -> str:
@@ -200,12 +194,8 @@ def _hash_file(path: Path, algorithm: str) -> str:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
-def _hash_json(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
 def _read_json(path: Path) -> dict[str, Any]:
-    """Return a report, or an empty one if there is none that can be read."""
+    """Return a report, or an empty one if there is none or it is damaged."""
     try:
         report = json.loads(path.read_text())
     except (OSError, ValueError):

@@ -17,7 +17,7 @@ from geovae.data.dataset import require_file
 from geovae.data.npz import check_labels
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-PUBLISHED = {  # md5: other data sets come under the same names
+PUBLISHED = {  # md5, because other data sets (Fashion-MNIST) use the same file names
     "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
     "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
     "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
@@ -37,21 +37,14 @@ def build(
         progress: show a progress bar.
     """
     files = [_find(Path(source), name) for name in NAMES]
-    job = Job(
-        "mnist",
-        Path(root) / "mnist",
-        targets=["mnist_32x32.npz", "test_folder"],
-        sources=files,
-        options={},
-        overwrite=overwrite,
-        published=PUBLISHED,
-    )
+    targets = ["mnist_32x32.npz", "test_folder"]
+    job = Job("mnist", Path(root) / "mnist", targets, files, overwrite=overwrite, published=PUBLISHED)
     if job.is_complete:
         return job.report
     train, train_labels = _read_pair(files[0], files[1])
     test, _ = _read_pair(files[2], files[3])
     job.save_npz("mnist_32x32.npz", x_train=train[..., None], y_train=train_labels)
-    job.save_pngs("test_folder", [f"{i:05d}.png" for i in range(len(test))], lambda i: test[i], progress=progress)
+    job.save_test_images(test, progress=progress)
     return job.finish()
 
 
@@ -89,7 +82,7 @@ def _read_pair(images: Path, labels: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _find(folder: Path, name: str) -> Path:
-    """Return the file `name`, in either way its name is spelt, compressed or not."""
+    """Return the file `name`, compressed or not, spelt `-idx` (as published) or `.idx` (as some tools unpack it)."""
     spellings = [spelt + end for spelt in (name, name.replace("-idx", ".idx")) for end in (".gz", "")]
     for spelling in spellings:
         if (folder / spelling).is_file():

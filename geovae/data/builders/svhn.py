@@ -28,25 +28,17 @@ def build(
         progress: show a progress bar.
     """
     files = [require_file(Path(source) / f"{part}_32x32.mat", HOW) for part in ("train", "test")]
-    folder = Path(root) / "svhn"
-    job = Job(
-        "svhn",
-        folder,
-        targets=["train_32x32.mat", "test_folder"],
-        sources=files,
-        options={},
-        overwrite=overwrite,
-        published=PUBLISHED,
-    )
+    targets = ["train_32x32.mat", "test_folder"]
+    job = Job("svhn", Path(root) / "svhn", targets, files, overwrite=overwrite, published=PUBLISHED)
     if job.is_complete:
         return job.report
-    read_mat(files[0])
+    read_mat(files[0])  # a damaged training file is refused before it is copied
     test = read_mat(files[1]).images.permute(0, 2, 3, 1).numpy()
     if job.needs("train_32x32.mat"):
-        if files[0].resolve() == (folder / "train_32x32.mat").resolve():
-            job.note("train_32x32.mat")
+        if files[0].resolve() == (job.folder / "train_32x32.mat").resolve():
+            job.add_output("train_32x32.mat")
         else:
             with job.output("train_32x32.mat") as path:
                 shutil.copyfile(files[0], path)
-    job.save_pngs("test_folder", [f"{i:05d}.png" for i in range(len(test))], lambda i: test[i], progress=progress)
+    job.save_test_images(test, progress=progress)
     return job.finish()
