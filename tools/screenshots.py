@@ -185,7 +185,7 @@ def tour(client: Any, seen: Visitor, experiment_id: str) -> None:
     seen.runs(parent.info.run_name, *(run.info.run_name for run in children))
     seen.charts("val", "train")
     seen.images("samples/prior", "samples/mixture")
-    seen.run(parent.info.run_id, "parent", "Ranked by")
+    seen.run(parent.info.run_id, "parent", "real against real")
     seen.run(best.info.run_id, "child", "best/val_loss")
     seen.artifact(
         best.info.run_id, "figures/latent_map.png", "artifact_png", "img[src^='blob:'], img[src*='latent_map']"

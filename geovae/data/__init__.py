@@ -13,6 +13,7 @@ __all__ = ["DATASETS", "DataSet", "MissingData", "Split", "Splits"]
 # The line that adds a data set: the name of its module, which defines `DATASET`. Imported by name, so that it is one.
 NAMES = (
     "digits",
+    "mnist_5k",
     "mnist",
     "cifar",
     "celeba",

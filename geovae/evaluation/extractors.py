@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from geovae.checks import check_choice, check_count
+from geovae.evaluation.classifier import FashionMnistNet, MnistNet
 from geovae.evaluation.frechet import (
     UNREADABLE,
     Statistics,
@@ -113,6 +114,8 @@ class UserModule(nn.Module):
 
 EXTRACTORS: dict[str, type[nn.Module]] = {
     "inception": Inception,
+    "mnist-net-v1": MnistNet,
+    "fashion-mnist-net-v1": FashionMnistNet,
     "random-conv-v1": RandomConv,
     "pixels": Pixels,
     "module": UserModule,
@@ -122,7 +125,7 @@ EXTRACTORS: dict[str, type[nn.Module]] = {
 def extractor(name: str, **options: Any) -> nn.Module:
     """Return the extractor `name` of `EXTRACTORS`, built with its `options`, in evaluation mode.
 
-    inception: `weights`; random-conv-v1: `seed`; pixels: none; module: `target`, `state`, `options`.
+    inception: `weights`; random-conv-v1: `seed`; module: `target`, `state`, `options`; the others have none.
     """
     check_choice("extractor", name, EXTRACTORS)
     return EXTRACTORS[name](**options).eval()

@@ -48,7 +48,8 @@ def fetch_model(uri: str) -> Path:
     try:
         with quiet():
             path = Path(mlflow.artifacts.download_artifacts(where))
-        return path if path.is_file() else next(path.rglob("*.safetensors"))
+        # by name: the copy of the package beside it has weights of its own
+        return path if path.is_file() else next(path.rglob("model.safetensors"))
     except (MlflowException, OSError, StopIteration) as error:
         raise FileNotFoundError(f"no model at {uri}: {' '.join(str(error).split())}") from error
 

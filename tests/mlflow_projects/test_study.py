@@ -132,7 +132,7 @@ def test_a_run_that_fails_fails_alone(store, capsys):
     assert "about 0 s left" in said
     report = Path("partly/report.md").read_text()
     assert "**2 runs failed** and are missing below" in report
-    assert "* `digits-bad-1`: training diverged" in report
+    assert "* digits-bad-1: training diverged" in report
     assert {row[1] for row in table("partly")[1:]} == {"vae"}
     cells = runs(store, "tags.study = 'partly' and tags.role = 'cell'")
     assert sorted(run.info.status for run in cells) == ["FAILED", "FAILED", *["FINISHED"] * 4]
