@@ -19,8 +19,9 @@ from geovae.evaluation import (
     headline,
 )
 from geovae.evaluation import extractor as build_extractor
-from geovae.evaluation.folders import match_channels, read_images, read_labels
+from geovae.evaluation.folders import read_labels
 from geovae.figures.evaluation import neighbour_figure, prd_figure
+from geovae.images.pictures import match_channels, read_images
 from geovae.saved_model import load_model
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry

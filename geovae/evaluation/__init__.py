@@ -5,7 +5,6 @@ To add a score: one file with a decorated function, and one line in `SCORES` (sc
 
 from geovae.evaluation.evaluate import ImageSets, Latents, Report, Scorer, differences, evaluate
 from geovae.evaluation.extractors import EXTRACTORS, FeatureCache, choose_extractor, content_hash, extract, extractor
-from geovae.evaluation.folders import read_images
 from geovae.evaluation.frechet import (
     Statistics,
     frechet,
@@ -20,6 +19,7 @@ from geovae.evaluation.neighbour_scores import memorisation, neighbours, precisi
 from geovae.evaluation.prd import PrdCurve, prd, prd_curve
 from geovae.evaluation.score import Number, Score, half_sample_spread, per_class, score
 from geovae.evaluation.scores import SCORES, better, headline, recorded_numbers
+from geovae.images.pictures import read_images
 
 __all__ = [
     "EXTRACTORS",

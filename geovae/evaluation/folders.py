@@ -1,15 +1,10 @@
-"""Labels of image sets, and the reader of `geovae.images` under the name that evaluations know."""
+"""Labels of image sets, from files."""
 
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-
-from geovae.images.pictures import list_images as image_files
-from geovae.images.pictures import match_channels, read_images
-
-__all__ = ["image_files", "match_channels", "read_images", "read_labels"]
 
 
 def read_labels(path: str | Path) -> Tensor:
@@ -23,7 +18,7 @@ def read_labels(path: str | Path) -> Tensor:
         raise FileNotFoundError(f"no labels at {path}: expected an npy file of whole numbers, one an image")
     try:
         labels = np.load(path, allow_pickle=False)
-    except Exception as error:  # NumPy raises whatever the bytes happen to break
+    except Exception as error:  # for damaged bytes NumPy raises many types
         raise ValueError(f"{path} cannot be read as labels: {error}") from error
     if not isinstance(labels, np.ndarray) or labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         what = f"{labels.dtype} of shape {labels.shape}" if isinstance(labels, np.ndarray) else "several arrays"

@@ -1,4 +1,4 @@
-"""The one walker of folders: which files below a folder are data, and which are not.
+"""The one walker of folders: it finds the data files, and counts the files that it leaves out.
 
 Links are followed. A path part that begins with `.` (notebook checkpoints, `._` companions of macOS, `.git`) or is
 `__MACOSX` holds no data.
@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-HIDDEN, OTHER, TWICE, BROKEN = "hidden", "of another suffix", "links to a file that is there already", "broken links"
+HIDDEN, OTHER, TWICE, BROKEN = "hidden", "of another suffix", "links to a file that is found already", "broken links"
 NAMED = 5  # files that a message names
 
 
 class Found(NamedTuple):
-    """The files to read, in the order of their paths, and by reason the files and hidden folders left out."""
+    """The files, sorted by path, and the files and hidden folders left out, by reason."""
 
     files: list[Path]
     left_out: dict[str, list[Path]]
@@ -31,15 +31,15 @@ class Found(NamedTuple):
 def walk_files(folder: str | Path, suffixes: Sequence[str]) -> Found:
     """Return the files below `folder` and its sub-folders whose names end in one of `suffixes`, in any case.
 
-    A link to a folder or file is followed, and each real file is returned once, under the first of its paths. A hidden
-    folder is left out as a whole; a hidden file of another suffix (`.DS_Store`) is not even counted.
+    Each real file is returned once, under the first of its paths. A hidden folder is left out as a whole; a hidden file
+    of another suffix (`.DS_Store`) is not counted.
 
     Args:
         folder: may itself be hidden or a link.
         suffixes: such as (".png", ".nii.gz"); ("",) returns every file that is not hidden.
 
     Raises:
-        ValueError: for a link to a folder above it: the walk would not end.
+        ValueError: for a link to a folder above it, because the walk would not end.
     """
     wanted = tuple(suffix.lower() for suffix in suffixes)
     files: list[Path] = []
@@ -57,12 +57,12 @@ def walk_files(folder: str | Path, suffixes: Sequence[str]) -> Found:
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a path part marks what is no data."""
+    """Return whether a path part is hidden, or a folder of macOS's resource forks."""
     return name.startswith(".") or name == "__MACOSX"
 
 
 def _reason(path: Path, matches: bool) -> str:
-    """Return why a path is left out, "" if it is not."""
+    """Return the reason to leave a path out, "" for none."""
     if is_hidden(path.name):
         return HIDDEN
     if not path.is_file():
@@ -82,5 +82,5 @@ def _walk(folder: Path, above: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
         if entry.is_dir() and not is_hidden(entry.name):
             yield from _walk(path, (*above, real))
         else:
-            # the real path of a plain file costs nothing: its folder's is known
+            # `realpath` is slow; for a plain file the real path follows from its folder's.
             yield path, os.path.realpath(path) if entry.is_symlink() else os.path.join(real, entry.name)

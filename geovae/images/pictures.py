@@ -1,8 +1,8 @@
 """The one reader of image files and of arrays of images, to tensors (n, c, h, w).
 
-EXIF orientation is applied, as every viewer does. An opaque alpha channel is dropped; transparent pixels, in a channel,
-a palette or a PNG's `tRNS`, are refused: their colour depends on a background that the file does not name. Files that
-cannot be used are counted and named, in one error, or in one warning where they are skipped.
+EXIF orientation is applied, as every viewer does. An opaque alpha channel is dropped; transparent pixels (in a channel,
+a palette or a PNG's `tRNS`) are refused: their colour depends on a background that is not in the file. Bad files are
+counted and named in one error, or in one warning if they are skipped.
 """
 
 import warnings
@@ -27,18 +27,18 @@ R = TypeVar("R")
 OnError = Literal["fail", "skip"]
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
 ARRAYS = (".npy", ".npz")
-# modes of Pillow
+# Modes of Pillow. Others, such as `F`, have no fixed range of values.
 GRAY, GRAY_16 = ("1", "L", "LA", "La"), ("I", "I;16", "I;16B", "I;16L", "I;16N")
 COLOUR = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
-LOOKED_AT = 64  # files whose channels are compared before images of three equal channels are taken for coloured
+MAX_PROBED = 64  # files with three equal channels that are read before the images count as coloured
 REMEDY = "Repair them, or pass on_error='skip' to leave them out"
-BLOCK = 256  # files decoded before their images are joined
+BLOCK = 256  # files decoded before their images are joined: thousands of small tensors would fragment the memory
 
 
 def list_images(path: str | Path) -> list[Path]:
-    """Return the image files below the folder `path`, sorted by path; or `path` itself where it is such a file.
+    """Return the image files below the folder `path`, sorted by path; or `path` itself if it is such a file.
 
-    Files and hidden folders that `walk_files` leaves out are counted and named in a warning.
+    Other files and hidden folders are counted and named in a warning, see `walk_files`.
 
     Raises:
         FileNotFoundError: if there is no such path, or no image file in it.
@@ -78,13 +78,13 @@ def read_images(path: str | Path) -> Tensor:
 
 @dataclass(frozen=True)
 class Prepare:
-    """What makes images alike: a central square resized to `size`, and gray (1) or colour (3) `channels`."""
+    """Resize the central square to `size`, and convert to gray (1) or colour (3) `channels`; None changes nothing."""
 
     size: int | None = None
     channels: int | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return uint8 images (n, c, h, w) as they are kept."""
+        """Return uint8 images (n, c, h, w), each of the wanted size and channels."""
         return images if self == Prepare() else torch.stack([self._prepare(image) for image in images])
 
     def _prepare(self, pixels: Tensor) -> Tensor:
@@ -109,21 +109,21 @@ def read_files(
     remedy: str = REMEDY,
     progress: bool = False,
 ) -> tuple[Tensor, list[int]]:
-    """Read `files` into uint8 (n, c, h, w), or float32 in [0, 1] if `eight_bit` is false and some file needs it.
+    """Read `files` into uint8 (n, c, h, w), or float32 in [0, 1] if `eight_bit` is false and a file has more bits.
 
     Args:
         files: pictures and arrays; their order is kept.
         where: the folder, for messages.
-        shape: the (c, h, w) of every image after `prepare`; by default that of the first file that can be read. Three
-            equal channels count as gray where other files are gray.
-        on_error: `fail` or `skip` files that cannot be read or do not fit.
-        prepare: makes images alike.
+        shape: the (c, h, w) of every image after `prepare`; by default that of the first readable file. Three equal
+            channels count as gray if other files are gray.
+        on_error: `fail` on files that cannot be read or have another shape, or `skip` them.
+        prepare: is applied to the images of each file.
         eight_bit: refuse files of more than 8 bits a channel.
-        remedy: what the error advises.
+        remedy: the last sentence of the error.
         progress: whether to show a bar.
 
     Returns:
-        The images, and for each the position in `files` that it comes from.
+        The images, and for each the position of its file in `files`.
 
     Raises:
         ValueError: if there are no images, or files are bad and `on_error` is `fail`.
@@ -155,10 +155,7 @@ def read_files(
 def map_in_threads(
     function: Callable[[S], R], items: Sequence[S], *, title: str, progress: bool, workers: int = 4
 ) -> Iterator[R | ValueError]:
-    """Yield `function(item)` in order, or the ValueError it raised; Pillow decodes without the global lock.
-
-    `progress` shows a bar called `title` on the error stream.
-    """
+    """Yield `function(item)` in order, or the ValueError that it raised; with `progress`, show a bar on stderr."""
 
     def attempt(item: S) -> R | ValueError:
         try:
@@ -167,8 +164,8 @@ def map_in_threads(
             return error
 
     def results() -> Iterator[R | ValueError]:
-        with ThreadPoolExecutor(workers) as pool:
-            for start in range(0, len(items), BLOCK):  # a block at a time: results never pile up
+        with ThreadPoolExecutor(workers) as pool:  # threads are enough: Pillow decodes without Python's global lock
+            for start in range(0, len(items), BLOCK):  # by blocks: `map` of all items would keep all results in memory
                 yield from pool.map(attempt, items[start : start + BLOCK])
 
     if not progress:
@@ -180,7 +177,7 @@ def map_in_threads(
 
 
 def report_bad(bad: Sequence[str], n: int, where: Path, on_error: OnError, remedy: str = REMEDY) -> None:
-    """Warn of, or fail on, the bad files among `n`; the first five are named, all are counted."""
+    """Fail on the bad files among `n`, or warn and go on; the first five are named, all are counted."""
     if not bad:
         return
     more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
@@ -203,7 +200,7 @@ def read_picture(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as stored:
             image = ImageOps.exif_transpose(stored)
-    except Exception as error:  # decoders raise whatever the bytes happen to break
+    except Exception as error:  # for damaged bytes the decoders raise many types
         raise ValueError(f"cannot be decoded ({error})") from error
     if image.mode in GRAY_16:
         values = np.asarray(image)
@@ -223,7 +220,7 @@ def centre_square(image: "Image", side: int) -> "Image":
 
 
 def match_channels(sets: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return image sets with gray ones stored as RGB as one channel, said in a warning, where another set is gray."""
+    """Return image sets; if one is gray, sets of three equal channels become gray too, with a warning."""
     if {images.shape[1] for images in sets.values()} != {1, 3}:
         return sets
     alike = {name: images[:, :1] if _is_gray(images) else images for name, images in sets.items()}
@@ -234,7 +231,7 @@ def match_channels(sets: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _opaque(image: "Image") -> "Image":
-    """Return an image with an alpha channel of 255 everywhere, which may be dropped."""
+    """Return an image with its alpha channel, or raise ValueError if that is not 255 everywhere."""
     full = image.convert("LA" if image.mode in GRAY else "RGBA")
     if full.getchannel("A").getextrema()[0] < 255:  # type: ignore[operator]  # of one channel it is a pair of numbers
         raise ValueError(f"has mode {image.mode} and transparent pixels: compose it on a background first")
@@ -269,7 +266,7 @@ def _read_array(path: Path) -> Tensor:
             held = ", ".join(file.files) or "none"
     except ValueError:
         raise
-    except Exception as error:  # zip and npy readers raise whatever the bytes happen to break
+    except Exception as error:  # for damaged bytes the readers of zip and npy raise many types
         raise ValueError(f"cannot be read ({error or type(error).__name__})") from error
     raise ValueError(f"needs an array called 'images', it holds {held}")
 
@@ -277,8 +274,8 @@ def _read_array(path: Path) -> Tensor:
 def _from_array(array: np.ndarray, *, stack: bool) -> Tensor:
     """Bring (n, c, h, w), (n, h, w, c), (c, h, w), (h, w, c) or (h, w) to (n, c, h, w), uint8 or float32 in [0, 1].
 
-    Three axes are one image if either the first or the last is 1 or 3 and the others are not, else gray images
-    (n, h, w) in a `stack`, and refused in a file that may hold either.
+    Three axes are one image if only the first or only the last is 1 or 3. Else they are gray images (n, h, w) in a
+    `stack`, and refused in a file that may hold one image or several.
     """
     if array.ndim == 3:
         first, middle, last = (size in (1, 3) for size in array.shape)
@@ -306,16 +303,16 @@ def _from_array(array: np.ndarray, *, stack: bool) -> Tensor:
 
 
 def _is_gray(images: Tensor) -> bool:
-    """Return whether images (n, c, h, w) have one channel, or equal ones."""
+    """Return whether all channels of the images (n, c, h, w) are equal."""
     return bool((images == images[:, :1]).all())
 
 
 def _common_shape(files: Sequence[Path], read: Callable[[Path], Tensor], where: Path) -> tuple[int, int, int]:
-    """Return the (c, h, w) of the first file that can be read; the others are compared with it.
+    """Return the (c, h, w) of the first readable file; the channels are those of the first gray or coloured file.
 
-    A file of three equal channels leaves open whether the images are gray: the first that is gray or coloured decides.
+    A file of three equal channels does not decide whether the images are gray: it may be a gray image saved as RGB.
     """
-    shape, reason, open_files = None, "", 0
+    shape, reason, n_undecided = None, "", 0
     for path in files:
         try:
             images = read(path)
@@ -324,20 +321,18 @@ def _common_shape(files: Sequence[Path], read: Callable[[Path], Tensor], where: 
             continue
         c, h, w = images.shape[1:]
         shape = (c, *shape[1:]) if shape else (c, h, w)
-        open_files += 1
-        if c == 1 or not _is_gray(images) or open_files == LOOKED_AT:
+        n_undecided += 1
+        if c == 1 or not _is_gray(images) or n_undecided == MAX_PROBED:
             break
     if shape is None and len(files) == 1:
         raise ValueError(f"`{files[0].parent}`: {reason}")
     if shape is None:
-        raise ValueError(
-            f"`{where}` holds no image that can be read ({len(files)} files looked at): the first, {reason}"
-        )
+        raise ValueError(f"`{where}` holds no image that can be read ({len(files)} files tried): the first, {reason}")
     return shape
 
 
 def _fit(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Return images (n, c, h, w) of `shape` (c, h, w); three equal channels pass for gray.
+    """Return images (n, c, h, w) of `shape` (c, h, w); three equal channels are accepted as gray.
 
     Raises:
         ValueError: if size or channels differ.
@@ -357,7 +352,8 @@ def _fit(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
 
 
 def _join(parts: list[Tensor]) -> Tensor:
-    """Return all images together and empty `parts`: each part is freed when it is copied."""
+    """Concatenate the images and empty `parts`."""
+    # By hand, because `torch.cat` would hold all images twice: here each part is freed when it is copied.
     if any(part.is_floating_point() for part in parts):
         parts[:] = [to_float(part) for part in parts]
     joined = torch.empty((sum(map(len, parts)), *parts[0].shape[1:]), dtype=parts[0].dtype)
@@ -371,5 +367,5 @@ def _join(parts: list[Tensor]) -> Tensor:
 
 
 def _name(path: Path, where: Path) -> str:
-    """Return the path relative to the folder, or the name of a file that was asked for by itself."""
+    """Return the path relative to the folder `where`, or the file's name if `where` is the file itself."""
     return str(path.relative_to(where)) if path != where and path.is_relative_to(where) else path.name

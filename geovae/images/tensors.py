@@ -46,7 +46,7 @@ def to_uint8(images: Tensor) -> Tensor:
 
 
 def as_pictures(images: Tensor) -> Tensor:
-    """Return what can be shown and scored as pictures: (n, c, h, w) of 1 or 3 channels as it is.
+    """Return images (n, c, h, w) that can be shown and scored; those of 1 or 3 channels are unchanged.
 
     Volumes (n, x, y, z) become their sagittal, coronal and axial middle planes side by side, (n, 1, h, w): top or front
     upwards, the patient's left on the left.
@@ -68,8 +68,7 @@ def image_grid(images: Tensor, *, columns: int | None = None, padding: int = 1, 
         images: uint8, or float in [0, 1].
         columns: images a row; by default about as many as rows.
         padding: white pixels around each image.
-        scale: whole factor by which pixels are repeated; None makes an image about 64 pixels high, so that small ones
-            can be seen.
+        scale: whole factor by which pixels are repeated; None makes images about 64 pixels high, readable on a screen.
     """
     check_images(images)
     if images.shape[1] not in (1, 3):
@@ -88,7 +87,7 @@ def image_grid(images: Tensor, *, columns: int | None = None, padding: int = 1, 
 
 
 def comparison_grid(*rows: Tensor, padding: int = 1, scale: int | None = 1) -> np.ndarray:
-    """Return equally many images from each of `rows` (n, c, h, w), one row of the picture below the other."""
+    """Return a picture like `image_grid` with one row for each of `rows` (n, c, h, w)."""
     if len({len(row) for row in rows}) != 1:
         raise ValueError(f"the rows must hold equally many images, got {[len(row) for row in rows]}")
     images = torch.cat([to_uint8(row.detach().cpu()) for row in rows])

@@ -127,7 +127,7 @@ def test_a_folder_of_mixed_images_names_the_remedy(folder, how, message):
 def test_a_folder_without_one_readable_image(folder):
     for path in folder.iterdir():
         spoil(path, "text")
-    with pytest.raises(ValueError, match=r"can be read \(10 files looked at\): the first, 000.png cannot be dec"):
+    with pytest.raises(ValueError, match=r"can be read \(10 files tried\): the first, 000.png cannot be dec"):
         DATASETS["folder"](root=str(folder), path=".")
     (folder / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="no images at"):

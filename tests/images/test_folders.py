@@ -59,7 +59,7 @@ def test_links_are_followed_and_each_real_file_comes_once(tmp_path):
     found = walk_files(tmp_path / "data", (".png",))
     assert names(tmp_path / "data", found.files) == ["cat/0.png", "dog/1.png"]
     assert found.describe_left_out(tmp_path / "data") == (
-        "1 broken links (gone.png), 2 links to a file that is there already (z.png, zz/0.png)"
+        "1 broken links (gone.png), 2 links to a file that is found already (z.png, zz/0.png)"
     )
 
 

@@ -1,4 +1,8 @@
-"""What `prepare` writes at the end, from the states of the finished sessions, with one of them in memory at a time."""
+"""What `prepare` writes at the end, from the states of the finished sessions, with one of them in memory at a time.
+
+The table of quality control reveals bad volumes by their correlation with the mean of the cohort, and with the mirrored
+mean. The voxels of one brain do not show which side is left; they do show front and back, and up and down.
+"""
 
 import csv
 import json
@@ -14,8 +18,10 @@ import numpy as np
 from geovae.files import atomic_path
 from geovae.mri.cohort.discover import Session
 from geovae.mri.cohort.jobs import Outcome, array_path, load_state, state_path
-from geovae.mri.cohort.qc import qc_rows
+from geovae.mri.cohort.process import PERCENTAGES
 from geovae.mri.cohort.table import Row
+
+MIRRORS = {"left_right": 0, "front_back": 1, "up_down": 2}
 
 
 class Finished(NamedTuple):
@@ -89,6 +95,46 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     return path
 
 
+def correlations(thumbs: np.ndarray) -> list[dict[str, float]]:
+    """Return the correlation of each thumb of (n, x, y, z) with the mean of the others, and with the mirrored mean."""
+    values = thumbs.astype(np.float32)
+    total = values.sum(axis=0)
+    rows = []
+    for thumb in values:
+        # the mean of the others: a thumb always resembles a mean that holds it
+        mean = (total - thumb) / max(len(values) - 1, 1) if len(values) > 1 else thumb
+        row = {"mean": _correlation(thumb, mean)}
+        rows.append(row | {name: _correlation(thumb, np.flip(mean, axis)) for name, axis in MIRRORS.items()})
+    return rows
+
+
+def qc_rows(ids: Sequence[str], numbers: Sequence[Mapping[str, Any]], thumbs: np.ndarray) -> list[dict[str, Any]]:
+    """Return one row a session for `qc_table.csv`.
+
+    Args:
+        ids: (n,) of sessions.
+        numbers: of `Processed`, one for each session.
+        thumbs: (n, x, y, z) uint8.
+
+    Returns:
+        Rows with percentiles (in the file's unit), brain volume (ml), centre of mass (mm), voxels lost, correlations,
+        and `suspect`: the axes along which the mirrored mean fits better, else empty.
+    """
+    rows = []
+    for id, of_session, fit in zip(ids, numbers, correlations(thumbs), strict=True):
+        row = {"id": id, **{f"p{q}": of_session[f"p{q}"] for q in PERCENTAGES}}
+        row |= {"low": of_session["low"], "high": of_session["high"], "brain_ml": of_session["brain_ml"]}
+        row |= dict(zip(("centre_x_mm", "centre_y_mm", "centre_z_mm"), of_session["centre_mm"], strict=True))
+        row |= {
+            "brain_voxels_lost": of_session["brain_voxels_lost"],
+            "obliquity_degrees": of_session["obliquity_degrees"],
+        }
+        row |= {f"correlation_{name}": round(value, 4) for name, value in fit.items()}
+        mirrored = [name for name in ("front_back", "up_down") if fit[name] > fit["mean"]]
+        rows.append(row | {"suspect": " ".join(f"mirrored_{name}" for name in mirrored)})
+    return rows
+
+
 def _arrays(finished: Sequence[Finished], settings: dict[str, Any]) -> dict[str, Any]:
     """Return the arrays of the npz beside the images: one element a picture, and JSON."""
 
@@ -135,3 +181,9 @@ def _entry(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
     """Open one array of the archive for writing, with zipfile's fixed date, so that equal content gives equal bytes."""
     with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
         yield file
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = a - a.mean(), b - b.mean()
+    norm = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / norm if norm else 0.0
