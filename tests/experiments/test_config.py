@@ -159,7 +159,10 @@ def test_a_file_cannot_run_code(tmp_path):
         (["--n_samples", "1"], "`n_samples` must be a whole number of at least 2, got 1"),
         (["--samplers", "gibbs"], "`samplers` must be one of prior, mixture, riemannian, .*, got 'gibbs'"),
         (["--scores", "beauty"], "`scores` must be one of frechet, .*, got 'beauty'"),
-        (["--extractor", "vgg"], "`extractor` must be one of inception, mnist-net-v1, fashion-mnist-net-v1, random-conv-v1"),
+        (
+            ["--extractor", "vgg"],
+            "`extractor` must be one of inception, mnist-net-v1, fashion-mnist-net-v1, random-conv-v1",
+        ),
         (["--model.name", "ae", "--samplers", "riemannian"], "sampler 'riemannian' needs posterior variances"),
         (["--sampler.mixture.n_components", "0"], "`n_components` must be a whole number of at least 1, got 0"),
     ],
