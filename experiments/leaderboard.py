@@ -39,8 +39,8 @@ class Contender(NamedTuple):
 class Entry:
     """A contender's numbers on one data set: scores on validation and test images and diagnostics, by seed and name.
 
-    `headline` names the score that ranks, lower is better. `repeats` marks another name for an entry that is there
-    already: a value on the axis of an option, no rival. `runs` are links to the runs that the numbers come from.
+    `headline` names the score that ranks, lower is better. `repeats` marks a second name of another entry: a
+    value on the axis of an option, which does not compete. `runs` are links to the runs that the numbers come from.
     """
 
     data: str

@@ -118,15 +118,13 @@ def open_run(name: str, title: str = "") -> MlflowTracker:
 
 def choose_experiment() -> str:
     """Return the id of the experiment that the environment names, else of geovae; it is created if it is missing."""
-    from mlflow import MlflowClient
+    import mlflow
 
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME")
     if EXPERIMENT_ID and not name:
         return EXPERIMENT_ID
-    # not mlflow.set_experiment: it changes the environment, which every later run and process would obey
-    client, name = MlflowClient(), name or EXPERIMENT
-    experiment = client.get_experiment_by_name(name)
-    return str(experiment.experiment_id if experiment is not None else client.create_experiment(name))
+    # it also refuses a deleted experiment, and waits for another process that creates the same one
+    return str(mlflow.set_experiment(name or EXPERIMENT).experiment_id)
 
 
 def _named_by_chance(run_name: str) -> bool:

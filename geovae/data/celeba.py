@@ -1,6 +1,6 @@
 """CelebA at 64x64: `celeba/train_data.pt` and `celeba/val_data.pt`, tensors in [0, 1], quantised while they are read.
 
-The training file holds 8 GB of floats. It is memory-mapped anew for every chunk: a closed mapping frees its pages, so
+The training file holds 8 GB of floats. It is memory-mapped again for every chunk: a closed mapping frees its pages, so
 loading needs memory for the uint8 result and one chunk only.
 """
 

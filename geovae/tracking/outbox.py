@@ -102,7 +102,7 @@ class Outbox:
             return False
         self._thread.join()
         if self._lock is not None and not self._lock.closed:
-            if _is_current(self._lock, self.folder):  # otherwise another process has made the folder anew
+            if _is_current(self._lock, self.folder):  # otherwise the folder is another process's by now
                 _remove(self.folder)
             _unlock(self._lock)
         return True

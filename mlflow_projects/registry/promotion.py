@@ -181,7 +181,7 @@ def _reasons(candidate: Candidate, champion: Champion | None, rules: Rules) -> l
     if champion.evidence is None:
         return [
             f"the champion, version {number}, has no scores, so that nothing compares with it; take the alias "
-            f"{CHAMPION} from it in the registry to begin anew"
+            f"{CHAMPION} from it in the registry to start again"
         ]
     return rules.refusals(candidate.evidence, champion.evidence)
 
