@@ -12,10 +12,10 @@ import sys
 from pathlib import Path
 
 import torch
+from geovae.data.builders.mnist import NAMES, read_idx
 from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy, pad
 
-from geovae.data.builders.mnist import NAMES, read_idx
 from geovae.data.mnist_5k import read_all
 from geovae.evaluation.classifier import Classifier
 
