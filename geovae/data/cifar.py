@@ -1,5 +1,6 @@
 """CIFAR-10: `cifar/cifar_10.npz` and, if they exist, the PNG test images beside it."""
 
+from collections.abc import Callable
 from functools import partial
 
 from geovae.checks import check_choice
@@ -16,10 +17,14 @@ def _overlap(data: Split, val_size: int) -> tuple[Split, Split]:
     return hold_out_last(data, val_size)[0], data[val_size:]
 
 
+DIVIDE: dict[str, Callable[[Split, int], tuple[Split, Split]]] = {
+    "disjoint": hold_out_last,
+    "published_overlapping": _overlap,
+}
 READ = partial(read_npz, shape=SHAPE)
 LOADERS = {
     rule: make_loader("cifar", "cifar_10.npz", SHAPE, "the python or binary batches", READ, divide)
-    for rule, divide in {"disjoint": hold_out_last, "published_overlapping": _overlap}.items()
+    for rule, divide in DIVIDE.items()
 }
 
 

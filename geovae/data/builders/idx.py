@@ -135,6 +135,11 @@ def _digests(name: str, path: Path, content: bytes) -> dict[str, str]:
     return packed | {name: md5_of(content)}
 
 
+def read_idx(path: Path) -> np.ndarray:
+    """Return the values of an idx file, uint8 of the shape in its header; see `read_bytes` for what is refused."""
+    return _parse(read_bytes(path))
+
+
 def _parse(content: bytes) -> np.ndarray:
     """Return the values of a sound idx file, uint8 of the shape in its header."""
     start = 4 + 4 * content[3]
