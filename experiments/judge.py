@@ -18,6 +18,7 @@ from geovae.images import as_pictures, image_grid
 from geovae.samplers import SAMPLERS, Sampler
 from geovae.saved_model import SavedModel, load_model, save_model
 from geovae.tracking import NullTracker, Tracker
+from geovae.training import TrainingSummary
 
 MODEL = "model.safetensors"
 
@@ -27,7 +28,7 @@ class Result:
     """What a run leaves: its model file, and for each sampler the scores against validation and test images.
 
     `run_id` is the tracker's, None without one. `headline` is the name of the score, lower is better, by which choices
-    are made: on validation images alone.
+    are made: on validation images alone. `training` says how the model's training ended, where its file knows.
     """
 
     run_id: str | None
@@ -35,6 +36,12 @@ class Result:
     headline: str
     val_scores: dict[str, dict[str, float]]
     test_scores: dict[str, dict[str, float]]
+    training: TrainingSummary | None = None
+
+    @property
+    def undertrained(self) -> bool:
+        """Whether the model is known to be undertrained."""
+        return self.training is not None and self.training.undertrained
 
     @property
     def best_sampler(self) -> str:
@@ -69,7 +76,8 @@ class Judge:
         scorers = {kind: Scorer(self.config["extractor"], scores, **settings) for kind, scores in chosen.items()}
         scored = _score(saved, latents, splits, scorers, tracker)
         first = headline(self.config["extractor"])
-        result = Result(tracker.run_id, output / MODEL, first, scored["val_score"], scored["score"])
+        training = TrainingSummary(**saved.meta["training"]) if "training" in saved.meta else None
+        result = Result(tracker.run_id, output / MODEL, first, scored["val_score"], scored["score"], training)
         _track_best(result, tracker)
         if keep:
             self._keep(result, saved, tracker)
@@ -192,6 +200,10 @@ def _score(
 
 
 def _track_best(result: Result, tracker: Tracker) -> None:
+    if result.training is not None:  # as a number too: reports of studies read metrics alone
+        tracker.metrics({"best/undertrained": float(result.undertrained)})
+    if result.undertrained:
+        tracker.tags({"undertrained": str(result.training)})
     best = result.best_sampler
     tracker.tags({"best_sampler": best, "headline": result.headline, "mlflow.note.content": _in_words(result)})
     tracker.metrics({f"best/{result.headline}": result.val_scores[best][result.headline]})
@@ -207,7 +219,8 @@ def _in_words(result: Result) -> str:
         + (f", {result.test_scores[name][head]:.4g} on test images" if head in result.test_scores.get(name, {}) else "")
         for name in order
     ]
-    return "Samplers, the best first (lower is better):\n\n" + "\n".join(rows)
+    warning = f"**Undertrained**: {result.training}.\n\n" if result.undertrained else ""
+    return f"{warning}Samplers, the best first (lower is better):\n\n" + "\n".join(rows)
 
 
 def _track_latents(tracker: Tracker, codes: Codes, labels: Tensor | None, latents: Mapping[str, Tensor]) -> None:

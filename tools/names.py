@@ -27,6 +27,7 @@ METRICS = {
         "lower is better"
     ),
     "best/epoch": "the epoch they come from [epoch]",
+    "best/undertrained": "1 where the validation loss was still falling when the epochs were used up, else 0",
     "best/<score>": "headline score on validation images of the best sampler (parent: of the best run)",
     "val_score/<sampler>/<score>": "samples against the validation images: choices are made by these",
     "score/<sampler>/<score>": "samples against the test images: what is reported",
@@ -58,6 +59,7 @@ TAGS = {
     "config": "fingerprint of the configuration: the same for runs that ask for the same results",
     "config_over_seeds": "the same without the seed: group by it to average over seeds",
     "best_sampler": "the sampler with the lowest headline score on validation images",
+    "undertrained": "how a training ended whose validation loss was still falling at its last epoch",
     "headline": "the score by which runs are ranked",
     "warning.<sampler>": "warnings of a sampler",
     "warning.scores": "warnings of the evaluation, such as too few samples for the number of features",
@@ -102,7 +104,9 @@ ARTIFACTS = {
     "figures/latent_map.png": "codes by class, and samples of each sampler",
     "figures/pullback.png": "posterior variances against the decoder's pull-back metric",
     "model/model.safetensors": "the model file: weights, codes, samplers' options, scores",
-    "checkpoints/checkpoint.safetensors": "the training state, to go on from",
+    "checkpoints/checkpoint.safetensors": (
+        "the training state, to go on from; uploaded with `keep_checkpoint`, or where it is not larger than the model"
+    ),
     "figures/prd.png": "of `evaluate`: precision-recall curve",
     "figures/nearest.png": "of `evaluate`: samples beside their nearest training images",
     "leaderboard.md": "of a comparison: runs and samplers, of a sweep: configurations; best first",
