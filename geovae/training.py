@@ -9,9 +9,8 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -19,9 +18,17 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from geovae.batches import Batches
 from geovae.checks import check_choice, check_count, check_positive
+from geovae.devices import PRECISIONS, Precision, choose_precision, deterministic_kernels, float32_products
 from geovae.images import to_float
 
 Losses = dict[str, Tensor]
+
+
+class Arithmetic(NamedTuple):
+    """What the steps are computed in: `fp32`, `tf32` or `bf16`, and how images and filters lie in memory."""
+
+    precision: str
+    layout: torch.memory_format
 
 
 @dataclass(frozen=True)
@@ -126,11 +133,14 @@ class Trainer:
         plateau_patience: epochs without a better validation loss before the learning rate is multiplied.
         plateau_factor: what it is multiplied by, between 0 and 1.
         early_stop: epochs without a better validation loss before training ends; None: never.
-        precision: `fp32`, or `bf16` for automatic mixed precision.
+        precision: `fp32`; `tf32`, products of matrices and convolutions with 10 bits of fraction on a GPU; `bf16`,
+            automatic mixed precision; or `auto`: bf16 on a GPU of 2020 or later, fp32 elsewhere.
         clip_grad_norm: largest norm of the gradient of all parameters together; None: no limit.
-        channels_last: keep images and filters with the channels innermost, which suits convolutions on recent GPUs.
+        channels_last: keep images and filters with the channels innermost, which suits convolutions on recent GPUs;
+            None: where a network with convolutions trains in bf16 on a GPU.
         compile: compile the loss with torch.compile; the first steps last a minute or more. It needs a C++ compiler.
-        deterministic: refuse operations whose result differs from run to run on a GPU.
+        deterministic: use kernels that give the same bits each time, which a GPU otherwise trades for speed; then a
+            resumed run repeats an uninterrupted one bit for bit there too, as it always does on a CPU.
         stream: copy training images to the GPU in chunks instead of keeping them there; None: when they need more
             than half of its free memory. On a CPU it has no effect.
     """
@@ -141,9 +151,9 @@ class Trainer:
     plateau_patience: int = 5
     plateau_factor: float = 0.5
     early_stop: int | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "auto"
     clip_grad_norm: float | None = None
-    channels_last: bool = False
+    channels_last: bool | None = None
     compile: bool = False
     deterministic: bool = False
     stream: bool | None = None
@@ -157,15 +167,24 @@ class Trainer:
             raise ValueError(f"`plateau_factor` must lie between 0 and 1, got {self.plateau_factor}")
         if self.early_stop is not None:
             check_count(early_stop=self.early_stop)
-        check_choice("precision", self.precision, ("fp32", "bf16"))
+        check_choice("precision", self.precision, PRECISIONS)
         if self.clip_grad_norm is not None:
             check_positive(clip_grad_norm=self.clip_grad_norm)
-        self.memory_format = torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def arithmetic(self, model: nn.Module) -> Arithmetic:
+        """Return what `precision` and `channels_last` stand for where `model` is."""
+        device = next(model.parameters()).device
+        precision, innermost = choose_precision(self.precision, device), self.channels_last
+        if innermost is None:
+            convolves = any(isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) for layer in model.modules())
+            innermost = convolves and precision == "bf16" and device.type == "cuda"
+        return Arithmetic(precision, torch.channels_last if innermost else torch.contiguous_format)
 
     def start(self, model: nn.Module, *, seed: int = 0) -> TrainState:
         """Return the state before the first epoch; shuffling and latent noise are drawn from `seed`."""
         device = next(model.parameters()).device
-        model.to(memory_format=self.memory_format)  # type: ignore[call-overload]  # before the optimizer: its moments take the parameters' layout
+        layout = self.arithmetic(model).layout
+        model.to(memory_format=layout)  # type: ignore[call-overload]  # before the optimizer: its moments take the parameters' layout
         optimizer = torch.optim.Adam(model.parameters(), lr=self.learning_rate, fused=True)
         for group in optimizer.param_groups:
             group["initial_lr"] = self.learning_rate  # base rate that the scheduler scales
@@ -189,16 +208,17 @@ class Trainer:
                 f"use at most {len(train)}"
             )
         device = next(state.model.parameters()).device
-        self._check_place(state.model, device)
+        self._check_place(state.model)
         train_batches = Batches(train, device, self.batch_size, self.stream)
         val_batches = Batches(val, device, self.batch_size, self.stream)
         loss: Any = state.model.loss
         loss = torch.compile(loss) if self.compile else loss
+        tf32 = self.arithmetic(state.model).precision == "tf32"
         if not state.history:  # a resumed run has prepared its model already
             _call_callback(state.model, "prepare", train_batches.images, state.generator)
         while state.epoch < self.epochs and not self._stalled(state):
             started = time.perf_counter()
-            with _deterministic(self.deterministic):
+            with deterministic_kernels(self.deterministic), float32_products(tf32=tf32):
                 _call_callback(state.model, "begin_epoch", state.epoch + 1)
                 train_losses = self._train_epoch(state, loss, train_batches)
                 _call_callback(state.model, "end_epoch", train_batches.images)
@@ -219,7 +239,7 @@ class Trainer:
             return False
         return state.epoch - state.best_record.epoch >= self.early_stop
 
-    def _check_place(self, model: nn.Module, device: torch.device) -> None:
+    def _check_place(self, model: nn.Module) -> None:
         if self.compile and getattr(model, "second_derivatives", False):
             raise ValueError(
                 f"`compile` cannot differentiate a gradient, which the loss of {type(model).__name__} needs; "
@@ -227,14 +247,12 @@ class Trainer:
             )
         if self.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))):
             raise ValueError("`compile` needs a C++ compiler, and finds no g++ or clang++; install one or leave it off")
-        if self.deterministic and device.type == "cuda" and "CUBLAS_WORKSPACE_CONFIG" not in os.environ:
-            raise ValueError("`deterministic` needs the environment variable CUBLAS_WORKSPACE_CONFIG=:4096:8 on a GPU")
 
     def _train_epoch(self, state: TrainState, loss: Callable[..., Losses], batches: Batches) -> dict[str, float]:
         state.model.train()
-        totals: Losses = {}
+        arithmetic, totals = self.arithmetic(state.model), Losses()
         for images in batches.shuffled(state.generator):
-            losses = self._losses(loss, images, state.generator)
+            losses = _losses(loss, images, state.generator, arithmetic)
             state.optimizer.zero_grad()
             losses["loss"].backward()
             if self.clip_grad_norm is not None:
@@ -250,15 +268,10 @@ class Trainer:
     ) -> dict[str, float]:
         model.eval()
         generator = Generator(batches.device).manual_seed(epoch)  # apart from training's: validating changes nothing
-        totals: Losses = {}
+        arithmetic, totals = self.arithmetic(model), Losses()
         for images in batches.in_order():
-            _accumulate(totals, self._losses(loss, images, generator), len(images))
+            _accumulate(totals, _losses(loss, images, generator, arithmetic), len(images))
         return _means(totals, len(batches))
-
-    def _losses(self, loss: Callable[..., Losses], images: Tensor, generator: Generator) -> Losses:
-        x = to_float(images).contiguous(memory_format=self.memory_format)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return loss(x, generator)
 
     def _check_finite(self, epoch: int, losses: dict[str, float]) -> None:
         bad = {name: value for name, value in losses.items() if not math.isfinite(value)}
@@ -269,20 +282,10 @@ class Trainer:
             )
 
 
-@contextmanager
-def _deterministic(wanted: bool) -> Iterator[None]:
-    """Set torch's deterministic mode if `wanted`, and restore the previous mode after."""
-    if not wanted:
-        yield
-        return
-    before = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
-    try:
-        yield
-    finally:
-        torch.set_deterministic_debug_mode(before[0])
-        torch.backends.cudnn.benchmark = before[1]
+def _losses(loss: Callable[..., Losses], images: Tensor, generator: Generator, arithmetic: Arithmetic) -> Losses:
+    x = to_float(images).contiguous(memory_format=arithmetic.layout)
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=arithmetic.precision == "bf16"):
+        return loss(x, generator)
 
 
 def _call_callback(model: nn.Module, callback: str, *arguments: Any) -> None:

@@ -293,7 +293,7 @@ def test_a_run_killed_in_the_middle_of_an_epoch_ends_with_the_same_weights(tmp_p
         ({"learning_rate": float("nan")}, "`learning_rate` must be positive and finite, got nan"),
         ({"plateau_patience": -1}, "`plateau_patience` must be a whole number of at least 0, got -1"),
         ({"plateau_factor": 1.0}, "`plateau_factor` must lie between 0 and 1, got 1.0"),
-        ({"precision": "fp8"}, "`precision` must be one of fp32, bf16, got 'fp8'"),
+        ({"precision": "fp8"}, "`precision` must be one of auto, fp32, tf32, bf16, got 'fp8'"),
         ({"clip_grad_norm": 0.0}, "`clip_grad_norm` must be positive and finite, got 0.0"),
         ({"clip_grad_norm": float("inf")}, "`clip_grad_norm` must be positive and finite, got inf"),
     ],
