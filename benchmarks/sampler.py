@@ -99,7 +99,7 @@ def ours(metric: LatentMetric, n: int, n_transitions: int, n_leapfrog: int, step
 
 
 def bare_products(metric: LatentMetric, n: int, n_gradients: int) -> Clock:
-    """Return a clock of the matrix products that the gradients need, into memory allocated before, and of nothing else."""
+    """Return a clock of the matrix products that the gradients need, into memory allocated before."""
     k, d = metric.k, metric.d
     x, u, s, h = torch.randn(n, 2 * d), torch.randn(n, d), torch.empty(n, d), torch.empty(n, 2 * d)
     size = k if n * k <= 2**19 else 2**19 // n  # whichever is faster: products that stay in the cache

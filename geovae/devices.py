@@ -115,4 +115,3 @@ def _switches() -> list[tuple[Any, str]]:
 
 def _setting(like: object, tf32: bool) -> object:
     return tf32 if isinstance(like, bool) else "tf32" if tf32 else "ieee"
-

@@ -50,6 +50,14 @@ class Block(NamedTuple):
         return Block(forms, self.slopes[rows], self.flat[rows], self.flat_t[:, rows])
 
 
+class Limits(NamedTuple):
+    """Where numbers stop: |z - origin| at `box`, log2 of a weight at `log2_cut`, and weights up to `least` are 0."""
+
+    box: float
+    log2_cut: float
+    least: float
+
+
 class LatentMetric:
     """A metric on a d-dimensional latent space from k centroids.
 
@@ -192,6 +200,26 @@ class LatentMetric:
         """Return w_i(z): (n, d) -> (n, k), the only public (n, k) array. Differentiable in z."""
         self._check_points(z)
         return self._weights(self._features(self._boxed(z)), self._all)
+
+    @property
+    def terms(self) -> Block:
+        """What its centroids add to it, for a kernel that computes it elsewhere: about `origin`, within `limits`."""
+        return self._all
+
+    @property
+    def origin(self) -> Tensor:
+        """The point (d,) that `terms` are about."""
+        return self._origin
+
+    @property
+    def limits(self) -> Limits:
+        """Where its numbers stop."""
+        return Limits(self._box, -self._cut * math.log2(math.e), self._least)
+
+    @property
+    def inverse_is_bounded(self) -> bool:
+        """Whether 1 / floor is small enough that no sum overflows."""
+        return self._inverse_is_bounded
 
     @property
     def _sign(self) -> int:
