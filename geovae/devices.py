@@ -6,9 +6,9 @@ determinants and distances. Those compute in `full_precision`, whatever the call
 
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import torch
 
@@ -17,6 +17,7 @@ from geovae.checks import check_choice
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 AMPERE = (8, 0)  # the first compute capability with TF32 and bf16
+P, R = ParamSpec("P"), TypeVar("R")
 CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
@@ -60,6 +61,20 @@ def full_precision() -> Iterator[None]:
         yield
 
 
+def keep_precision(method: Callable[P, R]) -> Callable[P, R]:
+    """Let a method of a tensor (n, d) compute in `full_precision`, at no cost on a CPU without mixed precision."""
+
+    @functools.wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        z = args[1] if len(args) > 1 else None
+        if isinstance(z, torch.Tensor) and (z.is_cuda or torch.is_autocast_enabled("cpu")):
+            with full_precision():
+                return method(*args, **kwargs)
+        return method(*args, **kwargs)
+
+    return call
+
+
 @contextmanager
 def float32_products(*, tf32: bool) -> Iterator[None]:
     """Let a GPU compute float32 products and convolutions in TF32 or in float32, and restore torch's switches after."""
@@ -89,19 +104,28 @@ def deterministic_kernels(wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    cudnn = torch.backends.cudnn
-    before = torch.get_deterministic_debug_mode(), cudnn.benchmark, cudnn.deterministic
-    workspace = os.environ.get(CUBLAS_WORKSPACE)
+    before, workspace = torch.get_deterministic_debug_mode(), os.environ.get(CUBLAS_WORKSPACE)
     os.environ.setdefault(CUBLAS_WORKSPACE, ":4096:8")
     torch.use_deterministic_algorithms(True)
+    try:
+        with fixed_convolutions():
+            yield
+    finally:
+        torch.set_deterministic_debug_mode(before)
+        if workspace is None:
+            del os.environ[CUBLAS_WORKSPACE]
+
+
+@contextmanager
+def fixed_convolutions() -> Iterator[None]:
+    """Let cuDNN choose its convolutions without timing them, among those that give the same bits each time."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic
     cudnn.benchmark, cudnn.deterministic = False, True
     try:
         yield
     finally:
-        torch.set_deterministic_debug_mode(before[0])
-        cudnn.benchmark, cudnn.deterministic = before[1:]
-        if workspace is None:
-            del os.environ[CUBLAS_WORKSPACE]
+        cudnn.benchmark, cudnn.deterministic = before
 
 
 @functools.cache

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from geovae.checks import check_choice, check_count, check_finite, check_not_negative, check_positive
+from geovae.devices import keep_precision
 from geovae.geometry.fields import (
     Algebra,
     DiagonalAlgebra,
@@ -154,11 +155,13 @@ class LatentMetric:
             chunk_elements=self.chunk_elements,
         )
 
+    @keep_precision
     def log_volume(self, z: Tensor) -> Tensor:
         """Return log sqrt det G at z: (n, d) -> (n,). Differentiable in z."""
         self._check_points(z)
         return torch.cat([self._log_volume(x) for x in z.split(self._rows)]) if len(z) else z.sum(1)
 
+    @keep_precision
     @torch.no_grad()
     def log_volume_and_grad(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return log sqrt det G (n,) and its gradient (n, d) in closed form, several times faster than autograd."""
@@ -172,21 +175,25 @@ class LatentMetric:
             volume[part], grad[part] = self._log_volume_and_grad(z[part])
         return volume, grad
 
+    @keep_precision
     def metric_matrix(self, z: Tensor) -> Tensor:
         """Return G: (n, d) -> (n, d, d). Differentiable in z."""
         flat = self._field(z)
         return self._algebra.matrix(flat if self.tensor == "metric" else self._inverse(flat))
 
+    @keep_precision
     def cometric_matrix(self, z: Tensor) -> Tensor:
         """Return G^-1: (n, d) -> (n, d, d). Differentiable in z."""
         flat = self._field(z)
         return self._algebra.matrix(flat if self.tensor == "cometric" else self._inverse(flat))
 
+    @keep_precision
     def squared_norm(self, z: Tensor, v: Tensor) -> Tensor:
         """Return `v^T G(z) v` (n,) for tangent vectors v (n, d). Differentiable in both."""
         flat = self._field(z)
         return (v * self._algebra.apply(flat if self.tensor == "metric" else self._inverse(flat), v)).sum(1)
 
+    @keep_precision
     def cosquared_norm(self, z: Tensor, p: Tensor) -> Tensor:
         """Return `p^T G(z)^-1 p` (n,) for cotangent vectors p (n, d). Differentiable in both."""
         flat = self._field(z)
@@ -196,6 +203,7 @@ class LatentMetric:
         """Return what log sqrt det G (n,) would be at z (n, d) without any centroid."""
         return self._sign * 0.5 * self.d * self._log_floor(z).squeeze(1)
 
+    @keep_precision
     def centroid_weights(self, z: Tensor) -> Tensor:
         """Return w_i(z): (n, d) -> (n, k), the only public (n, k) array. Differentiable in z."""
         self._check_points(z)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from geovae.devices import full_precision
 from geovae.geometry.fields import DiagonalFeatures, Forms
 from geovae.geometry.metric import LatentMetric
 from geovae.samplers.graphs import Step, capture
@@ -114,6 +115,7 @@ class Trace:
     log_densities: Tensor | None
 
 
+@full_precision()
 @torch.no_grad()
 def run_chains(
     position: Tensor, kernel: Kernel, n_transitions: int, generator: torch.Generator, *, keep: bool = False

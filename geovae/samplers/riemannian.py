@@ -12,6 +12,7 @@ from torch import Tensor
 
 from geovae.checks import check_choice, check_count, check_finite, check_not_negative, check_positive, check_share
 from geovae.codes import Codes
+from geovae.devices import full_precision
 from geovae.geometry.centroids import choose_centroids, select_codes
 from geovae.geometry.metric import LatentMetric
 from geovae.geometry.temperature import (
@@ -230,6 +231,7 @@ class RiemannianSampler(Sampler):
     def _draw(self, n: int, generator: torch.Generator) -> Drawn:
         return self._run_from(self._draw_starts(n, generator), generator)
 
+    @full_precision()
     def sample_from(
         self, start: Tensor, generator: torch.Generator, *, return_info: bool = False
     ) -> Tensor | tuple[Tensor, SampleInfo]:
