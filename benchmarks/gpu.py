@@ -31,15 +31,15 @@ TESTED = [
     "tests/evaluation/test_scores.py",
 ]
 LIMITS = {  # seconds of each section; those before `loss` are timed and run one after another
-    "ceilings": 40,
-    "sampling": 100,
-    "tune": 90,
-    "training": 90,
-    "steps": 60,
+    "ceilings": 30,
+    "sampling": 80,
+    "tune": 60,
+    "training": 60,
+    "steps": 40,
     "compile": 120,
-    "loss": 200,
-    "tests": 200,
-    "table1": 300,
+    "loss": 120,
+    "tests": 120,
+    "table1": 200,
 }
 SIDE_BY_SIDE = ("loss", "tests", "table1")
 Row = dict[str, Any]
@@ -117,6 +117,7 @@ def main() -> None:
     parser.add_argument("--section", choices=LIMITS, help="run one section in this process")
     parser.add_argument("--data", type=Path, default=ROOT / "gpu_pack")
     parser.add_argument("--epochs", type=int, default=3, help="of the comparison of losses")
+    parser.add_argument("--share", type=float, default=1.0, help="of each section's time limit")
     parser.add_argument("--processes", type=int, default=1, help="of the tests, through pytest-xdist")
     parser.add_argument("--dry", action="store_true", help="everything small")
     options = parser.parse_args()
@@ -124,12 +125,12 @@ def main() -> None:
     if options.section:
         return run_section(options.section, options.out, options)
     for name in [name for name in options.sections if name not in SIDE_BY_SIDE]:
-        finish(name, start(name, options.out, options), time.perf_counter() + LIMITS[name], options.out)
+        finish(name, start(name, options.out, options), time.perf_counter() + options.share * LIMITS[name], options.out)
     last = [name for name in options.sections if name in SIDE_BY_SIDE]
     processes = {name: start(name, options.out, options) for name in last}
     begun = time.perf_counter()
     for name, process in processes.items():
-        finish(name, process, begun + LIMITS[name], options.out)
+        finish(name, process, begun + options.share * LIMITS[name], options.out)
     return None
 
 

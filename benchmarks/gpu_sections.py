@@ -6,9 +6,11 @@ for `loss` and `table1`, which read the idx files of Fashion-MNIST and MNIST.
 
 import argparse
 import itertools
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -200,16 +202,44 @@ def whole_sampler(options: argparse.Namespace) -> Row:
     return found
 
 
+VARIANTS = [
+    (n, k, d, rows, columns, warps, precision)
+    for n, k, d, blocks in (
+        (500, 100, 16, ((16, 32, 4, "ieee"), (16, 64, 4, "ieee"), (16, 128, 4, "ieee"), (16, 64, 4, "tf32x3"))),
+        (500, 100, 64, ((16, 32, 4, "ieee"), (16, 64, 8, "ieee"), (16, 64, 4, "tf32x3"))),
+        (10_000, 50_000, 16, ((32, 64, 4, "ieee"), (64, 64, 8, "ieee"), (64, 32, 4, "ieee"), (128, 32, 8, "ieee"))),
+        (10_000, 50_000, 16, ((32, 64, 4, "tf32x3"), (64, 64, 8, "tf32x3"), (64, 32, 4, "tf32x3"))),
+    )
+    for rows, columns, warps, precision in blocks
+]
+
+
 def tune(options: argparse.Namespace) -> Cases:
-    """Block sizes of the fused kernel."""
-    blocks = [(16, 64, 4), (16, 128, 4), (32, 64, 4), (32, 64, 8), (64, 64, 8), (64, 32, 4)]
-    for n, k, d in ((500, 100, 16), (10_000, 50_000, 16), (500, 100, 64)) if not options.dry else ():
-        metric, _ = build_metric(k, d)
-        for (rows, columns, warps), precision in itertools.product(blocks, ("ieee", "tf32x3")):
-            if (k < 1000 and rows > 32) or (d > 32 and rows * columns > 1024):
-                continue
-            tuning = {"ROWS": rows, "COLUMNS": columns, "num_warps": warps, "PRECISION": precision}
-            yield f"n={n} k={k} d={d} {tuning}", lambda m=metric, n=n, t=tuning: tuned(m, n, t)
+    """Block sizes of the fused kernel, compiled first, by 8 processes."""
+    if options.dry:
+        return
+    with ProcessPoolExecutor(8, mp_context=multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(compiles, range(len(VARIANTS))))
+    metrics = {(k, d): build_metric(k, d)[0] for k, d in {(k, d) for _, k, d, *_ in VARIANTS}}
+    for n, k, d, rows, columns, warps, precision in VARIANTS:
+        tuning = {"ROWS": rows, "COLUMNS": columns, "num_warps": warps, "PRECISION": precision}
+        case = f"n={n} k={k} d={d}: {rows} x {columns}, {warps} warps, {precision}"
+        yield case, lambda m=metrics[k, d], n=n, t=tuning: tuned(m, n, t)
+
+
+def compiles(index: int) -> bool:
+    """Return whether a variant compiles; the result is in Triton's cache on disk."""
+    n, k, d, rows, columns, warps, precision = VARIANTS[index]
+    metric, _ = build_metric(k, d)
+    fused = FusedTransition(metric, 1.0)
+    fused.tuning = {"ROWS": rows, "COLUMNS": columns, "num_warps": warps, "PRECISION": precision}
+    z = metric.centroids[torch.arange(n, device=DEVICE) % k]
+    try:
+        fused(chains.State(z, z[:, 0], z), z, z[:, 0], Parameters(0.01, 1, torch.ones(d, device=DEVICE)))
+        wait()
+    except Exception:  # its measurement says why
+        return False
+    return True
 
 
 def tuned(metric: LatentMetric, n: int, tuning: dict[str, Any]) -> Row:
@@ -234,7 +264,7 @@ def tuned(metric: LatentMetric, n: int, tuning: dict[str, Any]) -> Row:
 
 def training(options: argparse.Namespace) -> Cases:
     """Images a second of conv32, width 128, in every mode, beside a bare loop."""
-    width, sizes = (2, ((8, 2),)) if options.dry else (128, ((100, 40), (1000, 8)))
+    width, sizes = (2, ((8, 2),)) if options.dry else (128, ((100, 40), (1000, 5)))
     for batch, steps in sizes:
         images = torch.randint(0, 256, (batch * steps, 1, 32, 32), dtype=torch.uint8, device=DEVICE)
         for name, mode in MODES.items():
@@ -279,8 +309,13 @@ STEPS = ("vae", "wae", "rae_gp", "hvae, 1 leapfrog step", "rhvae, 1 leapfrog ste
 
 def steps(options: argparse.Namespace) -> Cases:
     """One step of each model beside the VAE's: mlp at width 1000, where launches count, and conv32."""
-    for network, width in (("mlp", 8),) if options.dry else (("mlp", 1000), ("conv32", 128)):
-        for precision in ("fp32", "bf16"):
+    cases = (
+        (("mlp", 8, ("fp32", "bf16")),)
+        if options.dry
+        else (("mlp", 1000, ("fp32", "bf16")), ("conv32", 128, ("bf16",)))
+    )
+    for network, width, precisions in cases:
+        for precision in precisions:
             for key in STEPS:
                 name, chosen = models.CASES[key]
                 made = {"network": network, "width": width, **chosen}
@@ -289,15 +324,15 @@ def steps(options: argparse.Namespace) -> Cases:
 
 def one_step(name: str, made: dict[str, Any], precision: str, options: argparse.Namespace) -> Row:
     """Return the seconds of a step."""
-    step = models.stepper(name, made)
+    step, count = models.stepper(name, made), 2 if options.dry else 20
 
     def several() -> None:
         with float32_products(tf32=False), torch.autocast(DEVICE.type, torch.bfloat16, enabled=precision == "bf16"):
-            for _ in range(2 if options.dry else 20):
+            for _ in range(count):
                 step()
 
     row = timed(several, 3)
-    return {"ms": 1e3 * row["seconds"] / (2 if options.dry else 20), "first": row["first"]}
+    return {"ms": 1e3 * row["seconds"] / count, "first": row["first"]}
 
 
 def compile_(options: argparse.Namespace) -> Cases:

@@ -17,7 +17,8 @@ from geovae.checks import check_choice
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 AMPERE = (8, 0)  # the first compute capability with TF32 and bf16
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
