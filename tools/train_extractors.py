@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch.nn.functional import cross_entropy, pad
 
-from geovae.data.builders.mnist import NAMES, read_idx
+from geovae.data.builders.idx import FILES, read_idx
 from geovae.data.mnist_5k import read_all
 from geovae.evaluation.classifier import Classifier
 
@@ -25,7 +25,7 @@ EPOCHS, BATCH, LEARNING_RATE = 8, 125, 4e-3
 
 def read(folder: Path, part: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return images, uint8 (n, 1, 32, 32), and labels (n,) of the training (0) or the test (1) files."""
-    files = [folder / name for name in NAMES[2 * part : 2 * part + 2]]
+    files = [folder / name for name in FILES[2 * part : 2 * part + 2]]
     files = [file if file.exists() else file.with_name(f"{file.name}.gz") for file in files]
     images, labels = (torch.from_numpy(read_idx(file).copy()) for file in files)
     return pad(images[:, None], (2, 2, 2, 2)), labels.long()

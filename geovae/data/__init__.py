@@ -5,6 +5,7 @@
 
 from importlib import import_module
 
+from geovae.data import idx
 from geovae.data.dataset import DataSet, MissingData
 from geovae.data.splits import Split, Splits
 
@@ -14,7 +15,6 @@ __all__ = ["DATASETS", "DataSet", "MissingData", "Split", "Splits"]
 NAMES = (
     "digits",
     "mnist_5k",
-    "mnist",
     "cifar",
     "celeba",
     "svhn",
@@ -25,4 +25,4 @@ NAMES = (
     "folder",
 )
 
-DATASETS: dict[str, DataSet] = {name: import_module(f"{__name__}.{name}").DATASET for name in NAMES}
+DATASETS: dict[str, DataSet] = {name: import_module(f"{__name__}.{name}").DATASET for name in NAMES} | idx.DATASETS

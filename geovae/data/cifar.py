@@ -1,14 +1,31 @@
 """CIFAR-10: `cifar/cifar_10.npz` and, if they exist, the PNG test images beside it."""
 
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 
-from geovae.checks import check_choice, check_count
-from geovae.data import npz
-from geovae.data.dataset import DataSet, SplitRule, check_common, how_to_build, read_test_folder, require_file
-from geovae.data.splits import Split, Splits, hold_out_last, limit_train
+from geovae.checks import check_choice
+from geovae.data.dataset import DataSet, SplitRule
+from geovae.data.held_out import make_loader, read_npz
+from geovae.data.splits import Split, Splits, hold_out_last
 from geovae.images.pictures import OnError
 
 SHAPE = (3, 32, 32)
+
+
+def _overlap(data: Split, val_size: int) -> tuple[Split, Split]:
+    """Return the published splits: all but the last rows, and all but the first."""
+    return hold_out_last(data, val_size)[0], data[val_size:]
+
+
+DIVIDE: dict[str, Callable[[Split, int], tuple[Split, Split]]] = {
+    "disjoint": hold_out_last,
+    "published_overlapping": _overlap,
+}
+READ = partial(read_npz, shape=SHAPE)
+LOADERS = {
+    rule: make_loader("cifar", "cifar_10.npz", SHAPE, "the python or binary batches", READ, divide)
+    for rule, divide in DIVIDE.items()
+}
 
 
 def load(
@@ -33,18 +50,10 @@ def load(
         test_images: whether to read the test folder if there is one.
         on_error: whether a damaged test image is an error (`fail`) or skipped with a warning (`skip`).
     """
-    check_common(seed, train_size, on_error)
-    check_count(val_size=val_size)
-    check_choice("split", split, ("disjoint", "published_overlapping"))
-    folder = Path(root) / "cifar"
-    path = require_file(folder / "cifar_10.npz", how_to_build("cifar", "the python or binary batches"), "cifar")
-    images = npz.read_images(path, "x_train", SHAPE)
-    data = Split(images, npz.read_labels(path, "y_train", len(images), (0, 9)))
-    train, val = hold_out_last(data, val_size)
-    if split == "published_overlapping":
-        val = data[val_size:]
-    test = read_test_folder(folder / "test_folder", SHAPE, on_error) if test_images else None
-    return limit_train(Splits(train, val, test, str(path)), train_size, seed)
+    check_choice("split", split, LOADERS)
+    return LOADERS[split](
+        root=root, seed=seed, train_size=train_size, val_size=val_size, test_images=test_images, on_error=on_error
+    )
 
 
 DATASET = DataSet(load, image_shape=SHAPE)

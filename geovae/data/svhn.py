@@ -6,44 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from geovae.checks import check_count
 from geovae.data import npz
-from geovae.data.dataset import DataSet, check_common, how_to_build, read_test_folder, require_file
-from geovae.data.splits import Split, Splits, hold_out_last, limit_train
-from geovae.images.pictures import OnError
+from geovae.data.dataset import DataSet
+from geovae.data.held_out import make_loader
+from geovae.data.splits import Split
 
 SHAPE = (3, 32, 32)
-
-
-def load(
-    *,
-    root: str = "data_folders",
-    seed: int = 0,
-    train_size: int | None = None,
-    val_size: int = 10_000,
-    test_images: bool = True,
-    on_error: OnError = "fail",
-) -> Splits:
-    """Return SVHN: the last `val_size` images of the file for validation, those before them for training.
-
-    Args:
-        root: folder that holds `svhn/train_32x32.mat` and `svhn/test_folder/*.png`.
-        seed: of the subset that `train_size` draws; the full splits do not depend on it.
-        train_size: keep this many training images, and a fifth as many for validation.
-        val_size: images held out at the end of the file.
-        test_images: whether to read the test folder if there is one.
-        on_error: whether a damaged test image is an error (`fail`) or skipped with a warning (`skip`).
-    """
-    check_common(seed, train_size, on_error)
-    check_count(val_size=val_size)
-    folder = Path(root) / "svhn"
-    path = require_file(folder / "train_32x32.mat", how_to_build("svhn", "train_32x32.mat and test_32x32.mat"), "svhn")
-    train, val = hold_out_last(read_mat(path), val_size)
-    test = read_test_folder(folder / "test_folder", SHAPE, on_error) if test_images else None
-    return limit_train(Splits(train, val, test, str(path)), train_size, seed)
-
-
-DATASET = DataSet(load, image_shape=SHAPE)
 
 
 def read_mat(path: Path) -> Split:
@@ -85,3 +53,6 @@ def _channels_first(x: np.ndarray, where: str) -> Tensor:
     for start in range(0, len(images), 4096):
         images[start : start + 4096] = torch.from_numpy(x[..., start : start + 4096].transpose(3, 2, 0, 1))
     return images
+
+
+DATASET = DataSet(make_loader("svhn", "train_32x32.mat", SHAPE, "train_32x32.mat and test_32x32.mat", read_mat), SHAPE)

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from geovae.data import DATASETS, DataSet
+from geovae.data import DATASETS, DataSet, idx
 from tests.data.originals import noise
 
 N = 40  # images in each file
@@ -62,8 +63,8 @@ def write_oasis_volumes(root: Path) -> None:
 
 # A data set that reads files needs a maker of small ones here; without it, contract tests that load are skipped.
 LAYOUTS: dict[str, Callable[[Path], None]] = {
-    "mnist": lambda root: write_mnist_like(root, "mnist", "mnist_32x32.npz", 1),
-    "cifar": lambda root: write_mnist_like(root, "cifar", "cifar_10.npz", 3),
+    **{name: partial(write_mnist_like, name=name, file=f"{name}_32x32.npz", channels=1) for name in idx.NAMES},
+    "cifar": partial(write_mnist_like, name="cifar", file="cifar_10.npz", channels=3),
     "svhn": write_svhn,
     "celeba": write_celeba,
     "oasis": lambda root: write_npz(root / "oasis/OASIS.npz", x_train=noise(N, 208, 176, 1), y_train=np.arange(N) % 2),

@@ -13,6 +13,8 @@ from geovae.data import DATASETS
 from geovae.data.builders import cifar as build_cifar
 from tests.data.originals import Trap, cifar_arrays, noise, python2_pickle, write_cifar
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* is not the published file:UserWarning")
+
 
 def archive(folder, path):
     with tarfile.open(path, "w:gz", compresslevel=1) as tar:

@@ -10,6 +10,8 @@ from geovae.data import DATASETS
 from geovae.data.builders import BUILDERS
 from tests.data.originals import write_folder, write_svhn
 
+pytestmark = pytest.mark.filterwarnings("ignore:.* is not the published file:UserWarning")
+
 
 def test_svhn_test_images_and_a_source_in_place(tmp_path, root):
     arrays = write_svhn(root / "svhn")

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from geovae.data.builders import celeba, cifar, folder, mnist, svhn
+from geovae.data.builders import celeba, cifar, folder, idx, svhn
 
 BUILDERS: dict[str, Callable[..., dict[str, Any]]] = {
-    "mnist": mnist.build,
+    **idx.BUILDERS,
     "cifar": cifar.build,
     "celeba": celeba.build,
     "svhn": svhn.build,

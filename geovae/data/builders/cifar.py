@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from geovae.data.builders.job import Job
+from geovae.data.builders.published import check_published, md5_of
 from geovae.data.npz import check_labels
 
 TRAIN, TEST = tuple(f"data_batch_{i}" for i in range(1, 6)), "test_batch"
@@ -62,7 +63,8 @@ def build(
     """
     files = _find(Path(source))
     targets = ["cifar_10.npz", "test_folder"]
-    job = Job("cifar", Path(root) / "cifar", targets, files, overwrite=overwrite, published=PUBLISHED)
+    fits = check_published("cifar", {path: {path.name: md5_of(path)} for path in files}, {"cifar": PUBLISHED})
+    job = Job("cifar", Path(root) / "cifar", targets, files, overwrite=overwrite, published=fits)
     if job.is_complete:
         return job.report
     batches = _read_batches(files)

@@ -30,7 +30,7 @@ class Job:
         sources: files; their checksums go into the report and the key.
         overwrite: whether outputs of another build, or of one that skipped images, are replaced.
         options: the other part of the key.
-        published: md5 of the published files by name; the report records whether the sources are these files.
+        published: whether a source is a published file, for the report; see `check_published`.
 
     Raises:
         FileExistsError: if there are outputs of another build and `overwrite` is false.
@@ -45,7 +45,7 @@ class Job:
         *,
         overwrite: bool,
         options: Mapping[str, Any] | None = None,
-        published: Mapping[str, str] | None = None,
+        published: Mapping[str, bool] | None = None,
     ) -> None:
         """Resume an earlier build with the same key, or remove its outputs."""
         self.folder, options = folder, dict(options or {})
@@ -61,9 +61,8 @@ class Job:
             self.report = report | {"outputs": intact, "complete": report["complete"] and intact == report["outputs"]}
             return
         self._make_room(targets, sources, overwrite)
-        for path in sources:
-            if published and path.name in published:
-                checksums[str(path)]["published"] = _hash_file(path, "md5") == published[path.name]
+        for path, fits in (published or {}).items():
+            checksums[path]["published"] = fits
         self.report = {"dataset": dataset, "options": options, "sources": checksums, "outputs": {}, "skipped": []}
         self.report |= {"complete": False, "key": key}
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from geovae.data.builders.job import Job
+from geovae.data.builders.published import check_published, md5_of
 from geovae.data.dataset import require_file
 from geovae.data.svhn import read_mat
 
@@ -29,7 +30,8 @@ def build(
     """
     files = [require_file(Path(source) / f"{part}_32x32.mat", HOW) for part in ("train", "test")]
     targets = ["train_32x32.mat", "test_folder"]
-    job = Job("svhn", Path(root) / "svhn", targets, files, overwrite=overwrite, published=PUBLISHED)
+    fits = check_published("svhn", {path: {path.name: md5_of(path)} for path in files}, {"svhn": PUBLISHED})
+    job = Job("svhn", Path(root) / "svhn", targets, files, overwrite=overwrite, published=fits)
     if job.is_complete:
         return job.report
     read_mat(files[0])  # a damaged training file is refused before it is copied

@@ -1,0 +1,176 @@
+"""MNIST, Fashion-MNIST and Kuzushiji-MNIST from their four idx files (.gz or not): padded to 32x32, test images as PNG.
+
+An idx file: two zero bytes, the type (8: unsigned byte), the number of dimensions, each dimension as a big-endian
+32-bit integer, then the values. All sets use the same names for their files: published checksums tell them apart.
+"""
+
+import gzip
+import math
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from geovae.data.builders.job import Job
+from geovae.data.builders.published import check_published, md5_of
+from geovae.data.dataset import require_file
+from geovae.data.idx import NAMES
+from geovae.data.npz import check_labels
+
+FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+LARGEST = 1 << 30  # bytes that a file may unpack to: the largest of this format, EMNIST's, has 0.6 GB
+MD5_PACKED = {
+    "mnist": (
+        "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "d53e105ee54ea40749a09fcbcd1e9432",
+        "9fb629c4189551a2d022fa330f9573f3",
+        "ec29112dd5afa0611ce80d1b7f02629c",
+    ),
+    "fashion_mnist": (
+        "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "25c81989df183df01b3e8a0aad5dffbe",
+        "bef4ecab320f06d8554ea6380940ec79",
+        "bb300cfdad3c16e7a12a480ee83cd310",
+    ),
+    "kmnist": (
+        "bdb82020997e1d708af4cf47b453dcf7",
+        "e144d726b3acfaa3e44228e80efcd344",
+        "5c965bf0a639b31b8f53240b1b52f4d7",
+        "7320c461ea6c1c855c0b718fb2a4b134",
+    ),
+}
+MD5_UNPACKED = {  # nobody published those of kmnist
+    "mnist": (
+        "6bbc9ace898e44ae57da46a324031adb",
+        "a25bea736e30d166cdddb491f175f624",
+        "2646ac647ad5339dbf082846283269ea",
+        "27ae3e4e09519cfbb04c329615203637",
+    ),
+    "fashion_mnist": (
+        "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "9018921c3c673c538a1fc5bad174d6f9",
+        "8181f5470baa50b63fa0f6fddb340f0a",
+        "15d484375f8d13e6eb1aabb0c3f46965",
+    ),
+}
+PUBLISHED = {
+    name: dict(zip((f"{file}.gz" for file in FILES), MD5_PACKED[name], strict=True))
+    | dict(zip(FILES, MD5_UNPACKED.get(name, ()), strict=False))
+    for name in NAMES
+}
+
+
+def make_builder(dataset: str) -> Callable[..., dict[str, Any]]:
+    """Return the builder of a data set in the idx format."""
+
+    def build(
+        source: str | Path, root: str | Path = "data_folders", *, overwrite: bool = False, progress: bool = True
+    ) -> dict[str, Any]:
+        """Write the data set's `.npz` and `test_folder/*.png` below `root`, and return the report.
+
+        Args:
+            source: folder that holds the four idx files.
+            root: folder of all data sets.
+            overwrite: replace the outputs of another build.
+            progress: show a progress bar.
+        """
+        files = [_find(Path(source), name, dataset) for name in FILES]
+        contents = [read_bytes(path) for path in files]
+        digests = map(_digests, FILES, files, contents)
+        fits = check_published(dataset, dict(zip(files, digests, strict=True)), PUBLISHED)
+        npz, folder = f"{dataset}_32x32.npz", Path(root) / dataset
+        job = Job(dataset, folder, [npz, "test_folder"], files, overwrite=overwrite, published=fits)
+        if job.is_complete:
+            return job.report
+        train, labels = _pair(files[:2], contents[:2])
+        test, _ = _pair(files[2:], contents[2:])
+        job.save_npz(npz, x_train=train[..., None], y_train=labels)
+        job.save_test_images(test, progress=progress)
+        return job.finish()
+
+    return build
+
+
+BUILDERS = {name: make_builder(name) for name in NAMES}
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the content of an idx file, unpacked; nothing beyond what its header announces is read.
+
+    Raises:
+        ValueError: if the file is damaged, truncated, too long, or of another format.
+    """
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            return _read_announced(file, path)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ValueError(f"`{path}` is not a sound gzip file (truncated download?): {error}") from error
+
+
+def _read_announced(file: IO[bytes] | gzip.GzipFile, path: Path) -> bytes:
+    magic = file.read(4)
+    if len(magic) < 4 or magic[:3] != b"\0\0\x08":
+        raise ValueError(f"`{path}` is not an idx file of bytes: it begins with {magic.hex(' ') or 'nothing'}")
+    sizes = file.read(4 * magic[3])
+    if len(sizes) < 4 * magic[3]:
+        raise ValueError(f"`{path}` ends within its header: truncated download?")
+    shape = _shape(sizes)
+    if (n := math.prod(shape)) > LARGEST:
+        raise ValueError(f"`{path}` announces {n} values, shape {shape}; at most {LARGEST} are read: a damaged header?")
+    values = file.read(n + 1)
+    if len(values) != n:
+        held = f"more than {n}" if len(values) > n else len(values)
+        raise ValueError(
+            f"`{path}` should hold {n} values for shape {shape}, got {held}: "
+            + ("a damaged header?" if len(values) > n else "truncated download?")
+        )
+    return magic + sizes + values
+
+
+def _digests(name: str, path: Path, content: bytes) -> dict[str, str]:
+    """Return the md5 of a file unpacked and, if it is compressed, of the file as it is."""
+    packed = {f"{name}.gz": md5_of(path)} if path.suffix == ".gz" else {}
+    return packed | {name: md5_of(content)}
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """Return the values of an idx file, uint8 of the shape in its header; see `read_bytes` for what is refused."""
+    return _parse(read_bytes(path))
+
+
+def _parse(content: bytes) -> np.ndarray:
+    """Return the values of a sound idx file, uint8 of the shape in its header."""
+    start = 4 + 4 * content[3]
+    return np.frombuffer(content, np.uint8, offset=start).reshape(_shape(content[4:start]))
+
+
+def _shape(sizes: bytes) -> tuple[int, ...]:
+    return tuple(int(n) for n in np.frombuffer(sizes, ">u4"))
+
+
+def _pair(files: list[Path], contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images of the first file padded to (n, 32, 32), and the labels of the second, int64 (n,)."""
+    x, y = map(_parse, contents)
+    if x.ndim != 3 or x.shape[1:] != (28, 28) or not len(x):
+        raise ValueError(f"`{files[0]}` must hold images of shape (n, 28, 28), got {x.shape}")
+    labels = check_labels(y, len(x), (0, 9), f"`{files[1]}`").numpy()
+    return np.pad(x, ((0, 0), (2, 2), (2, 2))), labels
+
+
+def _find(folder: Path, name: str, dataset: str) -> Path:
+    """Return the file `name`, compressed or not, spelt `-idx` (as published) or `.idx` (as some tools unpack it).
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if there are two, unless one is the other unpacked, as torchvision leaves them.
+    """
+    spellings = [folder / (spelt + end) for spelt in (name, name.replace("-idx", ".idx")) for end in (".gz", "")]
+    found = [path for path in spellings if path.is_file()]
+    if len(found) > 1:
+        pair = len(found) == 2 and found[0].stem == found[1].name
+        if not pair or read_bytes(found[0]) != read_bytes(found[1]):
+            raise ValueError(f"`{folder}` holds both `{found[0].name}` and `{found[1].name}`: remove one of them")
+    how = f"`source` must be the folder with the four idx files of {dataset}: " + ", ".join(FILES) + " (or .gz)"
+    return found[0] if found else require_file(spellings[0], how)
