@@ -18,7 +18,7 @@ import torch
 from torch import Generator, Tensor
 
 from benchmarks import models, sampler
-from geovae.data.builders.mnist import read_idx
+from geovae.data.builders.idx import read_idx
 from geovae.devices import float32_products, full_precision
 from geovae.geometry import LatentMetric
 from geovae.models import build_model
