@@ -54,6 +54,29 @@ def nearest(queries: Matrix, reference: Matrix, *, exclude: Tensor | None = None
     return Nearest(torch.cat([f.distances for f in found]), torch.cat([f.indices for f in found]))
 
 
+def code_novelty(latents: Matrix, codes: Matrix, held_out: Matrix | None = None) -> float:
+    """Return how far `latents` (n, d) lie from training `codes` (k, d), in units of new data: 1 is as far, 0 a copy.
+
+    It is the median distance of `latents` to their nearest of `codes`, over that of `held_out` codes (m, d). Without
+    `held_out` each of at most `BLOCK` codes, at even distances, is compared with all other codes. Codes that coincide
+    give infinity, or 1 for latents that coincide with them.
+    """
+    codes = torch.as_tensor(codes)
+    if held_out is None:
+        rows = torch.arange(0, len(codes), max(1, len(codes) // BLOCK))
+        spacing = nearest(codes[rows.to(codes.device)], codes, exclude=rows).distances
+    else:
+        spacing = nearest(held_out, codes).distances
+    return ratio(float(nearest(latents, codes).distances.median()), float(spacing.median()))
+
+
+def ratio(value: float, scale: float) -> float:
+    """Return value / scale for distances: 1 where both are 0, infinity where only `scale` is."""
+    if scale > 0:
+        return value / scale
+    return 1.0 if value == 0 else float("inf")
+
+
 def blocks(n: int) -> Iterator[slice]:
     """Yield slices of at most `BLOCK` rows that cover 0..n."""
     return (slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK))

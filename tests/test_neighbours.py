@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from geovae.neighbours import nearest, squared_distances
+from geovae.neighbours import code_novelty, nearest, squared_distances
 
 
 def test_squared_distances_and_their_gradient(generator):
@@ -46,6 +46,27 @@ def test_bytes_count_as_images(generator):
     torch.testing.assert_close(found.distances, expected.distances)
 
 
+def test_code_novelty_is_the_ratio_of_the_two_medians(generator, monkeypatch):
+    monkeypatch.setattr("geovae.neighbours.BLOCK", 16)
+    latents, codes, held_out = (torch.randn(n, 4, generator=generator, dtype=torch.float64) for n in (31, 40, 21))
+    of_latents, of_held_out = (torch.cdist(x, codes).min(dim=1).values.median() for x in (latents, held_out))
+    assert code_novelty(latents, codes, held_out) == pytest.approx(float(of_latents / of_held_out))
+    # without held-out codes: each of every second code (40 // 16) and the other 39
+    spacing = torch.cdist(codes, codes).fill_diagonal_(torch.inf).min(dim=1).values[::2].median()
+    assert code_novelty(latents, codes) == pytest.approx(float(of_latents / spacing))
+
+
+def test_code_novelty_of_new_data_scaled_noise_and_copies(generator):
+    codes, new = torch.randn(4000, 8, generator=generator), torch.randn(4000, 8, generator=generator)
+    assert code_novelty(new[:2000], codes, new[2000:]) == pytest.approx(1.0, abs=0.03)
+    assert code_novelty(new, codes) == pytest.approx(1.0, abs=0.03)
+    assert code_novelty(codes[:50], codes, new) == 0.0
+    assert code_novelty(codes[:500] + 0.01 * new[:500], codes, new) < 0.1
+    same = torch.ones(5, 3)
+    assert code_novelty(same, same) == 1.0
+    assert code_novelty(same + 1, same) == float("inf")
+
+
 def test_bad_input(generator):
     x = torch.randn(5, 3, generator=generator)
     with pytest.raises(ValueError, match="differ in width: 3 and 2"):
@@ -56,3 +77,5 @@ def test_bad_input(generator):
         nearest(torch.where(torch.arange(5)[:, None] == 2, torch.nan, x), x)
     with pytest.raises(ValueError, match=r"`queries` must be of shape \(n, d\)"):
         nearest(x[0], x)
+    with pytest.raises(ValueError, match="`reference` must have at least 2 rows, got 1"):
+        code_novelty(x, x[:1])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from geovae.checks import check_count
 from geovae.evaluation.score import Number, Numbers, centre, score
-from geovae.neighbours import Matrix, blocks, nearest, squared_distances
+from geovae.neighbours import Matrix, blocks, nearest, ratio, squared_distances
 
 K_PRECISION, K_DENSITY = 3, 5
 
@@ -120,7 +120,7 @@ def neighbours(*, real: Tensor, fake: Tensor) -> Numbers:
     copies = found <= 1e-6 * scale * real.shape[1] ** 0.5
     return {
         "neighbour_distance": float(found.median()),
-        "neighbour_ratio": _ratio(float(found.median()), float(spacing.median())),
+        "neighbour_ratio": ratio(float(found.median()), float(spacing.median())),
         "neighbour_copies": float(copies.double().mean()),
     }
 
@@ -148,7 +148,7 @@ def memorisation(space: str, *, train: Matrix, fake: Matrix, held_out: Matrix) -
     close = float((of_fake < of_held_out.quantile(0.05)).double().mean())
     return {
         f"nn_{space}_distance": float(of_fake.median()),
-        f"nn_{space}_ratio": _ratio(float(of_fake.median()), float(of_held_out.median())),
+        f"nn_{space}_ratio": ratio(float(of_fake.median()), float(of_held_out.median())),
         f"nn_{space}_auc": _probability_nearer(of_fake, of_held_out),
         f"nn_{space}_close": close,
         f"nn_{space}_flag": float(close > 0.5),
@@ -161,10 +161,3 @@ def _probability_nearer(a: Tensor, b: Tensor) -> float:
     above = len(b) - torch.searchsorted(ordered, a, right=True)
     equal = torch.searchsorted(ordered, a, right=True) - torch.searchsorted(ordered, a)
     return float((above + 0.5 * equal).double().mean() / len(b))
-
-
-def _ratio(value: float, scale: float) -> float:
-    """Return value / scale: 1 where both are 0, infinity where only `scale` is."""
-    if scale > 0:
-        return value / scale
-    return 1.0 if value == 0 else float("inf")
