@@ -79,7 +79,7 @@ def test_command(options: argparse.Namespace) -> list[str]:
     chosen = ["-k", "cuda"] if not options.dry else ["-k", "generator or device", "--maxfail=3"]
     files = TESTED if not options.dry else TESTED[:1]
     processes = ["-n", str(options.processes)] if options.processes > 1 else []
-    return [sys.executable, "-m", "pytest", "-p", "no:benchmark", "-p", "no:cacheprovider", "-q", "-rfE", "--tb=short",
+    return [sys.executable, "-m", "pytest", "-p", "no:benchmark", "-p", "no:cacheprovider", "-rfE", "--tb=short",
             *processes, *chosen, *files]  # fmt: skip
 
 
@@ -102,7 +102,11 @@ def finish(name: str, process: subprocess.Popen, deadline: float, out: Path) -> 
         process.kill()
         process.wait()
         code = "out of time"
-    output = out.with_name(f"{out.stem}-{name}.log").read_text(errors="replace")
+    log = out.with_name(f"{out.stem}-{name}.log")
+    output = log.read_text(errors="replace")
+    with out.with_suffix(".log").open("a") as file:  # one file: a machine may return few
+        file.write(f"==== {name}\n{output[-200_000:]}\n")
+    log.unlink()
     row = {"ended": code, "waited": round(time.perf_counter() - started, 1)}
     if name == "tests" or code != 0:
         row["output"] = output[-3000:]
