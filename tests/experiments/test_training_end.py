@@ -11,7 +11,13 @@ from geovae.tracking import NullTracker
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of small sample sizes
 QUICK = {"n_samples": 60, "extractor": "pixels", "model.width": 16, "model.latent_dim": 2, "scores": ["frechet"]}
-QUICK |= {"data.augment": 0, "data.train_size": 100, "samplers": ["prior"], "training.epochs": 3, "training.early_stop": None}
+QUICK |= {
+    "data.augment": 0,
+    "data.train_size": 100,
+    "samplers": ["prior"],
+    "training.epochs": 3,
+    "training.early_stop": None,
+}
 STOPPED = {"training.early_stop": 1, "training.min_delta": 0.99}  # no epoch is so much better than the first
 
 

@@ -1,7 +1,7 @@
 """CIFAR-10 from its python or binary batches, in a folder or still in the .tar.gz.
 
-The python batches are pickles, and a pickle can call any function. Here the unpickler admits three NumPy names, which
-build arrays of bytes and nothing else; any other name is refused before it is imported.
+The python batches are pickles, and a pickle can call any function. Here the unpickler admits three NumPy names, for
+which it has stand-ins that build arrays of bytes and nothing else; any other name is refused before it is imported.
 """
 
 import io
@@ -15,12 +15,18 @@ import numpy as np
 
 from geovae.data.builders.job import Job
 from geovae.data.builders.published import check_published, md5_of
+from geovae.data.download import list_originals
 from geovae.data.npz import check_labels
 
 TRAIN, TEST = tuple(f"data_batch_{i}" for i in range(1, 6)), "test_batch"
 VALUES = 3 * 32 * 32
-PUBLISHED = {  # md5 of the python version
-    "cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a",
+LARGEST = 1 << 27  # bytes of a batch that are read
+ORIGINALS = list_originals(
+    "https://www.cs.toronto.edu/~kriz/cifar.html",
+    {"cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a"},
+    ["https://www.cs.toronto.edu/~kriz/"],
+)
+PUBLISHED = ORIGINALS.md5() | {  # of the python version
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
     "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
     "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
@@ -29,7 +35,7 @@ PUBLISHED = {  # md5 of the python version
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
 HOW = (
-    "`source` must be cifar-10-python.tar.gz, cifar-10-binary.tar.gz, or a folder with "
+    "`source` must be cifar-10-python.tar.gz, cifar-10-binary.tar.gz, or a folder with one of them or with "
     "data_batch_1 to data_batch_5 and test_batch (each .bin in the binary version)"
 )
 
@@ -41,11 +47,15 @@ def _byte_type(code: bytes | str, *_: int) -> np.dtype:
     return np.dtype(np.uint8)
 
 
-_rebuild = np.empty(0).__reduce__()[0]  # NumPy's private `_reconstruct`, whose module was renamed in NumPy 2
+def _empty_array(*_: Any) -> np.ndarray:
+    """Replace NumPy's private `_reconstruct`: return an array whose content the pickle sets next."""
+    return np.empty(0, np.uint8)
+
+
 ADMITTED: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): _rebuild,
-    ("numpy._core.multiarray", "_reconstruct"): _rebuild,
-    ("numpy", "ndarray"): np.ndarray,
+    ("numpy.core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy._core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy", "ndarray"): object(),  # passed to `_reconstruct` only: numpy.ndarray(shape) shows uninitialised memory
     ("numpy", "dtype"): _byte_type,
 }
 
@@ -121,8 +131,10 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 def _find(source: Path) -> list[Path]:
     """Return the archive alone, or the six batch files, training batches first."""
-    if source.is_file():
-        return [source]
+    archives = [source, source / "cifar-10-python.tar.gz", source / "cifar-10-binary.tar.gz"]
+    for archive in archives:
+        if archive.is_file():
+            return [archive]
     folders = (source, source / "cifar-10-batches-py", source / "cifar-10-batches-bin")
     for folder in folders:
         for end in ("", ".bin"):
@@ -153,8 +165,13 @@ def _read_archive(path: Path) -> dict[str, bytes]:
         with tarfile.open(path) as archive:
             for member in archive:
                 name = Path(member.name).name
-                if name.removesuffix(".bin") in wanted and (file := archive.extractfile(member)):
-                    found[name] = file.read()
+                if name.removesuffix(".bin") not in wanted or not member.isfile():
+                    continue
+                if member.size > LARGEST:
+                    raise ValueError(f"`{name}` of `{path}` has {member.size} bytes; a batch has 31 million")
+                file = archive.extractfile(member)
+                assert file is not None  # it is a regular file
+                found[name] = file.read()
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         # The message of tarfile has one more line for each compression that it tried.
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")

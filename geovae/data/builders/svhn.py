@@ -7,14 +7,19 @@ from typing import Any
 from geovae.data.builders.job import Job
 from geovae.data.builders.published import check_published, md5_of
 from geovae.data.dataset import require_file
+from geovae.data.download import list_originals
 from geovae.data.svhn import read_mat
 
 HOW = "`source` must be the folder with train_32x32.mat and test_32x32.mat (SVHN, format 2: cropped digits)"
 
-PUBLISHED = {  # md5
-    "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
-    "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
-}
+ORIGINALS = list_originals(
+    "http://ufldl.stanford.edu/housenumbers/",
+    {
+        "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
+        "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
+    },
+    ["http://ufldl.stanford.edu/housenumbers/"],
+)
 
 
 def build(
@@ -30,7 +35,7 @@ def build(
     """
     files = [require_file(Path(source) / f"{part}_32x32.mat", HOW) for part in ("train", "test")]
     targets = ["train_32x32.mat", "test_folder"]
-    fits = check_published("svhn", {path: {path.name: md5_of(path)} for path in files}, {"svhn": PUBLISHED})
+    fits = check_published("svhn", {path: {path.name: md5_of(path)} for path in files}, {"svhn": ORIGINALS.md5()})
     job = Job("svhn", Path(root) / "svhn", targets, files, overwrite=overwrite, published=fits)
     if job.is_complete:
         return job.report
