@@ -42,11 +42,12 @@ class Inception(nn.Module):
 
 def inception_weights_path() -> Path | None:
     """Return the weights file in torch hub's cache ($TORCH_HOME/hub/checkpoints), None where it is not; no network."""
-    path = _hub_folder() / WEIGHTS_NAME
+    path = hub_folder() / WEIGHTS_NAME
     return path if path.is_file() else None
 
 
-def _hub_folder() -> Path:
+def hub_folder() -> Path:
+    """Return the folder of torch hub's cache that holds weights."""
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
@@ -66,7 +67,7 @@ def checked_weights(weights: str | Path | None = None) -> Path:
     """
     path = Path(weights) if weights is not None else inception_weights_path()
     if path is None or not path.is_file():
-        raise FileNotFoundError(_instructions(path or _hub_folder() / WEIGHTS_NAME))
+        raise FileNotFoundError(_instructions(path or hub_folder() / WEIGHTS_NAME))
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if not digest.startswith(WEIGHTS_SHA256):
