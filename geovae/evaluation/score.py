@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from geovae.checks import check_count
+from geovae.devices import full_precision
 from geovae.neighbours import Matrix, blocks
 
 Numbers = dict[str, float]
@@ -62,6 +63,7 @@ class Score:
     numbers: Mapping[str, Number]
     least_rows: int = 2
 
+    @full_precision()
     def __call__(self, *, real: Matrix, fake: Matrix, **options: Any) -> Numbers:
         """Check both matrices and compute; the arguments are keywords, since exchanging the sets changes most scores.
 
