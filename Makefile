@@ -7,12 +7,14 @@ export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export RAY_USAGE_STATS_ENABLED ?= 0
 PORT ?= 5000
+FASHION ?= /usr/share/datasets/fashion-mnist
+MNIST ?= data_folders/originals/mnist
 BRAINS := data_folders/synthetic
 OASIS  := mlflow run . --env-manager local --experiment-name geovae-oasis
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-oasis demo-volumes demo-augmentation ui test test-slow lint format requirements names mlproject docs \
-	screenshots pictures pictures-studies pictures-oasis clean
+	screenshots pictures pictures-studies pictures-oasis test-gpu gpu-pack clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*##/:/' | awk -F': ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -49,6 +51,14 @@ test: setup ## run the fast tests
 
 test-slow: setup ## run the slow tests: whole runs through mlflow, sweeps on three nodes, killed processes, servers that stop
 	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m slow
+
+# needs only torch, numpy, scipy, safetensors, pytest, pytest-timeout and hypothesis; another plugin's warning is no error of ours
+test-gpu: ## run the tests that have a device parameter on the GPU, with the python3 that sees it
+	python3 -m pytest -p no:benchmark -k cuda tests/test_devices.py tests/test_graphs.py tests/test_training.py tests/test_neighbours.py tests/samplers \
+		tests/geometry tests/models tests/evaluation/test_extractors.py tests/evaluation/test_random_conv.py tests/evaluation/test_scores.py
+
+gpu-pack: setup ## pack wheels and data for benchmarks/gpu.sh into gpu_pack (FASHION and MNIST: folders of idx files)
+	python benchmarks/gpu_pack.py gpu_pack fashion-mnist=$(FASHION) mnist=$(MNIST)
 
 lint: setup ## check style and types
 	ruff check .

@@ -82,6 +82,7 @@ def run(plan: Plan, *, output: Path, tracker: Tracker | None = None, on_epoch: O
         name, options = config["model"]["name"], _options(config["model"])
         network = build_model(name, splits.image_shape, seed=config["seed"], **options)
     state = plan.trainer.start(network.to(choose_device(config["device"])), seed=config["seed"])
+    tracker.tags({"precision_used": plan.trainer.arithmetic(network).precision})
     if (output / CHECKPOINT).exists():
         checkpoint.load_training(output / CHECKPOINT, state)
     train(plan, state, splits, output, tracker, on_epoch)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from geovae.devices import full_precision
 from geovae.images import to_float
 
 
@@ -35,6 +36,7 @@ class Encoder(Protocol):
         """Return the codes of `x`."""
 
 
+@full_precision()  # the metric is made of them
 @torch.no_grad()
 def encode_images(model: Encoder, images: Tensor, *, batch_size: int = 500) -> Codes:
     """Encode `images` (n, c, h, w), uint8 or float, batch by batch on the model's device; codes are on the CPU.

@@ -1,6 +1,25 @@
-"""The device that `auto`, `cpu` or `cuda` stands for on this machine."""
+"""The device and the precision that `auto` stands for on this machine, and torch's switches for them.
+
+TF32 keeps 10 bits of a number's fraction, bf16 7: enough for the gradients of a network, too few for sums of exponents,
+determinants and distances. Those compute in `full_precision`, whatever the caller has switched on.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import torch
+
+from geovae.checks import check_choice
+
+Precision = Literal["auto", "fp32", "tf32", "bf16"]
+PRECISIONS = ("auto", "fp32", "tf32", "bf16")
+AMPERE = (8, 0)  # the first compute capability with TF32 and bf16
+P = ParamSpec("P")
+R = TypeVar("R")
+CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 def choose_device(device: str) -> torch.device:
@@ -14,3 +33,110 @@ def choose_device(device: str) -> torch.device:
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("`device` is cuda, but torch sees no GPU here; use auto or cpu")
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def choose_precision(precision: str, device: torch.device) -> str:
+    """Return the precision for a name: `auto` is bf16 on a GPU that computes in it, fp32 elsewhere.
+
+    Raises:
+        ValueError: for a name that is none of `PRECISIONS`.
+    """
+    check_choice("precision", precision, PRECISIONS)
+    recent = device.type == "cuda" and torch.cuda.get_device_capability(device) >= AMPERE
+    if precision == "auto":
+        return "bf16" if recent else "fp32"
+    return "fp32" if precision == "tf32" and not recent else precision
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Compute float32 in float32: without TF32 and without automatic mixed precision; restore both after.
+
+    As a decorator it holds during each call. Torch's switches for TF32 belong to the process: threads share them.
+    """
+    mixed = [kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)]
+    with ExitStack() as stack:
+        for kind in mixed:
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        stack.enter_context(float32_products(tf32=False))
+        yield
+
+
+def keep_precision(method: Callable[P, R]) -> Callable[P, R]:
+    """Let a method of a tensor (n, d) compute in `full_precision`, at no cost on a CPU without mixed precision."""
+
+    @functools.wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        z = args[1] if len(args) > 1 else None
+        if isinstance(z, torch.Tensor) and (z.is_cuda or torch.is_autocast_enabled("cpu")):
+            with full_precision():
+                return method(*args, **kwargs)
+        return method(*args, **kwargs)
+
+    return call
+
+
+@contextmanager
+def float32_products(*, tf32: bool) -> Iterator[None]:
+    """Let a GPU compute float32 products and convolutions in TF32 or in float32, and restore torch's switches after."""
+    before = [(module, name, getattr(module, name)) for module, name in _switches()]
+    wanted = [(module, name, _setting(value, tf32)) for module, name, value in before]
+    if wanted == before:
+        yield
+        return
+    try:
+        for module, name, value in wanted:
+            setattr(module, name, value)
+        yield
+    finally:
+        for module, name, value in before:
+            setattr(module, name, value)
+
+
+@contextmanager
+def deterministic_kernels(wanted: bool) -> Iterator[None]:
+    """Compute with kernels that give the same bits each time, if `wanted`, and restore the switches after.
+
+    cuBLAS asks for a fixed workspace through an environment variable; one that is set already is kept.
+
+    Raises:
+        RuntimeError: by torch, at an operation that has no such kernel on a GPU.
+    """
+    if not wanted:
+        yield
+        return
+    before, workspace = torch.get_deterministic_debug_mode(), os.environ.get(CUBLAS_WORKSPACE)
+    os.environ.setdefault(CUBLAS_WORKSPACE, ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    try:
+        with fixed_convolutions():
+            yield
+    finally:
+        torch.set_deterministic_debug_mode(before)
+        if workspace is None:
+            del os.environ[CUBLAS_WORKSPACE]
+
+
+@contextmanager
+def fixed_convolutions() -> Iterator[None]:
+    """Let cuDNN choose its convolutions without timing them, among those that give the same bits each time."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic
+    cudnn.benchmark, cudnn.deterministic = False, True
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = before
+
+
+@functools.cache
+def _switches() -> list[tuple[Any, str]]:
+    """Return where torch keeps its switches for matrix products and convolutions in float32: by name since 2.9."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if hasattr(cudnn, "conv") and hasattr(cudnn.conv, "fp32_precision"):
+        return [(module, "fp32_precision") for module in (matmul, cudnn.conv, cudnn.rnn)]
+    return [(matmul, "allow_tf32"), (cudnn, "allow_tf32")]
+
+
+def _setting(like: object, tf32: bool) -> object:
+    return tf32 if isinstance(like, bool) else "tf32" if tf32 else "ieee"

@@ -22,13 +22,13 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name.removesuffix(suffix)}.{secrets.token_hex(4)}.partial{suffix}")
     try:
         yield temporary
-        _flush_to_disk(temporary)
+        flush_to_disk(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _flush_to_disk(path: Path) -> None:
+def flush_to_disk(path: Path) -> None:
     """Make the content durable before the rename: after a power cut the new name must not hold an empty file."""
     handle = os.open(path, os.O_RDONLY)
     try:

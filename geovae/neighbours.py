@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from geovae.devices import full_precision
+
 Matrix = Tensor | np.ndarray
 
 BLOCK = 2048  # rows a block: 2048 x 2048 distances in float32 are 16 MiB
@@ -32,6 +34,7 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     return squares.addmm_(a, b.T, alpha=-2.0).clamp_(min=0.0)
 
 
+@full_precision()
 def nearest(queries: Matrix, reference: Matrix, *, exclude: Tensor | None = None) -> Nearest:
     """Return the nearest row of `reference` (m, d) for each row of `queries` (n, d).
 

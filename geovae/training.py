@@ -9,9 +9,9 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -19,9 +19,18 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from geovae.batches import Batches
 from geovae.checks import check_choice, check_count, check_positive
+from geovae.devices import PRECISIONS, Precision, choose_precision, deterministic_kernels, float32_products
+from geovae.graphs import Recorder
 from geovae.images import to_float
 
 Losses = dict[str, Tensor]
+
+
+class Arithmetic(NamedTuple):
+    """What the steps are computed in: `fp32`, `tf32` or `bf16`, and how images and filters lie in memory."""
+
+    precision: str
+    layout: torch.memory_format
 
 
 @dataclass(frozen=True)
@@ -91,13 +100,14 @@ class TrainState:
             moments.setdefault(int(index), {})[key] = value
         self.model.load_state_dict(_below("model.", tensors))
         self.best = _below("best.", tensors)
+        capturable = self.optimizer.param_groups[0]["capturable"]  # of this machine, not of the file's
         asked = [group["initial_lr"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict({"state": moments, "param_groups": meta["param_groups"]})
         _match_layouts(self.optimizer)
         for group, rate in zip(self.optimizer.param_groups, asked, strict=True):
             if group.get("initial_lr", rate) != rate:  # resumed with another learning rate
                 group["lr"] *= rate / group["initial_lr"]
-            group["initial_lr"] = rate
+            group["initial_lr"], group["capturable"] = rate, capturable
         self.scheduler.load_state_dict(meta["scheduler"])
         self.generator.set_state(tensors["generator"].cpu())
         self.history = [EpochRecord(**record) for record in meta["history"]]
@@ -126,11 +136,16 @@ class Trainer:
         plateau_patience: epochs without a better validation loss before the learning rate is multiplied.
         plateau_factor: what it is multiplied by, between 0 and 1.
         early_stop: epochs without a better validation loss before training ends; None: never.
-        precision: `fp32`, or `bf16` for automatic mixed precision.
+        precision: `fp32`; `tf32`, products of matrices and convolutions with 10 bits of fraction on a GPU; `bf16`,
+            automatic mixed precision; or `auto`: bf16 on a GPU of 2020 or later, fp32 elsewhere.
         clip_grad_norm: largest norm of the gradient of all parameters together; None: no limit.
-        channels_last: keep images and filters with the channels innermost, which suits convolutions on recent GPUs.
+        channels_last: keep images and filters with the channels innermost, which suits convolutions on recent GPUs;
+            None: where a network with convolutions trains in bf16 on a GPU.
         compile: compile the loss with torch.compile; the first steps last a minute or more. It needs a C++ compiler.
-        deterministic: refuse operations whose result differs from run to run on a GPU.
+        graphs: launch a step's kernels together, recorded once an epoch, which suits small networks on a GPU; a model
+            whose loss asks the host something trains without. On a CPU it has no effect.
+        deterministic: use kernels that give the same bits each time, which a GPU otherwise trades for speed; then a
+            resumed run repeats an uninterrupted one bit for bit there too, as it always does on a CPU.
         stream: copy training images to the GPU in chunks instead of keeping them there; None: when they need more
             than half of its free memory. On a CPU it has no effect.
     """
@@ -141,10 +156,11 @@ class Trainer:
     plateau_patience: int = 5
     plateau_factor: float = 0.5
     early_stop: int | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "auto"
     clip_grad_norm: float | None = None
-    channels_last: bool = False
+    channels_last: bool | None = None
     compile: bool = False
+    graphs: bool = False
     deterministic: bool = False
     stream: bool | None = None
 
@@ -157,16 +173,27 @@ class Trainer:
             raise ValueError(f"`plateau_factor` must lie between 0 and 1, got {self.plateau_factor}")
         if self.early_stop is not None:
             check_count(early_stop=self.early_stop)
-        check_choice("precision", self.precision, ("fp32", "bf16"))
+        check_choice("precision", self.precision, PRECISIONS)
         if self.clip_grad_norm is not None:
             check_positive(clip_grad_norm=self.clip_grad_norm)
-        self.memory_format = torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def arithmetic(self, model: nn.Module) -> Arithmetic:
+        """Return what `precision` and `channels_last` stand for where `model` is."""
+        device = next(model.parameters()).device
+        precision, innermost = choose_precision(self.precision, device), self.channels_last
+        if innermost is None:
+            convolves = any(isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) for layer in model.modules())
+            innermost = convolves and precision == "bf16" and device.type == "cuda"
+        return Arithmetic(precision, torch.channels_last if innermost else torch.contiguous_format)
 
     def start(self, model: nn.Module, *, seed: int = 0) -> TrainState:
         """Return the state before the first epoch; shuffling and latent noise are drawn from `seed`."""
         device = next(model.parameters()).device
-        model.to(memory_format=self.memory_format)  # type: ignore[call-overload]  # before the optimizer: its moments take the parameters' layout
-        optimizer = torch.optim.Adam(model.parameters(), lr=self.learning_rate, fused=True)
+        layout = self.arithmetic(model).layout
+        model.to(memory_format=layout)  # type: ignore[call-overload]  # before the optimizer: its moments take the parameters' layout
+        optimizer = torch.optim.Adam(
+            model.parameters(), lr=self.learning_rate, fused=True, capturable=self._records(device)
+        )
         for group in optimizer.param_groups:
             group["initial_lr"] = self.learning_rate  # base rate that the scheduler scales
         scheduler = ReduceLROnPlateau(optimizer, factor=self.plateau_factor, patience=self.plateau_patience)
@@ -189,18 +216,20 @@ class Trainer:
                 f"use at most {len(train)}"
             )
         device = next(state.model.parameters()).device
-        self._check_place(state.model, device)
+        self._check_place(state.model)
         train_batches = Batches(train, device, self.batch_size, self.stream)
         val_batches = Batches(val, device, self.batch_size, self.stream)
         loss: Any = state.model.loss
         loss = torch.compile(loss) if self.compile else loss
+        step = Recorder(partial(self._step, state, loss), generators=[state.generator], enabled=self._records(device))
+        tf32 = self.arithmetic(state.model).precision == "tf32"
         if not state.history:  # a resumed run has prepared its model already
             _call_callback(state.model, "prepare", train_batches.images, state.generator)
         while state.epoch < self.epochs and not self._stalled(state):
             started = time.perf_counter()
-            with _deterministic(self.deterministic):
+            with deterministic_kernels(self.deterministic), float32_products(tf32=tf32):
                 _call_callback(state.model, "begin_epoch", state.epoch + 1)
-                train_losses = self._train_epoch(state, loss, train_batches)
+                train_losses = self._train_epoch(state, step, train_batches)
                 _call_callback(state.model, "end_epoch", train_batches.images)
                 val_losses = self._validate(state.model, loss, val_batches, state.epoch)
             learning_rate = state.optimizer.param_groups[0]["lr"]
@@ -219,7 +248,7 @@ class Trainer:
             return False
         return state.epoch - state.best_record.epoch >= self.early_stop
 
-    def _check_place(self, model: nn.Module, device: torch.device) -> None:
+    def _check_place(self, model: nn.Module) -> None:
         if self.compile and getattr(model, "second_derivatives", False):
             raise ValueError(
                 f"`compile` cannot differentiate a gradient, which the loss of {type(model).__name__} needs; "
@@ -227,22 +256,28 @@ class Trainer:
             )
         if self.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))):
             raise ValueError("`compile` needs a C++ compiler, and finds no g++ or clang++; install one or leave it off")
-        if self.deterministic and device.type == "cuda" and "CUBLAS_WORKSPACE_CONFIG" not in os.environ:
-            raise ValueError("`deterministic` needs the environment variable CUBLAS_WORKSPACE_CONFIG=:4096:8 on a GPU")
 
-    def _train_epoch(self, state: TrainState, loss: Callable[..., Losses], batches: Batches) -> dict[str, float]:
+    def _records(self, device: torch.device) -> bool:
+        return self.graphs and device.type == "cuda"
+
+    def _train_epoch(self, state: TrainState, step: Recorder, batches: Batches) -> dict[str, float]:
         state.model.train()
-        totals: Losses = {}
+        step.renew()  # the learning rate and the weights of a warm-up change between epochs
+        totals = Losses()
         for images in batches.shuffled(state.generator):
-            losses = self._losses(loss, images, state.generator)
-            state.optimizer.zero_grad()
-            losses["loss"].backward()
-            if self.clip_grad_norm is not None:
-                norm = nn.utils.clip_grad_norm_(state.model.parameters(), self.clip_grad_norm)
-                losses = losses | {"grad_norm": norm}
-            state.optimizer.step()
-            _accumulate(totals, losses, len(images))
+            _accumulate(totals, step(images), len(images))
         return _means(totals, len(batches))
+
+    def _step(self, state: TrainState, loss: Callable[..., Losses], images: Tensor) -> Losses:
+        """Take a step of Adam and return the losses before it."""
+        losses = _losses(loss, images, state.generator, self.arithmetic(state.model))
+        state.optimizer.zero_grad()
+        losses["loss"].backward()
+        if self.clip_grad_norm is not None:
+            norm = nn.utils.clip_grad_norm_(state.model.parameters(), self.clip_grad_norm)
+            losses = losses | {"grad_norm": norm}
+        state.optimizer.step()
+        return {name: value.detach() for name, value in losses.items()}
 
     @torch.no_grad()
     def _validate(
@@ -250,15 +285,10 @@ class Trainer:
     ) -> dict[str, float]:
         model.eval()
         generator = Generator(batches.device).manual_seed(epoch)  # apart from training's: validating changes nothing
-        totals: Losses = {}
+        arithmetic, totals = self.arithmetic(model), Losses()
         for images in batches.in_order():
-            _accumulate(totals, self._losses(loss, images, generator), len(images))
+            _accumulate(totals, _losses(loss, images, generator, arithmetic), len(images))
         return _means(totals, len(batches))
-
-    def _losses(self, loss: Callable[..., Losses], images: Tensor, generator: Generator) -> Losses:
-        x = to_float(images).contiguous(memory_format=self.memory_format)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return loss(x, generator)
 
     def _check_finite(self, epoch: int, losses: dict[str, float]) -> None:
         bad = {name: value for name, value in losses.items() if not math.isfinite(value)}
@@ -269,20 +299,10 @@ class Trainer:
             )
 
 
-@contextmanager
-def _deterministic(wanted: bool) -> Iterator[None]:
-    """Set torch's deterministic mode if `wanted`, and restore the previous mode after."""
-    if not wanted:
-        yield
-        return
-    before = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
-    try:
-        yield
-    finally:
-        torch.set_deterministic_debug_mode(before[0])
-        torch.backends.cudnn.benchmark = before[1]
+def _losses(loss: Callable[..., Losses], images: Tensor, generator: Generator, arithmetic: Arithmetic) -> Losses:
+    x = to_float(images).contiguous(memory_format=arithmetic.layout)
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=arithmetic.precision == "bf16"):
+        return loss(x, generator)
 
 
 def _call_callback(model: nn.Module, callback: str, *arguments: Any) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from experiments.config import Options, RunOptions, check_names, list_names, parse, parse_options, rename
 from experiments.describe import writable as writable
 from geovae.data import MissingData
+from geovae.data.builders import ORIGINALS
 from geovae.tracking import MlflowTracker, without_password
 
 if TYPE_CHECKING:
@@ -64,8 +65,10 @@ def _prepare_command(error: Exception) -> str:
     """Return what to add to the library's sentence on missing files: the command that builds them."""
     if not isinstance(error, MissingData):
         return ""
-    options = {"dataset": error.dataset, "source": "FOLDER", **error.options}
-    return "; the command is `mlflow run . -e prepare " + " ".join(f"-P {k}={v}" for k, v in options.items()) + "`"
+    fetched = error.dataset in ORIGINALS
+    options = {"dataset": error.dataset, **({} if fetched else {"source": "FOLDER"}), **error.options}
+    command = "`mlflow run . -e prepare " + " ".join(f"-P {k}={v}" for k, v in options.items()) + "`"
+    return f"; the command is {command}" + (", which fetches the originals too" if fetched else "")
 
 
 def _status(error: Exception) -> int:

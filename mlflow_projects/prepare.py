@@ -1,19 +1,28 @@
-"""`mlflow run . -e prepare`: turn an original distribution into the files that a data set's loader reads."""
+"""`mlflow run . -e prepare`: fetch an original distribution, and build the files that a data set's loader reads."""
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from experiments.config import Options, flatten
 from experiments.quality import track_quality
 from geovae import mri
 from geovae.checks import check_choice, check_count
-from geovae.data.builders import BUILDERS
+from geovae.data.builders import BUILDERS, ORIGINALS
+from geovae.data.download import Original, Originals, fetch, is_address
+from geovae.evaluation import inception
+from geovae.files import atomic_path
 from geovae.mri.steps.slices import View
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
 
-KNOWN = {**BUILDERS, "oasis": mri.prepare}
+NOT_FETCHED = {
+    "folder": "the folder of your images",
+    "oasis": "the folder of OASIS-1's discs, from https://sites.wustl.edu/oasisbrains/ for those who accept its terms",
+}
 
 
 @dataclass(frozen=True)
@@ -31,12 +40,14 @@ class Quality:
     qc_view: View = "neurological"
 
 
-def main(dataset: str, source: str, options: Options, root: str = "data_folders", quality: Quality = Quality()) -> None:
+def main(
+    dataset: str, options: Options, source: str = "", root: str = "data_folders", quality: Quality = Quality()
+) -> None:
     """Build a data set's files; all other options are the builder's: `--dataset NAME --help` lists them.
 
     Args:
-        dataset: which one.
-        source: the original files.
+        dataset: which one; `inception` is the weights of the scores called `fid`.
+        source: the original files, or the address of a mirror; without it they are fetched from their publisher.
         options: of the builder.
         root: folder of all data sets.
         quality: of oasis.
@@ -44,16 +55,56 @@ def main(dataset: str, source: str, options: Options, root: str = "data_folders"
     check_choice("dataset", dataset, KNOWN)
     check_count(shown=quality.shown)
     settings = entry.bind(KNOWN[dataset], {"source": source, "root": root, **options})
+    source = settings["source"] = _fetch_originals(dataset, source, root, progress=settings.get("progress", True))
     if dataset == "oasis":
         # refuses a folder without sessions before a run is opened
         mri.discover(source, settings["selection"].layout, product=settings["selection"].product)
     with entry.open_run("prepare") as tracker:
         used = {"dataset": dataset, **settings, **({"quality": quality} if dataset == "oasis" else {})}
         tracker.params({f"cfg.{key}": value for key, value in _flatten_groups(used).items()})
-        report = _prepare_oasis(tracker, settings, quality) if dataset == "oasis" else BUILDERS[dataset](**settings)
+        report = _prepare_oasis(tracker, settings, quality) if dataset == "oasis" else KNOWN[dataset](**settings)
         if not quality.masked_ids:  # the report names files, and they name sessions
             tracker.text("build.json", json.dumps(report, indent=2, default=str))
     print(json.dumps(report, indent=2, default=str))
+
+
+def prepare_inception(source: str | Path, root: str | Path = "", *, progress: bool = True) -> dict[str, Any]:
+    """Put the published Inception weights where the scores look for them, and return where that is.
+
+    Args:
+        source: the file, or its folder.
+        root: not used: the folder is torch hub's.
+        progress: show a progress bar.
+    """
+    target = inception.weights_folder() / inception.WEIGHTS_NAME
+    found = inception.checked_weights(Path(source) / target.name if Path(source).is_dir() else source)
+    if not target.exists() or not target.samefile(found):
+        with atomic_path(target) as path:
+            shutil.copyfile(found, path)
+    return {"dataset": "inception", "weights": str(target), "sha256": inception.WEIGHTS_SHA256}
+
+
+KNOWN: dict[str, Callable[..., dict[str, Any]]] = {
+    **BUILDERS,
+    "oasis": mri.prepare,
+    "inception": prepare_inception,
+}
+
+
+def _fetch_originals(dataset: str, source: str, root: str, *, progress: bool) -> str:
+    """Return where the originals are: `source`, or where they were fetched to, from a mirror if `source` is one."""
+    if source and not is_address(source):
+        return source
+    folder = Path(root) / "originals" / dataset
+    if dataset == "inception":
+        checksum, folder = f"sha256:{inception.WEIGHTS_SHA256}", inception.weights_folder()
+        weights = Original(inception.WEIGHTS_NAME, checksum, (inception.WEIGHTS_URL,))
+        originals = Originals(inception.WEIGHTS_URL, (weights,))
+    elif dataset in ORIGINALS:
+        originals = ORIGINALS[dataset]
+    else:
+        raise ValueError(f"`source` must be {NOT_FETCHED[dataset]}; got {source!r}, and {dataset} is not fetched")
+    return str(fetch(originals.at(source) if source else originals, folder, progress=progress))
 
 
 def _flatten_groups(settings: dict[str, Any]) -> dict[str, Any]:

@@ -95,15 +95,19 @@ RESUMED = {
 }
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("name", RESUMED)
-def test_a_restored_state_goes_on_bit_for_bit(tmp_path, device, name, channels_last):
+def test_a_restored_state_goes_on_bit_for_bit(tmp_path, device, name, channels_last, deterministic):
+    """On a GPU with `deterministic`; without it, as close as the sums of its kernels, whose order changes, allow."""
+
     def fresh(seed):
         options = {"network": "conv32", "width": 2, "latent_dim": 3, **RESUMED[name]}
         return build_model(name, (1, 32, 32), seed=seed, **options).to(device)
 
     data, val = images(), images(10, seed=1)
-    trainer = Trainer(epochs=4, batch_size=16, plateau_patience=0, channels_last=channels_last, clip_grad_norm=50.0)
+    options = {"plateau_patience": 0, "clip_grad_norm": 50.0, "precision": "fp32"}
+    trainer = Trainer(epochs=4, batch_size=16, channels_last=channels_last, deterministic=deterministic, **options)
     through = trainer.start(fresh(0), seed=3)
     list(trainer.run(through, data, val))
 
@@ -117,9 +121,13 @@ def test_a_restored_state_goes_on_bit_for_bit(tmp_path, device, name, channels_l
 
     ours, theirs = through.tensors(), again.tensors()
     assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[key].cpu(), theirs[key].cpu()) for key in ours)
-    assert [r.val for r in through.history] == [r.val for r in again.history]
-    assert through.meta()["scheduler"] == again.meta()["scheduler"]
+    losses = [[r.val["loss"] for r in state.history] for state in (through, again)]
+    if device.type == "cpu" or deterministic:
+        assert all(torch.equal(ours[key].cpu(), theirs[key].cpu()) for key in ours)
+        assert [r.val for r in through.history] == [r.val for r in again.history]
+        assert through.meta()["scheduler"] == again.meta()["scheduler"]
+    else:
+        assert losses[1] == pytest.approx(losses[0], rel=1e-2)
 
 
 @pytest.mark.parametrize("factor", [1.0, 3.0])
@@ -293,7 +301,7 @@ def test_a_run_killed_in_the_middle_of_an_epoch_ends_with_the_same_weights(tmp_p
         ({"learning_rate": float("nan")}, "`learning_rate` must be positive and finite, got nan"),
         ({"plateau_patience": -1}, "`plateau_patience` must be a whole number of at least 0, got -1"),
         ({"plateau_factor": 1.0}, "`plateau_factor` must lie between 0 and 1, got 1.0"),
-        ({"precision": "fp8"}, "`precision` must be one of fp32, bf16, got 'fp8'"),
+        ({"precision": "fp8"}, "`precision` must be one of auto, fp32, tf32, bf16, got 'fp8'"),
         ({"clip_grad_norm": 0.0}, "`clip_grad_norm` must be positive and finite, got 0.0"),
         ({"clip_grad_norm": float("inf")}, "`clip_grad_norm` must be positive and finite, got inf"),
     ],

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from geovae.checks import check_choice, check_count
+from geovae.devices import fixed_convolutions, full_precision
 from geovae.evaluation.classifier import FashionMnistNet, MnistNet
 from geovae.evaluation.frechet import (
     UNREADABLE,
@@ -179,7 +180,7 @@ def extract(
 
         batches = tqdm(batches, desc=str(getattr(extractor, "id", "features")), unit="batch")
     # TF32 would make a GPU's features differ from a CPU's in the third digit
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+    with full_precision(), fixed_convolutions():
         features = torch.cat([_batch(extractor, x, device) for x in batches])
     if not bool(torch.isfinite(features).all()):
         raise ValueError(f"{_id(extractor)} gave features that are NaN or infinite; is it fit for these images?")

@@ -1,4 +1,4 @@
-"""FID's Inception network through pytorch-fid, with its published weights, hash-checked and never downloaded.
+"""FID's Inception network through pytorch-fid, with its published weights, checked by their hash.
 
 Heusel et al. 2017 (arXiv 1706.08500) in pytorch-fid's port. Only these features give numbers called `fid` and `kid`.
 """
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 WEIGHTS_NAME = "pt_inception-2015-12-05-6726825d.pth"
-WEIGHTS_SHA256 = "6726825d"  # the first digits, as the file's name gives them
+WEIGHTS_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 WEIGHTS_URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{WEIGHTS_NAME}"
 
 _building = threading.Lock()
@@ -24,7 +24,7 @@ class Inception(nn.Module):
     """Features (b, 2048) of images (b, c, h, w) in [0, 1], resized to 299 x 299; one channel is repeated to three."""
 
     name = "inception"
-    id = f"inception-fid-{WEIGHTS_SHA256}"
+    id = f"inception-fid-{WEIGHTS_SHA256[:8]}"
 
     def __init__(self, *, weights: str | Path | None = None) -> None:
         """Load `weights`, or the file that `inception_weights_path` finds."""
@@ -42,19 +42,20 @@ class Inception(nn.Module):
 
 def inception_weights_path() -> Path | None:
     """Return the weights file in torch hub's cache ($TORCH_HOME/hub/checkpoints), None where it is not; no network."""
-    path = hub_folder() / WEIGHTS_NAME
+    path = weights_folder() / WEIGHTS_NAME
     return path if path.is_file() else None
 
 
-def hub_folder() -> Path:
-    """Return the folder of torch hub's cache that holds weights."""
+def weights_folder() -> Path:
+    """Return the folder in which torch hub keeps weights: $TORCH_HOME/hub/checkpoints."""
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def _instructions(path: Path) -> str:
     return (
-        f"no Inception weights at {path}: download {WEIGHTS_URL} once and put it there, or give another path "
-        "as `weights`; without it use the extractor 'random-conv-v1', whose numbers are not FIDs"
+        f"no Inception weights at {path}: `prepare` with dataset=inception fetches them, or download {WEIGHTS_URL} "
+        "once and put it there, or give another path as `weights`; without it use the extractor 'random-conv-v1', "
+        "whose numbers are not FIDs"
     )
 
 
@@ -67,12 +68,12 @@ def checked_weights(weights: str | Path | None = None) -> Path:
     """
     path = Path(weights) if weights is not None else inception_weights_path()
     if path is None or not path.is_file():
-        raise FileNotFoundError(_instructions(path or hub_folder() / WEIGHTS_NAME))
+        raise FileNotFoundError(_instructions(path or weights_folder() / WEIGHTS_NAME))
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if not digest.startswith(WEIGHTS_SHA256):
+    if digest != WEIGHTS_SHA256:
         raise ValueError(
-            f"{path} is not FID's Inception file: its sha256 starts with {digest[:8]}, not {WEIGHTS_SHA256}; "
+            f"{path} is not FID's Inception file: its sha256 is {digest}, not {WEIGHTS_SHA256}; "
             f"download it again from {WEIGHTS_URL}"
         )
     return path

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from geovae.checks import check_count
+from geovae.devices import full_precision
 from geovae.neighbours import Matrix, blocks
 
 Numbers = dict[str, float]
@@ -64,6 +65,7 @@ class Score:
     least_rows: int = 2
     any_n: bool = False
 
+    @full_precision()
     def __call__(self, *, real: Matrix, fake: Matrix, **options: Any) -> Numbers:
         """Check both matrices and compute; the arguments are keywords, since exchanging the sets changes most scores.
 

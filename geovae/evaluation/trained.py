@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, interpolate, pad
 
 from geovae.evaluation.classifier import Classifier, ClassifierFeatures
-from geovae.evaluation.inception import hub_folder
+from geovae.evaluation.inception import weights_folder
 from geovae.files import atomic_path
 from geovae.images import to_float
 
@@ -84,7 +84,7 @@ def trained_name(images: Tensor, labels: Tensor | None) -> str | None:
 
 def weights_path(name: str) -> Path:
     """Return where the weights of the classifier `name` are kept."""
-    return hub_folder() / f"{name}.safetensors"
+    return weights_folder() / f"{name}.safetensors"
 
 
 def trained_classifier(images: Tensor, labels: Tensor | None) -> TrainedClassifier:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from geovae.checks import check_choice
 from geovae.codes import Codes
+from geovae.devices import full_precision
 
 # Beyond exp(+-30) a float32 posterior variance is no information about data but a collapsed or broken encoder.
 LARGEST_LOG_VAR = 30.0
@@ -44,6 +45,7 @@ def check_codes(codes: Codes, *, need_log_var: bool = False) -> Codes:
     return codes
 
 
+@full_precision()
 def choose_centroids(codes: Codes, method: str = "kmeans", n_centroids: int = 100, *, seed: int = 0) -> Tensor:
     """Return the indices (k,) of the codes that become centroids, sorted, without duplicates.
 

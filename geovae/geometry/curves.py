@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from geovae.checks import check_finite
+from geovae.devices import full_precision
 
 
 class SquaredNorm(Protocol):
@@ -100,6 +101,7 @@ def interpolate(
     return curves.unflatten(0, costs.shape)[costs.argmin(0), torch.arange(costs.shape[1])]
 
 
+@full_precision()
 def geodesics(
     metric: SmoothMetric,
     start: Tensor,
@@ -131,6 +133,7 @@ def _from(initial: Tensor, start: Tensor, end: Tensor, n_points: int) -> Tensor:
     return resample(initial, n_points)
 
 
+@full_precision()
 def minimise(
     objective: Callable[[Tensor], Tensor], curves: Tensor, *, n_steps: int = 300, n_waves: int = 12, rate: float = 0.05
 ) -> Tensor:
@@ -203,6 +206,7 @@ def resample(curves: Tensor, n_points: int) -> Tensor:
     return torch.cat([curves[:, :1], points[:, 1:-1], curves[:, -1:]], dim=1)
 
 
+@full_precision()
 def exponential_map(metric: CometricNorm, z: Tensor, v: Tensor, *, n_steps: int = 100) -> Tensor:
     """Return the geodesics (n, n_steps + 1, d) from z (n, d) with initial velocity v (n, d), at times 0..1.
 

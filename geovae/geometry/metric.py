@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from geovae.checks import check_choice, check_count, check_finite, check_not_negative, check_positive
+from geovae.devices import keep_precision
 from geovae.geometry.fields import (
     Algebra,
     DiagonalAlgebra,
@@ -48,6 +49,14 @@ class Block(NamedTuple):
         rows = slice(start, stop)
         forms = Forms(*(t[:, rows] for t in self.log2_weights))
         return Block(forms, self.slopes[rows], self.flat[rows], self.flat_t[:, rows])
+
+
+class Limits(NamedTuple):
+    """Where numbers stop: |z - origin| at `box`, log2 of a weight at `log2_cut`, and weights up to `least` are 0."""
+
+    box: float
+    log2_cut: float
+    least: float
 
 
 class LatentMetric:
@@ -146,11 +155,13 @@ class LatentMetric:
             chunk_elements=self.chunk_elements,
         )
 
+    @keep_precision
     def log_volume(self, z: Tensor) -> Tensor:
         """Return log sqrt det G at z: (n, d) -> (n,). Differentiable in z."""
         self._check_points(z)
         return torch.cat([self._log_volume(x) for x in z.split(self._rows)]) if len(z) else z.sum(1)
 
+    @keep_precision
     @torch.no_grad()
     def log_volume_and_grad(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Return log sqrt det G (n,) and its gradient (n, d) in closed form, several times faster than autograd."""
@@ -164,21 +175,25 @@ class LatentMetric:
             volume[part], grad[part] = self._log_volume_and_grad(z[part])
         return volume, grad
 
+    @keep_precision
     def metric_matrix(self, z: Tensor) -> Tensor:
         """Return G: (n, d) -> (n, d, d). Differentiable in z."""
         flat = self._field(z)
         return self._algebra.matrix(flat if self.tensor == "metric" else self._inverse(flat))
 
+    @keep_precision
     def cometric_matrix(self, z: Tensor) -> Tensor:
         """Return G^-1: (n, d) -> (n, d, d). Differentiable in z."""
         flat = self._field(z)
         return self._algebra.matrix(flat if self.tensor == "cometric" else self._inverse(flat))
 
+    @keep_precision
     def squared_norm(self, z: Tensor, v: Tensor) -> Tensor:
         """Return `v^T G(z) v` (n,) for tangent vectors v (n, d). Differentiable in both."""
         flat = self._field(z)
         return (v * self._algebra.apply(flat if self.tensor == "metric" else self._inverse(flat), v)).sum(1)
 
+    @keep_precision
     def cosquared_norm(self, z: Tensor, p: Tensor) -> Tensor:
         """Return `p^T G(z)^-1 p` (n,) for cotangent vectors p (n, d). Differentiable in both."""
         flat = self._field(z)
@@ -188,10 +203,31 @@ class LatentMetric:
         """Return what log sqrt det G (n,) would be at z (n, d) without any centroid."""
         return self._sign * 0.5 * self.d * self._log_floor(z).squeeze(1)
 
+    @keep_precision
     def centroid_weights(self, z: Tensor) -> Tensor:
         """Return w_i(z): (n, d) -> (n, k), the only public (n, k) array. Differentiable in z."""
         self._check_points(z)
         return self._weights(self._features(self._boxed(z)), self._all)
+
+    @property
+    def terms(self) -> Block:
+        """What its centroids add to it, for a kernel that computes it elsewhere: about `origin`, within `limits`."""
+        return self._all
+
+    @property
+    def origin(self) -> Tensor:
+        """The point (d,) that `terms` are about."""
+        return self._origin
+
+    @property
+    def limits(self) -> Limits:
+        """Where its numbers stop."""
+        return Limits(self._box, -self._cut * math.log2(math.e), self._least)
+
+    @property
+    def inverse_is_bounded(self) -> bool:
+        """Whether 1 / floor is small enough that no sum overflows."""
+        return self._inverse_is_bounded
 
     @property
     def _sign(self) -> int:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from geovae.checks import check_finite
+from geovae.devices import full_precision
 from geovae.geometry.curves import SmoothMetric, SquaredNorm, curve_lengths, geodesics, resample, smooth, straight
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Distances(NamedTuple):
     predecessors: Tensor
 
 
+@full_precision()
 @torch.no_grad()
 def neighbour_graph(
     metric: SquaredNorm, points: Tensor, *, n_neighbours: int = 10, n_quadrature: int = 8
@@ -101,6 +103,7 @@ def path_to(found: Distances, target: int) -> list[int]:
     return path[::-1]
 
 
+@full_precision()
 def refine(
     metric: SmoothMetric, points: Tensor, found: Distances, targets: Tensor, *, n_points: int = 50, n_steps: int = 300
 ) -> tuple[Tensor, Tensor]:
@@ -130,6 +133,7 @@ class _InverseVolume(NamedTuple):
         return v.double().square().sum(1) * log_costs.clamp_max(600).exp()
 
 
+@full_precision()
 @torch.no_grad()
 def volume_paths(
     metric: SmoothMetric, points: Tensor, start: Tensor, end: Tensor, *, n_points: int = 50, most: int = 1000

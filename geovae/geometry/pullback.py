@@ -13,12 +13,14 @@ from torch import Tensor
 from torch.func import jacfwd, vmap
 
 from geovae.codes import Codes
+from geovae.devices import full_precision
 from geovae.geometry.centroids import check_codes
 
 Decode = Callable[[Tensor], Tensor]
 """z (n, d) -> images (n, ...); batch normalisation must be in evaluation mode."""
 
 
+@full_precision()
 def pullback_metric(decode: Decode, z: Tensor, *, chunk_size: int = 32) -> Tensor:
     """Return J^T J: (n, d) -> (n, d, d), by d forward-mode derivatives of every point."""
 
@@ -62,6 +64,7 @@ class PullbackCheck(NamedTuple):
         }
 
 
+@full_precision()
 def check_pullback(decode: Decode, codes: Codes, decoder_variance: float, *, chunk_size: int = 32) -> PullbackCheck:
     """Compare the diagonal of `J^T J / decoder_variance + I` with exp(-log_var) at the codes (n, d), Section 4.4."""
     check_codes(codes, need_log_var=True)

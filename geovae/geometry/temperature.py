@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from geovae.checks import check_share
+from geovae.devices import full_precision
 from geovae.geometry.fields import DiagonalFeatures
 from geovae.geometry.metric import LatentMetric
 
@@ -76,6 +77,7 @@ def _mixture_log_likelihoods(
     return totals
 
 
+@full_precision()
 def nearest_distances(z: Tensor, centroids: Tensor, values: Tensor, *, exclude: Tensor | None = None) -> Tensor:
     """Return `min_i D_i(z)` (n,), float64, of points z (n, d); arguments as in `coverage_temperature`."""
     blocks = [squared.min(1).values for squared in _squared_distances(z, centroids, values, exclude)]

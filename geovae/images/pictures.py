@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import IO, TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -189,7 +189,7 @@ def report_bad(bad: Sequence[str], n: int, where: Path, on_error: OnError, remed
     warnings.warn(f"{text}. They are left out", stacklevel=2)
 
 
-def read_picture(path: Path) -> np.ndarray:
+def read_picture(path: Path | IO[bytes]) -> np.ndarray:
     """Return a picture as (h, w) if it is gray, (h, w, 3) if coloured: uint8, or uint16 if it has 16 bits.
 
     Raises:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from geovae.checks import check_count
 from geovae.codes import Codes
+from geovae.devices import full_precision
 from geovae.geometry.centroids import check_codes
 from geovae.neighbours import nearest
 
@@ -92,6 +93,7 @@ class Sampler:
         """The constructor's options, resolved: given back to the constructor, they build the same sampler."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
+    @full_precision()
     def fit(self, codes: Codes) -> Self:
         """Learn from `codes` (n, d).
 
@@ -123,6 +125,7 @@ class Sampler:
     def sample(
         self, n: int, generator: torch.Generator, *, return_info: Literal[True]
     ) -> tuple[Tensor, SampleInfo]: ...
+    @full_precision()
     def sample(
         self, n: int, generator: torch.Generator, *, return_info: bool = False
     ) -> Tensor | tuple[Tensor, SampleInfo]:

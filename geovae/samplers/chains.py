@@ -6,14 +6,18 @@ min(1, pi(z') q(z) / (pi(z) q(z'))), which keeps the target of HMC (Tierney 1994
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from geovae.devices import full_precision
 from geovae.geometry.fields import DiagonalFeatures, Forms
 from geovae.geometry.metric import LatentMetric
-from geovae.samplers.hmc import LogDensity, Parameters, State, draw_noise, init_state, select_accepted, transition
+from geovae.graphs import Recorder
+from geovae.samplers.hmc import Info, LogDensity, Parameters, State, draw_noise, init_state, select_accepted, transition
+
+LEAST_TRANSITIONS = 4  # that make up for recording one
 
 
 class BumpMixture:
@@ -71,6 +75,25 @@ class Kernel:
     parameters: Parameters
     bumps: BumpMixture | None = None
     n_jumps: int = 0
+    _recorders: dict[tuple[int, ...], Recorder] = field(default_factory=dict, repr=False, compare=False)
+
+    def advance(self, state: State, noise: Tensor, uniform: Tensor, *, record: bool) -> tuple[State, Info]:
+        """Return the state after a transition of HMC, with `record` one launch; valid until the next call."""
+        step = self._recorder(tuple(noise.shape)) if record else self._step
+        results = step(*state, noise, uniform)
+        return State(*results[:3]), Info(*results[3:])
+
+    def _recorder(self, shape: tuple[int, ...]) -> Recorder:
+        if shape not in self._recorders:
+            self._recorders.clear()  # a recording keeps its memory: one at a time
+            plain = getattr(self.log_density, "transition", None) is None  # else it is one kernel already
+            self._recorders[shape] = Recorder(self._step, enabled=plain)
+        return self._recorders[shape]
+
+    def _step(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        state, noise, uniform = State(*tensors[:3]), *tensors[3:]
+        after, info = transition(state, noise, uniform, self.log_density, self.parameters)
+        return (*after, *info)
 
 
 @dataclass(frozen=True)
@@ -91,6 +114,7 @@ class Trace:
     log_densities: Tensor | None
 
 
+@full_precision()
 @torch.no_grad()
 def run_chains(
     position: Tensor, kernel: Kernel, n_transitions: int, generator: torch.Generator, *, keep: bool = False
@@ -100,24 +124,23 @@ def run_chains(
     state = init_state(position, kernel.log_density)
     acceptance, jumped = (torch.zeros(n, dtype=position.dtype, device=position.device) for _ in range(2))
     diverged = torch.zeros(n, dtype=torch.long, device=position.device)
-    energies, positions, log_densities = [], [], []
+    energies, positions, log_densities, record = [], [], [], n_transitions >= LEAST_TRANSITIONS
     for _ in range(n_transitions):
         for _ in range(kernel.n_jumps if kernel.bumps is not None else 0):
             assert kernel.bumps is not None
             state, moved = jump(state, *draw_jump(n, kernel.bumps, generator), kernel.log_density, kernel.bumps)
             jumped += moved
-        noise = draw_noise(position, generator)
-        state, info = transition(state, *noise, kernel.log_density, kernel.parameters)
+        state, info = kernel.advance(state, *draw_noise(position, generator), record=record)
         acceptance += info.acceptance
         diverged += info.diverged
-        energies.append(info.energy)
+        energies.append(info.energy.clone())
         if keep:
-            positions.append(state.position)
-            log_densities.append(state.log_density)
+            positions.append(state.position.clone())
+            log_densities.append(state.log_density.clone())
     steps = max(n_transitions, 1)  # chains of length 0 return their starts, with means of 0
     return Trace(
-        state.position,
-        state.log_density,
+        state.position.clone(),
+        state.log_density.clone(),
         acceptance / steps,
         jumped / max(steps * kernel.n_jumps, 1),
         diverged,

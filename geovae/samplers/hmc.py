@@ -77,8 +77,12 @@ def transition(
 ) -> tuple[State, Info]:
     """Return the next state, decided by `noise` (n, d), standard normal, and `uniform` (n,) in [0, 1).
 
-    The noise is an argument, so that a transition can be repeated, tested and compared between devices.
+    The noise is an argument, so that a transition can be repeated, tested and compared between devices. A density that
+    has a `transition` of its own (one kernel of a GPU, geovae/samplers/volume.py) is asked for it.
     """
+    own = getattr(log_density, "transition", None)
+    if own is not None:
+        return own(state, noise, uniform, parameters)
     inverse_mass = parameters.inverse_mass
     momentum = noise * inverse_mass.rsqrt()
     before = compute_energy(state, momentum, inverse_mass)

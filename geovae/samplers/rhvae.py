@@ -12,6 +12,7 @@ from geovae.samplers.base import Drawn, SampleInfo, Sampler
 from geovae.samplers.chains import Kernel, Trace, run_chains
 from geovae.samplers.diagnostics import MOVEMENT, describe_movement
 from geovae.samplers.hmc import Parameters, check_chains, warm_up
+from geovae.samplers.volume import VolumeDensity
 
 WARM_UP_CHAINS = 200
 
@@ -55,12 +56,8 @@ class RHVAESampler(Sampler):
             weights="euclidean",
             tensor="cometric",
         )
+        self.log_density = VolumeDensity(self.metric, power=-1.0)
         self.kernel = Kernel(self.log_density, self._choose_parameters())
-
-    def log_density(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return log sqrt det G^-1 (n,) and its gradient (n, d) at z (n, d)."""
-        volume, gradient = self.metric.log_volume_and_grad(z)
-        return volume.neg_(), gradient.neg_()
 
     def _choose_parameters(self) -> Parameters:
         inverse_mass = torch.ones_like(self.metric.centroids[0])

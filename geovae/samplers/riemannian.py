@@ -12,6 +12,7 @@ from torch import Tensor
 
 from geovae.checks import check_choice, check_count, check_finite, check_not_negative, check_positive, check_share
 from geovae.codes import Codes
+from geovae.devices import full_precision
 from geovae.geometry.centroids import choose_centroids, select_codes
 from geovae.geometry.metric import LatentMetric
 from geovae.geometry.temperature import (
@@ -32,6 +33,7 @@ from geovae.samplers.diagnostics import (
     warn_if_still,
 )
 from geovae.samplers.hmc import Parameters, check_chains, local_inverse_mass, warm_up
+from geovae.samplers.volume import VolumeDensity
 
 MEASURED = 2000  # codes used to measure distances and coverage; a quantile needs no more
 WARM_UP_CHAINS = 50
@@ -192,12 +194,7 @@ class RiemannianSampler(Sampler):
 
     def _build_kernel(self, mu: Tensor, generator: torch.Generator) -> Kernel:
         settings, metric = self.settings, self.metric
-        sharpness = settings.sharpness
-
-        def log_density(z: Tensor) -> tuple[Tensor, Tensor]:
-            volume, gradient = metric.log_volume_and_grad(z)
-            return volume.mul_(sharpness), gradient.mul_(sharpness)
-
+        log_density = VolumeDensity(metric, settings.sharpness)
         inverse_mass = torch.ones_like(metric.centroids[0])
         if settings.mass == "posterior":
             inverse_mass = local_inverse_mass(1 / metric.values)
@@ -217,7 +214,7 @@ class RiemannianSampler(Sampler):
                 largest_step=max(largest, 1e-6),
                 restart_every=max(settings.n_transitions, 1),  # a chain of the sampler is this long
             )[0]
-        bumps = BumpMixture(metric, sharpness) if settings.n_jumps else None
+        bumps = BumpMixture(metric, settings.sharpness) if settings.n_jumps else None
         return Kernel(log_density, parameters, bumps, settings.n_jumps)
 
     def _choose_start_points(self, mu: Tensor) -> Tensor:
@@ -234,6 +231,7 @@ class RiemannianSampler(Sampler):
     def _draw(self, n: int, generator: torch.Generator) -> Drawn:
         return self._run_from(self._draw_starts(n, generator), generator)
 
+    @full_precision()
     def sample_from(
         self, start: Tensor, generator: torch.Generator, *, return_info: bool = False
     ) -> Tensor | tuple[Tensor, SampleInfo]:

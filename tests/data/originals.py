@@ -2,7 +2,9 @@
 
 import gzip
 import os
+import shutil
 import struct
+import tarfile
 
 import numpy as np
 from PIL import Image
@@ -83,6 +85,14 @@ def write_cifar(folder, binary):
         (folder / name).write_bytes(python2_pickle(batch))
 
 
+def write_cifar_archive(folder):
+    """`cifar-10-python.tar.gz` alone."""
+    write_cifar(folder / "cifar-10-batches-py", binary=False)
+    with tarfile.open(folder / "cifar-10-python.tar.gz", "w:gz", compresslevel=1) as tar:
+        tar.add(folder / "cifar-10-batches-py", "cifar-10-batches-py")
+    shutil.rmtree(folder / "cifar-10-batches-py")
+
+
 def write_svhn(folder):
     from scipy.io import savemat
 
@@ -103,6 +113,13 @@ def write_faces(folder, n=12):
         Image.fromarray(ramp.astype(np.uint8)).save(folder / f"img_align_celeba/{i + 1:06d}.jpg", quality=95)
         lines.append(f"{i + 1:06d}.jpg {[0, 0, 1, 2][i % 4]}\n")
     (folder / "list_eval_partition.txt").write_text("".join(lines))
+
+
+def write_faces_archive(folder, n=12):
+    """The faces as one .zip, beside their partition."""
+    write_faces(folder, n)
+    shutil.make_archive(str(folder / "img_align_celeba"), "zip", folder, "img_align_celeba")
+    shutil.rmtree(folder / "img_align_celeba")
 
 
 def write_folder(folder, n=20):

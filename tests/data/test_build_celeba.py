@@ -1,5 +1,8 @@
 """CelebA from JPEG files: crop, parts, faults, and builds that are stopped and continued."""
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,7 @@ from PIL import Image
 
 from geovae.data import DATASETS
 from geovae.data.builders import BUILDERS
-from tests.data.originals import write_faces
+from tests.data.originals import write_faces, write_faces_archive
 
 
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
@@ -46,6 +49,68 @@ def damage(path, how):
         Image.new("RGB", (178, 200)).save(path)
     elif how == "gray":
         Image.new("L", (178, 218)).save(path)
+
+
+def repack(archive, change):
+    """Write the archive again with other members: `change` gets and returns {name: content}."""
+    with zipfile.ZipFile(archive) as old:
+        members = change({name: old.read(name) for name in old.namelist() if not name.endswith("/")})
+    with zipfile.ZipFile(archive, "w") as new:
+        for name, content in members.items():
+            new.writestr(name, content)
+
+
+def test_the_archive_gives_the_same_images_as_the_folder(tmp_path):
+    write_faces(tmp_path / "folder")
+    write_faces_archive(tmp_path / "archive")
+    digests = []
+    for source in ("folder", "archive"):
+        BUILDERS["celeba"](tmp_path / source, tmp_path / f"from_{source}", progress=False)
+        digests.append(DATASETS["celeba"](root=str(tmp_path / f"from_{source}")).digest)
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_the_layout_of_kaggle(tmp_path, root, nested):
+    write_faces(tmp_path / "source")
+    text = (tmp_path / "source/list_eval_partition.txt").read_text().replace(" ", ",")
+    (tmp_path / "source/list_eval_partition.csv").write_text(f"image_id,partition\n{text}")
+    (tmp_path / "source/list_eval_partition.txt").unlink()
+    if nested:
+        (tmp_path / "source/img_align_celeba").rename(tmp_path / "inner")
+        (tmp_path / "source/img_align_celeba").mkdir()
+        (tmp_path / "inner").rename(tmp_path / "source/img_align_celeba/img_align_celeba")
+    BUILDERS["celeba"](tmp_path / "source", root, progress=False)
+    assert [len(p) for p in DATASETS["celeba"](root=str(root)).parts().values()] == [6, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: dict(list(m.items())[:-1]), "is not in `img_align_celeba.zip`"),
+        (lambda m: m | {min(m): bytes(1000)}, "cannot be decoded"),
+        (lambda m: m | {min(m): bytes(1 << 25)}, "has more than 16777216 bytes"),
+    ],
+)
+def test_an_archive_with_a_bad_face(tmp_path, root, change, message):
+    write_faces_archive(tmp_path / "source")
+    repack(tmp_path / "source/img_align_celeba.zip", change)
+    with pytest.raises(ValueError, match=f"1 of [36] images in .* cannot be used: 0000.*: {message}"):
+        BUILDERS["celeba"](tmp_path / "source", root, progress=False)
+
+
+def test_a_damaged_archive(tmp_path, root):
+    write_faces_archive(tmp_path / "source")
+    path = tmp_path / "source/img_align_celeba.zip"
+    sound = path.read_bytes()
+    path.write_bytes(sound[:-500])
+    with pytest.raises(ValueError, match="img_align_celeba.zip` is not a sound zip archive"):
+        BUILDERS["celeba"](tmp_path / "source", root, progress=False)
+    with zipfile.ZipFile(io.BytesIO(sound)) as archive:
+        where = max(archive.infolist(), key=lambda member: member.header_offset).header_offset + 500
+    path.write_bytes(sound[:where] + bytes(100) + sound[where + 100 :])
+    with pytest.raises(ValueError, match="1 of [36] images in .* cannot be (unpacked|decoded)"):
+        BUILDERS["celeba"](tmp_path / "source", root, progress=False)
 
 
 FAULTS = {

@@ -11,7 +11,7 @@ import torch
 
 from geovae.data import DATASETS
 from geovae.data.builders import cifar as build_cifar
-from tests.data.originals import Trap, cifar_arrays, noise, python2_pickle, write_cifar
+from tests.data.originals import Trap, cifar_arrays, noise, python2_pickle, write_cifar, write_cifar_archive
 
 pytestmark = pytest.mark.filterwarnings("ignore:.* is not the published file:UserWarning")
 
@@ -67,6 +67,15 @@ def test_names_that_are_not_admitted(name):
         build_cifar.read_batch(b"\x80\x02c" + name.encode() + b"\n(U\x01xtR.", "a batch", binary=False)
 
 
+def test_uninitialised_memory_is_no_array():
+    """numpy.ndarray((3, 3072), "u1") would show what the process held there before."""
+    call = b"cnumpy\nndarray\n(K\x03M\x00\x0c\x86U\x02u1tR"
+    with pytest.raises(ValueError, match="a batch cannot be read"):
+        build_cifar.read_batch(
+            b"\x80\x02}(U\x04data" + call + b"U\x06labels](K\x00K\x01K\x02eu.", "a batch", binary=False
+        )
+
+
 PIXELS = noise(3, 3072)
 
 
@@ -117,6 +126,25 @@ def test_archives_that_do_not_fit(tmp_path, root):
         build_cifar.build(path, root, progress=False)
     with pytest.raises(FileNotFoundError, match="test_batch` does not exist, others do"):
         build_cifar.build(tmp_path, root, progress=False)
+
+
+def test_archives_of_links_and_of_huge_batches(tmp_path, root, monkeypatch):
+    write_cifar(tmp_path / "cifar-10-batches-py", binary=False)
+    path = archive(tmp_path / "cifar-10-batches-py", tmp_path / "a.tar.gz")
+    monkeypatch.setattr(build_cifar, "LARGEST", 9999)
+    with pytest.raises(ValueError, match=r"`data_batch_[1-5]` of .* has [0-9]{5} bytes; a batch has 31 million"):
+        build_cifar.build(path, root, progress=False)
+    for batch in (tmp_path / "cifar-10-batches-py").iterdir():
+        batch.unlink()
+        batch.symlink_to("/nowhere")
+    archive(tmp_path / "cifar-10-batches-py", path)
+    with pytest.raises(ValueError, match="holds no data_batch_1, .* wrong archive"):
+        build_cifar.build(path, root, progress=False)
+
+
+def test_an_archive_is_found_in_its_folder(tmp_path, root):
+    write_cifar_archive(tmp_path / "source")
+    assert build_cifar.build(tmp_path / "source", root, progress=False)["complete"]
 
 
 def test_nothing_of_an_archive_is_written_outside(tmp_path, root):

@@ -45,7 +45,7 @@ def installed(weights_file, monkeypatch):
     target = folder / ours.WEIGHTS_NAME
     if not target.exists():
         target.symlink_to(path)
-    monkeypatch.setattr(ours, "WEIGHTS_SHA256", digest[:8])
+    monkeypatch.setattr(ours, "WEIGHTS_SHA256", digest)
     monkeypatch.setattr(socket, "socket", mock.Mock(side_effect=AssertionError("the network was tried")))
     return target
 
@@ -66,7 +66,7 @@ def test_features_equal_pytorch_fids_own_to_the_bit(installed, generator):
 
 def test_explicit_weights_and_an_untouched_import(weights_file, monkeypatch):
     path, digest = weights_file
-    monkeypatch.setattr(ours, "WEIGHTS_SHA256", digest[:8])
+    monkeypatch.setattr(ours, "WEIGHTS_SHA256", digest)
     module = ours.import_pytorch_fid()
     before = module.load_state_dict_from_url
     assert extractor("inception", weights=path).name == "inception"
@@ -75,7 +75,10 @@ def test_explicit_weights_and_an_untouched_import(weights_file, monkeypatch):
 
 def test_absent_weights_say_where_to_put_them():
     assert inception_weights_path() is None
-    with pytest.raises(FileNotFoundError, match=r"checkpoints/pt_inception.*pth: download https.*random-conv-v1"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"checkpoints/pt_inception.*pth: `prepare` with dataset=inception .* download https.*random-conv-v1",
+    ):
         extractor("inception")
     with pytest.raises(FileNotFoundError, match=r"no Inception weights at nowhere.pth"):
         extractor("inception", weights="nowhere.pth")
@@ -86,7 +89,7 @@ def test_wrong_hash_is_refused_before_loading(tmp_path):
     path.write_bytes(b"not weights")
     with (
         mock.patch.object(torch, "load", side_effect=AssertionError("loaded unchecked bytes")),
-        pytest.raises(ValueError, match=r"sha256 starts with [0-9a-f]{8}, not 6726825d"),
+        pytest.raises(ValueError, match=r"sha256 is [0-9a-f]{64}, not 6726825d[0-9a-f]{56};"),
     ):
         extractor("inception", weights=path)
 

@@ -64,7 +64,8 @@ ROOT = Path(__file__).parents[2]
         (train, ["--extractor=module"], "error: the extractor 'module' needs to know which"),
         (prepare, ["--dataset=imagenet", "--source=x"], "error: `dataset` must be one of mnist, "),
         (prepare, ["--dataset=mnist", "--source=x", "--fast=1"], "error: unknown option 'fast'; valid here: source"),
-        (prepare, ["--dataset=mnist"], "error: give --source"),
+        (prepare, ["--dataset=folder"], "error: `source` must be the folder of your images; got ''"),
+        (prepare, ["--dataset=mnist", "--source=ftp://x"], "error: `source` must be a path or an address with http"),
         (
             prepare,
             ["--dataset=oasis", "--source=x", "--shown=0"],
@@ -112,7 +113,7 @@ def test_a_bad_run_of_a_comparison_is_named(end, tmp_path):
 @pytest.mark.parametrize(
     ("name", "command"),
     [
-        ("mnist", "mlflow run . -e prepare -P dataset=mnist -P source=FOLDER`"),
+        ("mnist", "mlflow run . -e prepare -P dataset=mnist`, which fetches the originals too"),
         ("oasis_volumes", "prepare -P dataset=oasis -P source=FOLDER -P arrays=npy -P arrays_spacing=4`"),
     ],
 )

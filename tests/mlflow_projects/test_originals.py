@@ -1,5 +1,6 @@
 """Other people's files through the entry points, into a real store: originals, published checkpoints, images."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,13 @@ import torch
 
 from geovae.codes import encode_images
 from geovae.data import DATASETS
-from geovae.evaluation import extract
+from geovae.data.builders import ORIGINALS
+from geovae.data.download import list_originals
+from geovae.evaluation import extract, inception, inception_weights_path
 from geovae.models import build_model
 from geovae.saved_model import load_model
 from mlflow_projects import entry, evaluate, import_checkpoint, prepare
+from tests.data.host import serve
 from tests.data.originals import write_mnist
 
 mlflow = pytest.importorskip("mlflow")
@@ -57,6 +61,79 @@ def test_prepare_writes_the_files_that_the_loader_reads_and_says_so_in_a_run(cli
     assert run.info.status == "FINISHED"
     assert run.data.params["cfg.dataset"] == "mnist"
     assert mlflow.artifacts.load_dict(f"runs:/{run.info.run_id}/build.json")
+
+
+@pytest.fixture
+def host(monkeypatch):
+    """A host of small original files of mnist, which are taken for the published ones."""
+    with serve() as host:
+        write_mnist(Path("small"), n=10_020)
+        for path in Path("small").iterdir():
+            host.put(path.name, path.read_bytes())
+        md5 = {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in Path("small").iterdir()}
+        monkeypatch.setitem(ORIGINALS, "mnist", list_originals("http://page.invalid/", md5, [host.address]))
+        monkeypatch.setattr("geovae.data.download.PAUSE", 0.0)
+        monkeypatch.setenv("no_proxy", "*")
+        yield host
+
+
+def test_prepare_without_a_source_fetches_the_original_and_builds_it(client, host, tmp_path):
+    host.faults = ["cut"]
+    entry.call(prepare.main, ["--dataset=mnist", "--root=data"])
+    assert len(host.requests) == 5
+    assert len(DATASETS["mnist"](root="data").test) == 7
+    assert len(list((tmp_path / "data/originals/mnist").iterdir())) == 4
+    assert only_run(client).data.params["cfg.source"] == "data/originals/mnist"
+    entry.call(prepare.main, ["--dataset=mnist", "--root=data"])
+    assert len(host.requests) == 5
+
+
+def test_prepare_fetches_from_a_mirror(client, host):
+    for path in list(host.files):
+        host.files[f"/mirror{path}"] = host.files.pop(path)
+    entry.call(prepare.main, ["--dataset=mnist", "--root=data", f"--source={host.address}mirror"])
+    assert len(DATASETS["mnist"](root="data").test) == 7
+
+
+def test_prepare_that_cannot_fetch_says_what_to_do_before_a_run_is_made(client, host):
+    host.files.clear()
+    with pytest.raises(
+        FileNotFoundError, match=r"it answers 404 Not Found\): fetch .* put it into `data/originals/mnist`"
+    ):
+        entry.call(prepare.main, ["--dataset=mnist", "--root=data"])
+    assert not client.search_experiments(filter_string="name = 'geovae'")
+
+
+@pytest.mark.parametrize("given", [[], ["--source=http://127.0.0.1:9/"]])
+@pytest.mark.parametrize(("name", "due"), [("folder", "the folder of your images"), ("oasis", "sites.wustl.edu")])
+def test_what_is_not_fetched_needs_a_source(client, name, due, given):
+    with pytest.raises(ValueError, match=f"`source` must be .*{due}.*, and {name} is not fetched"):
+        entry.call(prepare.main, [f"--dataset={name}", *given])
+
+
+def test_the_inception_weights_are_fetched_to_where_the_scores_look(client, host, monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    host.put(inception.WEIGHTS_NAME, b"weights")
+    monkeypatch.setattr(inception, "WEIGHTS_URL", host.address + inception.WEIGHTS_NAME)
+    with pytest.raises(FileNotFoundError, match="its file has sha256:[0-9a-f]{64}, published is sha256:6726825d"):
+        entry.call(prepare.main, ["--dataset=inception"])
+    assert inception_weights_path() is None
+    monkeypatch.setattr(inception, "WEIGHTS_SHA256", hashlib.sha256(b"weights").hexdigest())
+    entry.call(prepare.main, ["--dataset=inception"])
+    assert inception_weights_path().read_bytes() == b"weights"
+
+
+@pytest.mark.parametrize("source", ["mine", f"mine/{inception.WEIGHTS_NAME}"])
+def test_inception_weights_from_disk_are_checked_and_copied(client, monkeypatch, tmp_path, source):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    Path("mine").mkdir()
+    (Path("mine") / inception.WEIGHTS_NAME).write_bytes(b"weights")
+    with pytest.raises(ValueError, match="is not FID's Inception file"):
+        entry.call(prepare.main, ["--dataset=inception", f"--source={source}"])
+    assert inception_weights_path() is None
+    monkeypatch.setattr(inception, "WEIGHTS_SHA256", hashlib.sha256(b"weights").hexdigest())
+    entry.call(prepare.main, ["--dataset=inception", f"--source={source}"])
+    assert inception_weights_path().read_bytes() == b"weights"
 
 
 def test_a_published_model_is_scored_and_kept_like_one_of_ours(client):

@@ -1,13 +1,15 @@
-"""CelebA from `img_align_celeba/*.jpg` and `list_eval_partition.txt`: centre crop of 140, resized to 64x64.
+"""CelebA from `img_align_celeba/*.jpg` (or .zip) and `list_eval_partition.txt`: centre crop of 140, resized to 64x64.
 
 Kaggle's archive is accepted too: `list_eval_partition.csv` with a header, and the images one folder deeper.
 Images are decoded into a memory-mapped file, with a flag for each, so that an interrupted build resumes; the tensors of
 the layout are then written from that file, chunk by chunk.
 """
 
+import io
 import os
+import zipfile
+import zlib
 from collections.abc import Callable
-from functools import partial as bind
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,12 +21,30 @@ from geovae.checks import check_choice
 from geovae.data.builders.job import Job, checksum
 from geovae.data.celeba import SHAPE
 from geovae.data.dataset import check_common, require_file
+from geovae.data.download import Original, Originals
 from geovae.images.pictures import OnError, centre_square, map_in_threads, read_picture
 
 STORED, CROP, SIZE = (218, 178, 3), 140, 64
 PARTS = ("train", "val", "test")  # 0, 1 and 2 in the partition file
 BLOCK = 1024  # images decoded between two writes of the flags to disk
-HOW = "`source` must be the folder with list_eval_partition.txt (or .csv) and img_align_celeba/*.jpg (unpacked)"
+LARGEST = 1 << 24  # bytes of a JPEG file that are read: those of CelebA have at most 20,000
+HOW = "`source` must be the folder with list_eval_partition.txt (or .csv) and img_align_celeba/*.jpg (or .zip)"
+DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=t&id="
+ORIGINALS = Originals(
+    "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html (its Google Drive refuses downloads at busy times)",
+    (
+        Original(
+            "list_eval_partition.txt",
+            "md5:d32c9cbf5e040fd4025c592c306e6668",
+            (f"{DRIVE}0B7EVK8r0v71pY0NSMzRuSXJEVkk",),
+        ),
+        Original(
+            "img_align_celeba.zip",
+            "md5:00d2c5bc6d35e252742224ab0c1e8fcb",
+            (f"{DRIVE}0B7EVK8r0v71pZjFTYXZWM3FlRnM",),
+        ),
+    ),
+)
 
 
 def build(
@@ -57,7 +77,7 @@ def build(
     job = Job("celeba", folder, targets, [partition], overwrite=overwrite, options={"dtype": dtype})
     if job.is_complete:
         return job.report
-    read = bind(read_face, faces)
+    read = _reader(faces)
     for part in ("train", "val"):
         if job.needs(f"{part}_data.pt"):
             images = _decode_part(job, part, names[part], read, on_error, progress)
@@ -71,14 +91,14 @@ def build(
 
 
 def _find(source: Path) -> tuple[Path, Path]:
-    """Return the partition file and the folder of the JPEG files."""
+    """Return the partition file, and the folder or the archive of the JPEG files."""
     partition = source / "list_eval_partition.csv"
     if not partition.is_file():
         partition = require_file(source / "list_eval_partition.txt", HOW)
     faces = source / "img_align_celeba"
+    nested, archive = faces / faces.name, faces.with_suffix(".zip")
     if not faces.is_dir():
-        raise FileNotFoundError(f"`{faces}` does not exist: {HOW}")
-    nested = faces / faces.name
+        return partition, require_file(archive, HOW)
     return partition, nested if nested.is_dir() else faces
 
 
@@ -103,7 +123,28 @@ def read_partition(path: Path) -> dict[str, list[str]]:
     return names
 
 
-def read_face(folder: Path, name: str) -> np.ndarray:
+def _reader(faces: Path) -> Callable[[str], np.ndarray]:
+    """Return the function that reads a face by its name, from a folder or an archive."""
+    if faces.is_dir():
+        return lambda name: read_face(faces / name)
+    try:
+        archive = zipfile.ZipFile(faces)  # open as long as the build: it may be read from several threads
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"`{faces}` is not a sound zip archive (truncated download?): {error}") from error
+    members = {Path(member.filename).name: member for member in archive.infolist()}
+
+    def read(name: str) -> np.ndarray:
+        if name not in members or members[name].file_size > LARGEST:
+            raise ValueError(f"is not in `{faces.name}`" if name not in members else f"has more than {LARGEST} bytes")
+        try:
+            return read_face(io.BytesIO(archive.read(members[name])))
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+            raise ValueError(f"cannot be unpacked ({error})") from error
+
+    return read
+
+
+def read_face(file: Path | io.BytesIO) -> np.ndarray:
     """Return one aligned face, cropped and resized, as uint8 (64, 64, 3).
 
     Raises:
@@ -111,7 +152,7 @@ def read_face(folder: Path, name: str) -> np.ndarray:
     """
     from PIL import Image
 
-    array = read_picture(folder / name)
+    array = read_picture(file)
     if array.shape != STORED:
         size = "x".join(map(str, array.shape))
         raise ValueError(f"is {size}, expected 218x178x3 (h x w x c, the aligned and cropped images)")

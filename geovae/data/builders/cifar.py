@@ -1,7 +1,7 @@
 """CIFAR-10 from its python or binary batches, in a folder or still in the .tar.gz.
 
-The python batches are pickles, and a pickle can call any function. Here the unpickler admits three NumPy names, which
-build arrays of bytes and nothing else; any other name is refused before it is imported.
+The python batches are pickles, and a pickle can call any function. Here the unpickler admits three NumPy names, for
+which it has stand-ins that build arrays of bytes and nothing else; any other name is refused before it is imported.
 """
 
 import io
@@ -14,13 +14,19 @@ from typing import Any
 import numpy as np
 
 from geovae.data.builders.job import Job
-from geovae.data.builders.published import check_published, md5_of
+from geovae.data.builders.published import make_builder
+from geovae.data.download import list_originals
 from geovae.data.npz import check_labels
 
 TRAIN, TEST = tuple(f"data_batch_{i}" for i in range(1, 6)), "test_batch"
 VALUES = 3 * 32 * 32
-PUBLISHED = {  # md5 of the python version
-    "cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a",
+LARGEST = 1 << 27  # bytes of a batch that are read
+ORIGINALS = list_originals(
+    "https://www.cs.toronto.edu/~kriz/cifar.html",
+    {"cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a"},
+    ["https://www.cs.toronto.edu/~kriz/"],
+)
+PUBLISHED = ORIGINALS.md5() | {  # of the python version
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
     "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
     "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
@@ -29,7 +35,7 @@ PUBLISHED = {  # md5 of the python version
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
 HOW = (
-    "`source` must be cifar-10-python.tar.gz, cifar-10-binary.tar.gz, or a folder with "
+    "`source` must be cifar-10-python.tar.gz, cifar-10-binary.tar.gz, or a folder with one of them or with "
     "data_batch_1 to data_batch_5 and test_batch (each .bin in the binary version)"
 )
 
@@ -41,37 +47,17 @@ def _byte_type(code: bytes | str, *_: int) -> np.dtype:
     return np.dtype(np.uint8)
 
 
-_rebuild = np.empty(0).__reduce__()[0]  # NumPy's private `_reconstruct`, whose module was renamed in NumPy 2
+def _empty_array(*_: Any) -> np.ndarray:
+    """Replace NumPy's private `_reconstruct`: return an array whose content the pickle sets next."""
+    return np.empty(0, np.uint8)
+
+
 ADMITTED: dict[tuple[str, str], Any] = {
-    ("numpy.core.multiarray", "_reconstruct"): _rebuild,
-    ("numpy._core.multiarray", "_reconstruct"): _rebuild,
-    ("numpy", "ndarray"): np.ndarray,
+    ("numpy.core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy._core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy", "ndarray"): object(),  # passed to `_reconstruct` only: numpy.ndarray(shape) shows uninitialised memory
     ("numpy", "dtype"): _byte_type,
 }
-
-
-def build(
-    source: str | Path, root: str | Path = "data_folders", *, overwrite: bool = False, progress: bool = True
-) -> dict[str, Any]:
-    """Write `cifar/cifar_10.npz` and `cifar/test_folder/*.png` below `root`, and return the report.
-
-    Args:
-        source: the .tar.gz, or a folder that holds the batches (or holds their folder).
-        root: folder of all data sets.
-        overwrite: replace the outputs of another build.
-        progress: show a progress bar.
-    """
-    files = _find(Path(source))
-    targets = ["cifar_10.npz", "test_folder"]
-    fits = check_published("cifar", {path: {path.name: md5_of(path)} for path in files}, {"cifar": PUBLISHED})
-    job = Job("cifar", Path(root) / "cifar", targets, files, overwrite=overwrite, published=fits)
-    if job.is_complete:
-        return job.report
-    batches = _read_batches(files)
-    images, labels = (np.concatenate(arrays) for arrays in zip(*(batches[name] for name in TRAIN), strict=True))
-    job.save_npz("cifar_10.npz", x_train=images, y_train=labels)
-    job.save_test_images(batches[TEST][0], progress=progress)
-    return job.finish()
 
 
 def read_batch(data: bytes, where: str, *, binary: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -121,8 +107,10 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 def _find(source: Path) -> list[Path]:
     """Return the archive alone, or the six batch files, training batches first."""
-    if source.is_file():
-        return [source]
+    archives = [source, source / "cifar-10-python.tar.gz", source / "cifar-10-binary.tar.gz"]
+    for archive in archives:
+        if archive.is_file():
+            return [archive]
     folders = (source, source / "cifar-10-batches-py", source / "cifar-10-batches-bin")
     for folder in folders:
         for end in ("", ".bin"):
@@ -153,8 +141,13 @@ def _read_archive(path: Path) -> dict[str, bytes]:
         with tarfile.open(path) as archive:
             for member in archive:
                 name = Path(member.name).name
-                if name.removesuffix(".bin") in wanted and (file := archive.extractfile(member)):
-                    found[name] = file.read()
+                if name.removesuffix(".bin") not in wanted or not member.isfile():
+                    continue
+                if member.size > LARGEST:
+                    raise ValueError(f"`{name}` of `{path}` has {member.size} bytes; a batch has 31 million")
+                file = archive.extractfile(member)
+                assert file is not None  # it is a regular file
+                found[name] = file.read()
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         # The message of tarfile has one more line for each compression that it tried.
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
@@ -163,3 +156,14 @@ def _read_archive(path: Path) -> dict[str, bytes]:
     if missing:
         raise ValueError(f"`{path}` holds no {', '.join(sorted(missing))}: wrong archive? {HOW}")
     return found
+
+
+def _write(job: Job, files: list[Path]) -> np.ndarray:
+    """Write the training images and labels, and return the test images."""
+    batches = _read_batches(files)
+    images, labels = (np.concatenate(arrays) for arrays in zip(*(batches[name] for name in TRAIN), strict=True))
+    job.save_npz("cifar_10.npz", x_train=images, y_train=labels)
+    return batches[TEST][0]
+
+
+build = make_builder("cifar", "cifar_10.npz", _find, _write, {"cifar": PUBLISHED})
