@@ -21,6 +21,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 TESTED = [
     "tests/test_devices.py",
+    "tests/test_graphs.py",
     "tests/test_training.py",
     "tests/test_neighbours.py",
     "tests/samplers",

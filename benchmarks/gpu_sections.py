@@ -324,15 +324,16 @@ def steps(options: argparse.Namespace) -> Cases:
 
 def one_step(name: str, made: dict[str, Any], precision: str, options: argparse.Namespace) -> Row:
     """Return the seconds of a step."""
-    step, count = models.stepper(name, made), 2 if options.dry else 20
-
-    def several() -> None:
-        with float32_products(tf32=False), torch.autocast(DEVICE.type, torch.bfloat16, enabled=precision == "bf16"):
-            for _ in range(count):
-                step()
-
-    row = timed(several, 3)
-    return {"ms": 1e3 * row["seconds"] / count, "first": row["first"]}
+    count = 2 if options.dry else 50
+    images = torch.randint(0, 256, (100 * count, 1, 32, 32), dtype=torch.uint8, device=DEVICE)
+    found: Row = {}
+    for graphs in (False, True):
+        model = build_model(name, (1, 32, 32), latent_dim=16, **made).to(DEVICE)
+        trainer = Trainer(epochs=4, batch_size=100, precision=precision, graphs=graphs)
+        model.end_epoch = lambda images: None  # not of a step
+        seconds = [record.seconds for record in trainer.run(trainer.start(model), images, images[:1])]
+        found |= {"ms graphs" if graphs else "ms": 1e3 * statistics.median(seconds[1:]) / count}
+    return found
 
 
 def compile_(options: argparse.Namespace) -> Cases:

@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +20,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from geovae.batches import Batches
 from geovae.checks import check_choice, check_count, check_positive
 from geovae.devices import PRECISIONS, Precision, choose_precision, deterministic_kernels, float32_products
+from geovae.graphs import Recorder
 from geovae.images import to_float
 
 Losses = dict[str, Tensor]
@@ -98,13 +100,14 @@ class TrainState:
             moments.setdefault(int(index), {})[key] = value
         self.model.load_state_dict(_below("model.", tensors))
         self.best = _below("best.", tensors)
+        capturable = self.optimizer.param_groups[0]["capturable"]  # of this machine, not of the file's
         asked = [group["initial_lr"] for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict({"state": moments, "param_groups": meta["param_groups"]})
         _match_layouts(self.optimizer)
         for group, rate in zip(self.optimizer.param_groups, asked, strict=True):
             if group.get("initial_lr", rate) != rate:  # resumed with another learning rate
                 group["lr"] *= rate / group["initial_lr"]
-            group["initial_lr"] = rate
+            group["initial_lr"], group["capturable"] = rate, capturable
         self.scheduler.load_state_dict(meta["scheduler"])
         self.generator.set_state(tensors["generator"].cpu())
         self.history = [EpochRecord(**record) for record in meta["history"]]
@@ -139,6 +142,8 @@ class Trainer:
         channels_last: keep images and filters with the channels innermost, which suits convolutions on recent GPUs;
             None: where a network with convolutions trains in bf16 on a GPU.
         compile: compile the loss with torch.compile; the first steps last a minute or more. It needs a C++ compiler.
+        graphs: launch a step's kernels together, recorded once an epoch, which suits small networks on a GPU; a model
+            whose loss asks the host something trains without. On a CPU it has no effect.
         deterministic: use kernels that give the same bits each time, which a GPU otherwise trades for speed; then a
             resumed run repeats an uninterrupted one bit for bit there too, as it always does on a CPU.
         stream: copy training images to the GPU in chunks instead of keeping them there; None: when they need more
@@ -155,6 +160,7 @@ class Trainer:
     clip_grad_norm: float | None = None
     channels_last: bool | None = None
     compile: bool = False
+    graphs: bool = False
     deterministic: bool = False
     stream: bool | None = None
 
@@ -185,7 +191,9 @@ class Trainer:
         device = next(model.parameters()).device
         layout = self.arithmetic(model).layout
         model.to(memory_format=layout)  # type: ignore[call-overload]  # before the optimizer: its moments take the parameters' layout
-        optimizer = torch.optim.Adam(model.parameters(), lr=self.learning_rate, fused=True)
+        optimizer = torch.optim.Adam(
+            model.parameters(), lr=self.learning_rate, fused=True, capturable=self._records(device)
+        )
         for group in optimizer.param_groups:
             group["initial_lr"] = self.learning_rate  # base rate that the scheduler scales
         scheduler = ReduceLROnPlateau(optimizer, factor=self.plateau_factor, patience=self.plateau_patience)
@@ -213,6 +221,7 @@ class Trainer:
         val_batches = Batches(val, device, self.batch_size, self.stream)
         loss: Any = state.model.loss
         loss = torch.compile(loss) if self.compile else loss
+        step = Recorder(partial(self._step, state, loss), generators=[state.generator], enabled=self._records(device))
         tf32 = self.arithmetic(state.model).precision == "tf32"
         if not state.history:  # a resumed run has prepared its model already
             _call_callback(state.model, "prepare", train_batches.images, state.generator)
@@ -220,7 +229,7 @@ class Trainer:
             started = time.perf_counter()
             with deterministic_kernels(self.deterministic), float32_products(tf32=tf32):
                 _call_callback(state.model, "begin_epoch", state.epoch + 1)
-                train_losses = self._train_epoch(state, loss, train_batches)
+                train_losses = self._train_epoch(state, step, train_batches)
                 _call_callback(state.model, "end_epoch", train_batches.images)
                 val_losses = self._validate(state.model, loss, val_batches, state.epoch)
             learning_rate = state.optimizer.param_groups[0]["lr"]
@@ -248,19 +257,27 @@ class Trainer:
         if self.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))):
             raise ValueError("`compile` needs a C++ compiler, and finds no g++ or clang++; install one or leave it off")
 
-    def _train_epoch(self, state: TrainState, loss: Callable[..., Losses], batches: Batches) -> dict[str, float]:
+    def _records(self, device: torch.device) -> bool:
+        return self.graphs and device.type == "cuda"
+
+    def _train_epoch(self, state: TrainState, step: Recorder, batches: Batches) -> dict[str, float]:
         state.model.train()
-        arithmetic, totals = self.arithmetic(state.model), Losses()
+        step.renew()  # the learning rate and the weights of a warm-up change between epochs
+        totals = Losses()
         for images in batches.shuffled(state.generator):
-            losses = _losses(loss, images, state.generator, arithmetic)
-            state.optimizer.zero_grad()
-            losses["loss"].backward()
-            if self.clip_grad_norm is not None:
-                norm = nn.utils.clip_grad_norm_(state.model.parameters(), self.clip_grad_norm)
-                losses = losses | {"grad_norm": norm}
-            state.optimizer.step()
-            _accumulate(totals, losses, len(images))
+            _accumulate(totals, step(images), len(images))
         return _means(totals, len(batches))
+
+    def _step(self, state: TrainState, loss: Callable[..., Losses], images: Tensor) -> Losses:
+        """Take a step of Adam and return the losses before it."""
+        losses = _losses(loss, images, state.generator, self.arithmetic(state.model))
+        state.optimizer.zero_grad()
+        losses["loss"].backward()
+        if self.clip_grad_norm is not None:
+            norm = nn.utils.clip_grad_norm_(state.model.parameters(), self.clip_grad_norm)
+            losses = losses | {"grad_norm": norm}
+        state.optimizer.step()
+        return {name: value.detach() for name, value in losses.items()}
 
     @torch.no_grad()
     def _validate(

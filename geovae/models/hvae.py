@@ -140,6 +140,8 @@ class HVAE(VAE):
         return joint - end.kinetic - log_normal(end.start, codes)
 
     def _check_finite(self, loss: Tensor) -> None:
+        if loss.is_cuda and torch.cuda.is_current_stream_capturing():  # the trainer looks at the end of the epoch
+            return
         value = float(loss.detach())
         if not math.isfinite(value):
             raise ValueError(

@@ -14,7 +14,7 @@ from torch import Tensor
 from geovae.devices import full_precision
 from geovae.geometry.fields import DiagonalFeatures, Forms
 from geovae.geometry.metric import LatentMetric
-from geovae.samplers.graphs import Step, capture
+from geovae.graphs import Recorder
 from geovae.samplers.hmc import Info, LogDensity, Parameters, State, draw_noise, init_state, select_accepted, transition
 
 LEAST_TRANSITIONS = 4  # that make up for recording one
@@ -75,21 +75,20 @@ class Kernel:
     parameters: Parameters
     bumps: BumpMixture | None = None
     n_jumps: int = 0
-    _recorded: dict[tuple[int, ...], Step] = field(default_factory=dict, repr=False, compare=False)
+    _recorders: dict[tuple[int, ...], Recorder] = field(default_factory=dict, repr=False, compare=False)
 
-    def advance(self, state: State, noise: Tensor, uniform: Tensor) -> tuple[State, Info]:
-        """Return the state after a transition of HMC; both are valid until the next call."""
-        step = self._recorded.get(tuple(noise.shape), self._step)
+    def advance(self, state: State, noise: Tensor, uniform: Tensor, *, record: bool) -> tuple[State, Info]:
+        """Return the state after a transition of HMC, with `record` one launch; valid until the next call."""
+        step = self._recorder(tuple(noise.shape)) if record else self._step
         results = step(*state, noise, uniform)
         return State(*results[:3]), Info(*results[3:])
 
-    def record(self, state: State) -> None:
-        """Record a transition from `state` as one launch of a GPU, unless the density has its own or it is recorded."""
-        shape = tuple(state.position.shape)
-        if shape not in self._recorded and getattr(self.log_density, "transition", None) is None:
-            self._recorded.clear()  # a recording keeps its memory: one at a time
-            examples = (*state, torch.zeros_like(state.position), torch.full_like(state.log_density, 0.5))
-            self._recorded[shape] = capture(self._step, *examples)
+    def _recorder(self, shape: tuple[int, ...]) -> Recorder:
+        if shape not in self._recorders:
+            self._recorders.clear()  # a recording keeps its memory: one at a time
+            plain = getattr(self.log_density, "transition", None) is None  # else it is one kernel already
+            self._recorders[shape] = Recorder(self._step, enabled=plain)
+        return self._recorders[shape]
 
     def _step(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         state, noise, uniform = State(*tensors[:3]), *tensors[3:]
@@ -125,15 +124,13 @@ def run_chains(
     state = init_state(position, kernel.log_density)
     acceptance, jumped = (torch.zeros(n, dtype=position.dtype, device=position.device) for _ in range(2))
     diverged = torch.zeros(n, dtype=torch.long, device=position.device)
-    energies, positions, log_densities = [], [], []
-    if n_transitions >= LEAST_TRANSITIONS:
-        kernel.record(state)
+    energies, positions, log_densities, record = [], [], [], n_transitions >= LEAST_TRANSITIONS
     for _ in range(n_transitions):
         for _ in range(kernel.n_jumps if kernel.bumps is not None else 0):
             assert kernel.bumps is not None
             state, moved = jump(state, *draw_jump(n, kernel.bumps, generator), kernel.log_density, kernel.bumps)
             jumped += moved
-        state, info = kernel.advance(state, *draw_noise(position, generator))
+        state, info = kernel.advance(state, *draw_noise(position, generator), record=record)
         acceptance += info.acceptance
         diverged += info.diverged
         energies.append(info.energy.clone())

@@ -1,15 +1,14 @@
 """The fast ways of a GPU through a chain: recorded graphs, and the kernel of a whole transition."""
 
-from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
 from torch import Generator
 
 from geovae.geometry import LatentMetric
-from geovae.samplers import chains, graphs, volume
+from geovae.samplers import chains, volume
 from geovae.samplers.chains import Kernel, run_chains
-from geovae.samplers.graphs import capture
 from geovae.samplers.hmc import Parameters, draw_noise, init_state, transition
 from geovae.samplers.volume import FusedTransition, VolumeDensity, fuses, works
 
@@ -30,23 +29,28 @@ def trace_of(kernel, start, n=6):
     return run_chains(start, kernel, n, Generator().manual_seed(3), keep=True)
 
 
-def overwriting(function, *examples):
+class Overwriting:
     """Stand in for a graph: results live in memory that the next call overwrites."""
-    places = tuple(t.clone() for t in function(*examples))
 
-    def call(*tensors):
-        for place, result in zip(places, function(*tensors), strict=True):
+    recorded: ClassVar[list] = []
+
+    def __init__(self, function, **options):
+        self.function, self.places = function, None
+
+    def __call__(self, *tensors):
+        self.recorded.append(tuple(tensors[0].shape))
+        results = self.function(*tensors)
+        self.places = self.places or tuple(t.clone() for t in results)
+        for place, result in zip(self.places, results, strict=True):
             place.copy_(result)
-        return places
-
-    return call
+        return self.places
 
 
 def test_recorded_chains_are_the_plain_ones(monkeypatch):
     target = metric()
     start = target.centroids.repeat(2, 1)
     expected = trace_of(kernel_of(target), start)
-    monkeypatch.setattr(chains, "capture", overwriting)
+    monkeypatch.setattr(chains, "Recorder", Overwriting)
     kernel = kernel_of(target)
     found = [trace_of(kernel, start), trace_of(kernel, start)]
     for trace in found:  # read after the second run: the first keeps its numbers
@@ -54,40 +58,24 @@ def test_recorded_chains_are_the_plain_ones(monkeypatch):
             assert torch.equal(getattr(trace, name), value), name
 
 
-def test_a_transition_is_recorded_once_for_a_shape_and_not_for_few(monkeypatch):
-    recorded = []
-    monkeypatch.setattr(chains, "capture", lambda function, *x: recorded.append(tuple(x[0].shape)) or function)
-    target = metric()
-    kernel = kernel_of(target)
-    for n, transitions in ((10, 3), (10, 4), (10, 5), (7, 4), (10, 4)):
-        trace_of(kernel, target.centroids[:n], transitions)
-    assert recorded == [(10, 5), (7, 5), (10, 5)]
+def test_short_chains_are_not_recorded(monkeypatch):
+    monkeypatch.setattr(chains, "Recorder", Overwriting)
+    monkeypatch.setattr(Overwriting, "recorded", [])
+    kernel = kernel_of(metric())
+    for n, transitions in ((10, 3), (10, 4), (7, 2)):
+        trace_of(kernel, metric().centroids[:n], transitions)
+    assert Overwriting.recorded == [(10, 5)] * 4
 
 
-def test_capture_is_the_function_itself_without_a_gpu_and_where_recording_fails(monkeypatch):
-    assert capture(torch.sin, torch.ones(2)) is torch.sin
-
-    def fail(function, examples):
-        raise RuntimeError("operation not permitted when stream is capturing")
-
-    monkeypatch.setattr(graphs, "Graph", fail)
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    assert capture(torch.sin, SimpleNamespace(device=torch.device("cuda"))) is torch.sin
-
-
-def test_a_graph_gives_the_functions_results(device):
+def test_recorded_chains_on_a_gpu_are_the_plain_ones(device):
     target = metric(device=device, weights="euclidean", tensor="cometric")
     kernel = kernel_of(target)
-    state = init_state(target.centroids, kernel.log_density)
-    examples = (*state, *draw_noise(target.centroids, Generator().manual_seed(0)))
-    graph = capture(kernel._step, *examples)
-    assert (graph != kernel._step) == (device.type == "cuda")
-    for seed in (1, 2):
-        inputs = (*state, *draw_noise(target.centroids, Generator().manual_seed(seed)))
-        for found, expected in zip(graph(*inputs), kernel._step(*inputs), strict=True):
-            torch.testing.assert_close(found, expected)
-    few = tuple(t[:3] for t in examples)  # another shape
-    assert len(graph(*few)[0]) == 3
+    plain = [trace_of(kernel, target.centroids, n) for n in (2, 3)]  # too short to be recorded
+    for _ in range(2):
+        long = trace_of(kernel, target.centroids, 6)
+        torch.testing.assert_close(long.positions[:3], plain[1].positions)
+    (recorder,) = kernel._recorders.values()
+    assert (recorder._graph is not None) == (device.type == "cuda")
 
 
 def test_the_kernel_fits_eq_7_in_float32(monkeypatch):
