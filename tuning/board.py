@@ -81,7 +81,7 @@ def table(
             columns[title] = partial(_mean_test_score, key)
     columns["runs"] = lambda c: f"{len(c.scores)}/{len(c.runs)}"
     for name in dict.fromkeys(name for c in board[:SHOWN] for name in c.options):
-        columns[name] = lambda c, name=name: _option_text(c.options.get(name, ""))
+        columns[name] = partial(_option_cell, name)
     # a sweep whose configurations failed must not look like a small one
     counts = {"stopped early": "STOPPED", "failed": "FAILED", "cut off": "KILLED"}
     others = [f"{n} {words}" for words, s in counts.items() if (n := sum(c.state == s for c in configurations))]
@@ -97,6 +97,10 @@ def _mean_test_score(key: str, configuration: Configuration) -> Cell:
     """Return the mean over finished runs of a score on test images, each of its best sampler on validation images."""
     values = [run.test_scores[key] for run in configuration.runs.values() if key in run.test_scores]
     return statistics.fmean(values) if values else None
+
+
+def _option_cell(name: str, configuration: Configuration) -> Cell:
+    return _option_text(configuration.options.get(name, ""))
 
 
 def all_configurations(board: Sequence[Configuration], headline: str) -> Numbers:

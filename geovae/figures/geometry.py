@@ -40,7 +40,7 @@ def geometry_figure(
 
     rows = [(f"{name} {i + 1}", strip) for name, kind in strips.items() for i, strip in enumerate(kind)]
     figure = pyplot.figure(figsize=(12, 5 + 0.8 * len(rows)), layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=[5, 0.8 * len(rows)])
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=[5, 0.8 * len(rows)])[:, 0]
     left, right = upper.subplots(1, 2)
     draw_map(left, volume, "log volume element log sqrt(det G)")
     colours = {"color": "white"} if labels is None else {"c": labels.numpy(), "cmap": "tab10"}

@@ -72,9 +72,14 @@ class Tracker(Protocol):
 
 
 class NullTracker(Tracker):
-    """Records nothing: the methods of `Tracker` do nothing and return None."""
+    """Records nothing."""
 
     run_id: str | None = None
+
+    def _ignore(self, *values: Any, **options: Any) -> None:
+        pass
+
+    params = metrics = image = text = artifact = dataset = tags = close = _ignore
 
     def figure(self, name: str, figure: "Figure") -> None:
         """Close `figure`."""
