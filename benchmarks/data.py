@@ -1,12 +1,14 @@
-"""Data to the device, beside a torch DataLoader; and the memory that loading a CelebA-like file takes.
+"""Data to the device, beside a torch DataLoader; the memory that loading a CelebA-like file takes; and `prepare`.
 
-    python benchmarks/data.py [--images 10000] [--batch 100] [--faces 16000] [--rounds 7]
+    python benchmarks/data.py [--images 10000] [--batch 100] [--faces 16000] [--rounds 7] [--parts rates memory prepare]
 
 Prints samples/s of each method, and ratios as median [lowest to highest] over rounds; the methods take turns in
-every round.
+every round. `prepare` builds Fashion-MNIST from the files of Debian's package dataset-fashion-mnist, through the entry
+point with a new tracking store.
 """
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -23,6 +25,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from geovae.data import Split
 from geovae.images import to_float
 
+PARTS = ("rates", "memory", "prepare")
 # run in a process of its own: loads a file and prints the growth of its peak memory, in bytes for each pixel value
 MEASURE = """
 import sys, torch
@@ -113,16 +116,43 @@ def compare_memory(n: int, rounds: int) -> None:
             print(f"  {name:24} peak memory {spread(values)} times the uint8 size")
 
 
+def measure_prepare(rounds: int, source: str = "/usr/share/datasets/fashion-mnist") -> None:
+    """Print time and peak memory of the whole command that prepares Fashion-MNIST."""
+    found: dict[str, list[float]] = {"wall, s": [], "CPU, s": [], "peak memory, MiB": []}
+    command = [sys.executable, "-m", "mlflow_projects.prepare", "--dataset=fashion_mnist", f"--source={source}"]
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory() as folder:
+            store = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db", "PYTHONPATH": str(Path.cwd())}
+            start = time.perf_counter()
+            running = subprocess.Popen(
+                command, cwd=folder, env=os.environ | store, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            _, status, usage = os.wait4(running.pid, 0)
+            if code := os.waitstatus_to_exitcode(status):
+                raise SystemExit(f"prepare ended with {code}")
+            found["wall, s"].append(time.perf_counter() - start)
+            found["CPU, s"].append(usage.ru_utime + usage.ru_stime)
+            found["peak memory, MiB"].append(usage.ru_maxrss / 1024)
+    print(f"prepare of Fashion-MNIST (70,000 images), {rounds} rounds, load {os.getloadavg()[0]:.1f}")
+    for name, values in found.items():
+        print(f"  {name:24} {spread(values)}")
+
+
 def main() -> None:
-    """Read the options, run both comparisons."""
+    """Read the options, run the parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--faces", type=int, default=16_000)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     options = parser.parse_args()
-    compare_rates(options.images, options.batch, options.rounds)
-    compare_memory(options.faces, options.rounds)
+    if "rates" in options.parts:
+        compare_rates(options.images, options.batch, options.rounds)
+    if "memory" in options.parts:
+        compare_memory(options.faces, options.rounds)
+    if "prepare" in options.parts:
+        measure_prepare(options.rounds)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 
 import yaml
 
+from experiments.extractor import resolve_extractor
 from geovae.checks import check_choice, check_count
 from geovae.data import DATASETS
 from geovae.devices import choose_device
-from geovae.evaluation import SCORES, choose_extractor
+from geovae.evaluation import SCORES
 from geovae.models import MODELS
 from geovae.models.networks import PAPER_WIDTHS
 from geovae.samplers import SAMPLERS
@@ -50,8 +51,9 @@ class RunOptions:
     Args:
         samplers: which samplers to draw with; by default all that the model's codes allow.
         n_samples: images to draw with each sampler.
-        extractor: whose features are scored: `inception`, `random-conv-v1`, `pixels`, or `auto` for inception where its
-            weights are found and random-conv-v1 elsewhere.
+        extractor: whose features are scored: `inception`, `mnist-net-v1`, `fashion-mnist-net-v1`, `random-conv-v1`,
+            `pixels`, or `auto` for a classifier of the data set, else inception where its weights are found, else
+            random-conv-v1.
         scores: names in `SCORES`; by default frechet, kid, prd and precision_recall.
         seed: of the weights, the shuffling, the latent noise and the samplers.
         device: `cpu`, `cuda`, or `auto` for the GPU where there is one.
@@ -61,7 +63,7 @@ class RunOptions:
     """
 
     samplers: list[str] | None = None
-    n_samples: int = 500
+    n_samples: int = 1000
     extractor: str = "auto"
     scores: list[str] | None = None
     seed: int = 0
@@ -145,7 +147,8 @@ def _fill(config: Config) -> Config:
     if model.get("network") in PAPER_WIDTHS and model.get("width", 0) is None:
         model = model | {"width": PAPER_WIDTHS[model["network"]]}
     # recorded as what it stands for: on another machine `auto` would score other features
-    used = {"extractor": choose_extractor(config["extractor"]), "scores": config["scores"] or list(DEFAULT_SCORES)}
+    extractor = resolve_extractor(config["extractor"], config["data"])
+    used = {"extractor": extractor, "scores": config["scores"] or list(DEFAULT_SCORES)}
     samplers = {name: _used_options(name, options) for name, options in config["sampler"].items()}
     return config | {"model": model, "sampler": samplers} | used
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from experiments.config import Config, ConfigError, Options, read_yaml, rename, resolve
 from experiments.describe import track_data
+from experiments.extractor import resolve_extractor
 from experiments.judge import Judge, Result, plan_judge
 from geovae import checkpoint
 from geovae.codes import Codes, encode_images
@@ -51,6 +52,7 @@ def plan_run(config: Config) -> Plan:
     Raises:
         ValueError: for any option out of its range, or a sampler that the model cannot feed.
     """
+    config = config | {"extractor": resolve_extractor(config["extractor"], config["data"])}  # the data may have come
     splits, shape = None, DATASETS[config["data"]["name"]].image_shape
     if shape is None:
         splits = load_data(config["data"])

@@ -94,7 +94,10 @@ def fetch(originals: Originals, folder: Path, *, progress: bool = True) -> Path:
         path = folder / file.name
         if path.exists():
             if (found := digest(path, file.checksum)) != file.checksum:
-                raise ValueError(f"`{path}` has {found}, published is {file.checksum}: delete it, to fetch it again")
+                raise ValueError(
+                    f"`{path}` has {found}, published is {file.checksum}: delete it to fetch it again, or give its "
+                    "folder as `source`"
+                )
             continue
         reasons = []
         for address in file.addresses:

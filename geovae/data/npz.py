@@ -179,7 +179,9 @@ def _header(file: IO[bytes], where: str) -> _Member:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read(file)
-    except ValueError as error:
+        if any(type(n) is not int or n < 0 for n in shape):
+            raise ValueError(f"its shape is {shape}")
+    except Exception as error:  # for damaged bytes NumPy's parser raises many types
         raise ValueError(f"{where} is not a sound npy array: {error}") from error
     if dtype.hasobject:
         raise ValueError(f"{where} is an array of Python objects, which is never unpickled: save it as numbers")

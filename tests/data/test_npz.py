@@ -137,9 +137,22 @@ def test_a_header_that_promises_more_than_there_is(tmp_path):
         npz.read_images(tmp_path / "a.npz")
 
 
-def test_an_entry_that_is_not_an_array(tmp_path):
+def header(text):
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<html>not found</html>",
+        header(b"(((("),
+        header(b"{'descr': '|u1', 'fortran_order': False, 'shape': (True, 4)}") + bytes(4),
+        header(b"{'descr': '|u1', 'fortran_order': False, 'shape': (-1, 4)}"),
+    ],
+)
+def test_an_entry_that_is_not_an_array(tmp_path, content):
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
-        archive.writestr("x_train.npy", b"<html>not found</html>")
+        archive.writestr("x_train.npy", content)
     with pytest.raises(ValueError, match=r"`x_train` of .* is not a sound npy array"):
         npz.read_images(tmp_path / "a.npz")
 

@@ -9,7 +9,7 @@ from scipy import stats
 
 from experiments.leaderboard import Contender, Entry, score_table
 from experiments.studies.cells import TRAINED, Cell, Study
-from experiments.studies.execute import Found, Outcome, Pace, duration
+from experiments.studies.execute import Found, Outcome, duration
 from experiments.studies.ranking import entries_of, holm, rank, rank_table
 from experiments.studies.reports import REPORTS
 from experiments.studies.reports.scores import score_section
@@ -168,16 +168,6 @@ def test_models_that_were_not_trained_to_the_end_are_marked_in_every_table(tmp_p
     assert "| WAE † |" in table1_text(marked)
     assert "| RAE |" in table1_text(marked)
     assert undertrained(paper_entries("fid", "mnist", 0.0)) == ""
-
-
-def test_the_pace_estimates_each_kind_by_its_own_kind(monkeypatch):
-    clock = iter([0.0, 10.0, 12.0, 30.0])
-    monkeypatch.setattr("experiments.studies.execute.time.monotonic", lambda: next(clock))
-    trained, few = ("d", "vae", TRAINED), ("d", "vae", "few")
-    pace = Pace([trained, few, trained, few])
-    assert pace.after(trained, finished=True).format(name="a") == "[1/4] a: 10 s; about 30 s left"
-    assert pace.after(few, finished=True).format(name="b") == "[2/4] b: 2 s; about 12 s left"
-    assert pace.after(trained, finished=True).format(name="c") == "[3/4] c: 18 s; about 2 s left"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(45, "45 s"), (200, "3 min"), (9000, "2.5 h")])

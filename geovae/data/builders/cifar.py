@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from geovae.data.builders.job import Job
-from geovae.data.builders.published import check_published, md5_of
+from geovae.data.builders.published import make_builder
 from geovae.data.download import list_originals
 from geovae.data.npz import check_labels
 
@@ -58,30 +58,6 @@ ADMITTED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): object(),  # passed to `_reconstruct` only: numpy.ndarray(shape) shows uninitialised memory
     ("numpy", "dtype"): _byte_type,
 }
-
-
-def build(
-    source: str | Path, root: str | Path = "data_folders", *, overwrite: bool = False, progress: bool = True
-) -> dict[str, Any]:
-    """Write `cifar/cifar_10.npz` and `cifar/test_folder/*.png` below `root`, and return the report.
-
-    Args:
-        source: the .tar.gz, or a folder that holds the batches (or holds their folder).
-        root: folder of all data sets.
-        overwrite: replace the outputs of another build.
-        progress: show a progress bar.
-    """
-    files = _find(Path(source))
-    targets = ["cifar_10.npz", "test_folder"]
-    fits = check_published("cifar", {path: {path.name: md5_of(path)} for path in files}, {"cifar": PUBLISHED})
-    job = Job("cifar", Path(root) / "cifar", targets, files, overwrite=overwrite, published=fits)
-    if job.is_complete:
-        return job.report
-    batches = _read_batches(files)
-    images, labels = (np.concatenate(arrays) for arrays in zip(*(batches[name] for name in TRAIN), strict=True))
-    job.save_npz("cifar_10.npz", x_train=images, y_train=labels)
-    job.save_test_images(batches[TEST][0], progress=progress)
-    return job.finish()
 
 
 def read_batch(data: bytes, where: str, *, binary: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -180,3 +156,14 @@ def _read_archive(path: Path) -> dict[str, bytes]:
     if missing:
         raise ValueError(f"`{path}` holds no {', '.join(sorted(missing))}: wrong archive? {HOW}")
     return found
+
+
+def _write(job: Job, files: list[Path]) -> np.ndarray:
+    """Write the training images and labels, and return the test images."""
+    batches = _read_batches(files)
+    images, labels = (np.concatenate(arrays) for arrays in zip(*(batches[name] for name in TRAIN), strict=True))
+    job.save_npz("cifar_10.npz", x_train=images, y_train=labels)
+    return batches[TEST][0]
+
+
+build = make_builder("cifar", "cifar_10.npz", _find, _write, {"cifar": PUBLISHED})

@@ -7,14 +7,13 @@ An idx file: two zero bytes, the type (8: unsigned byte), the number of dimensio
 import gzip
 import math
 import zlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
 from geovae.data.builders.job import Job
-from geovae.data.builders.published import check_published, md5_of
+from geovae.data.builders.published import make_builder, md5_of
 from geovae.data.dataset import require_file
 from geovae.data.download import list_originals
 from geovae.data.idx import NAMES
@@ -71,40 +70,6 @@ UNPACKED = {  # md5; nobody published those of kmnist
 PUBLISHED = {name: ORIGINALS[name].md5() | UNPACKED.get(name, {}) for name in NAMES}
 
 
-def make_builder(dataset: str) -> Callable[..., dict[str, Any]]:
-    """Return the builder of a data set in the idx format."""
-
-    def build(
-        source: str | Path, root: str | Path = "data_folders", *, overwrite: bool = False, progress: bool = True
-    ) -> dict[str, Any]:
-        """Write the data set's `.npz` and `test_folder/*.png` below `root`, and return the report.
-
-        Args:
-            source: folder that holds the four idx files.
-            root: folder of all data sets.
-            overwrite: replace the outputs of another build.
-            progress: show a progress bar.
-        """
-        files = [_find(Path(source), name, dataset) for name in FILES]
-        contents = [read_bytes(path) for path in files]
-        digests = map(_digests, FILES, files, contents)
-        fits = check_published(dataset, dict(zip(files, digests, strict=True)), PUBLISHED)
-        npz, folder = f"{dataset}_32x32.npz", Path(root) / dataset
-        job = Job(dataset, folder, [npz, "test_folder"], files, overwrite=overwrite, published=fits)
-        if job.is_complete:
-            return job.report
-        train, labels = _pair(files[:2], contents[:2])
-        test, _ = _pair(files[2:], contents[2:])
-        job.save_npz(npz, x_train=train[..., None], y_train=labels)
-        job.save_test_images(test, progress=progress)
-        return job.finish()
-
-    return build
-
-
-BUILDERS = {name: make_builder(name) for name in NAMES}
-
-
 def read_bytes(path: Path) -> bytes:
     """Return the content of an idx file, unpacked; nothing beyond what its header announces is read.
 
@@ -138,19 +103,9 @@ def _read_announced(file: IO[bytes] | gzip.GzipFile, path: Path) -> bytes:
     return magic + sizes + values
 
 
-def _digests(name: str, path: Path, content: bytes) -> dict[str, str]:
-    """Return the md5 of a file unpacked and, if it is compressed, of the file as it is."""
-    packed = {f"{name}.gz": md5_of(path)} if path.suffix == ".gz" else {}
-    return packed | {name: md5_of(content)}
-
-
 def read_idx(path: Path) -> np.ndarray:
     """Return the values of an idx file, uint8 of the shape in its header; see `read_bytes` for what is refused."""
-    return _parse(read_bytes(path))
-
-
-def _parse(content: bytes) -> np.ndarray:
-    """Return the values of a sound idx file, uint8 of the shape in its header."""
+    content = read_bytes(path)
     start = 4 + 4 * content[3]
     return np.frombuffer(content, np.uint8, offset=start).reshape(_shape(content[4:start]))
 
@@ -159,16 +114,36 @@ def _shape(sizes: bytes) -> tuple[int, ...]:
     return tuple(int(n) for n in np.frombuffer(sizes, ">u4"))
 
 
-def _pair(files: list[Path], contents: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the images of the first file padded to (n, 32, 32), and the labels of the second, int64 (n,)."""
-    x, y = map(_parse, contents)
+def _digest(files: list[Path]) -> dict[Path, dict[str, str]]:
+    """Return the md5 of each file unpacked and, if it is compressed, before that of the file as it is."""
+    return {
+        path: ({f"{name}.gz": md5_of(path)} if path.suffix == ".gz" else {}) | {name: md5_of(read_bytes(path))}
+        for name, path in zip(FILES, files, strict=True)
+    }
+
+
+def _write(job: Job, files: list[Path]) -> np.ndarray:
+    """Write the training images and labels, and return the test images (n, 32, 32)."""
+    train, labels = _read_pair(*files[:2])
+    test, _ = _read_pair(*files[2:])
+    job.save_npz(f"{job.dataset}_32x32.npz", x_train=train[..., None], y_train=labels)
+    return test
+
+
+def _read_pair(images: Path, labels: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return images padded to (n, 32, 32), and labels int64 (n,)."""
+    x, y = read_idx(images), read_idx(labels)
     if x.ndim != 3 or x.shape[1:] != (28, 28) or not len(x):
-        raise ValueError(f"`{files[0]}` must hold images of shape (n, 28, 28), got {x.shape}")
-    labels = check_labels(y, len(x), (0, 9), f"`{files[1]}`").numpy()
-    return np.pad(x, ((0, 0), (2, 2), (2, 2))), labels
+        raise ValueError(f"`{images}` must hold images of shape (n, 28, 28), got {x.shape}")
+    checked = check_labels(y, len(x), (0, 9), f"`{labels}`").numpy()
+    return np.pad(x, ((0, 0), (2, 2), (2, 2))), checked
 
 
-def _find(folder: Path, name: str, dataset: str) -> Path:
+def _find_all(folder: Path) -> list[Path]:
+    return [_find(folder, name) for name in FILES]
+
+
+def _find(folder: Path, name: str) -> Path:
     """Return the file `name`, compressed or not, spelt `-idx` (as published) or `.idx` (as some tools unpack it).
 
     Raises:
@@ -181,5 +156,8 @@ def _find(folder: Path, name: str, dataset: str) -> Path:
         pair = len(found) == 2 and found[0].stem == found[1].name
         if not pair or read_bytes(found[0]) != read_bytes(found[1]):
             raise ValueError(f"`{folder}` holds both `{found[0].name}` and `{found[1].name}`: remove one of them")
-    how = f"`source` must be the folder with the four idx files of {dataset}: " + ", ".join(FILES) + " (or .gz)"
+    how = "`source` must be the folder with the four idx files: " + ", ".join(FILES) + " (or .gz)"
     return found[0] if found else require_file(spellings[0], how)
+
+
+BUILDERS = {name: make_builder(name, f"{name}_32x32.npz", _find_all, _write, PUBLISHED, _digest) for name in NAMES}

@@ -48,7 +48,7 @@ class Job:
         published: Mapping[str, bool] | None = None,
     ) -> None:
         """Resume an earlier build with the same key, or remove its outputs."""
-        self.folder, options = folder, dict(options or {})
+        self.dataset, self.folder, options = dataset, folder, dict(options or {})
         checksums = {str(path): checksum(path) for path in sources}
         # Without the paths of the sources: the same files in another folder are the same build.
         content = [dataset, [c["sha256"] for c in checksums.values()], options]

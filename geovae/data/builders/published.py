@@ -1,12 +1,64 @@
-"""Which published file a file is, by its md5: no original is taken for another, and none with an error in it.
+"""The builder of a data set with published files, and which of them a file is, by its md5.
 
-Files of which none is published are somebody's own in the same format: they are taken, with a warning.
+No original is taken for another, and none with an error in it. Files of which none is published are somebody's own in
+the same format: they are taken, with a warning.
 """
 
 import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geovae.data.builders.job import Job
+
+
+def md5_by_name(files: list[Path]) -> dict[Path, dict[str, str]]:
+    """Return the md5 of each file, by the name of the file."""
+    return {path: {path.name: md5_of(path)} for path in files}
+
+
+def make_builder(
+    dataset: str,
+    output: str,
+    find: Callable[[Path], list[Path]],
+    write: Callable[[Job, list[Path]], np.ndarray],
+    published: Mapping[str, Mapping[str, str]],
+    digest: Callable[[list[Path]], Mapping[Path, Mapping[str, str]]] = md5_by_name,
+) -> Callable[..., dict[str, Any]]:
+    """Return the builder of a file with the training images and of a folder with the test images.
+
+    Args:
+        dataset: name of the data set, and of the folder.
+        output: name of the file.
+        find: returns the original files of a source.
+        write: writes `output` and returns the test images, uint8 (n, h, w) or (n, h, w, 3).
+        published: see `check_published`.
+        digest: returns its `files`.
+    """
+
+    def build(
+        source: str | Path, root: str | Path = "data_folders", *, overwrite: bool = False, progress: bool = True
+    ) -> dict[str, Any]:
+        """Write the training file and `test_folder/*.png` into the data set's folder below `root`; return the report.
+
+        Args:
+            source: folder that holds the original files, or their archive.
+            root: folder of all data sets.
+            overwrite: replace the outputs of another build.
+            progress: show a progress bar.
+        """
+        files, folder = find(Path(source)), Path(root) / dataset
+        fits = check_published(dataset, digest(files), published)
+        job = Job(dataset, folder, [output, "test_folder"], files, overwrite=overwrite, published=fits)
+        if job.is_complete:
+            return job.report
+        job.save_test_images(write(job, files), progress=progress)
+        return job.finish()
+
+    return build
 
 
 def check_published(

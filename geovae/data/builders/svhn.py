@@ -2,10 +2,11 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from geovae.data.builders.job import Job
-from geovae.data.builders.published import check_published, md5_of
+from geovae.data.builders.published import make_builder
 from geovae.data.dataset import require_file
 from geovae.data.download import list_originals
 from geovae.data.svhn import read_mat
@@ -22,30 +23,22 @@ ORIGINALS = list_originals(
 )
 
 
-def build(
-    source: str | Path, root: str | Path = "data_folders", *, overwrite: bool = False, progress: bool = True
-) -> dict[str, Any]:
-    """Write `svhn/train_32x32.mat` and `svhn/test_folder/*.png` below `root`, and return the report.
+def _find(source: Path) -> list[Path]:
+    return [require_file(source / name, HOW) for name in ORIGINALS.md5()]
 
-    Args:
-        source: folder that holds the two files; it may be the target folder itself.
-        root: folder of all data sets.
-        overwrite: replace the outputs of another build.
-        progress: show a progress bar.
-    """
-    files = [require_file(Path(source) / f"{part}_32x32.mat", HOW) for part in ("train", "test")]
-    targets = ["train_32x32.mat", "test_folder"]
-    fits = check_published("svhn", {path: {path.name: md5_of(path)} for path in files}, {"svhn": ORIGINALS.md5()})
-    job = Job("svhn", Path(root) / "svhn", targets, files, overwrite=overwrite, published=fits)
-    if job.is_complete:
-        return job.report
-    read_mat(files[0])  # a damaged training file is refused before it is copied
-    test = read_mat(files[1]).images.permute(0, 2, 3, 1).numpy()
-    if job.needs("train_32x32.mat"):
-        if files[0].resolve() == (job.folder / "train_32x32.mat").resolve():
-            job.add_output("train_32x32.mat")
+
+def _write(job: Job, files: list[Path]) -> np.ndarray:
+    """Copy the training file, unless it is there, and return the test images."""
+    train, test = files
+    read_mat(train)  # a damaged training file is refused before it is copied
+    images = read_mat(test).images.permute(0, 2, 3, 1).numpy()
+    if job.needs(train.name):
+        if train.resolve() == (job.folder / train.name).resolve():
+            job.add_output(train.name)
         else:
-            with job.output("train_32x32.mat") as path:
-                shutil.copyfile(files[0], path)
-    job.save_test_images(test, progress=progress)
-    return job.finish()
+            with job.output(train.name) as path:
+                shutil.copyfile(train, path)
+    return images
+
+
+build = make_builder("svhn", "train_32x32.mat", _find, _write, {"svhn": ORIGINALS.md5()})
