@@ -21,7 +21,7 @@ def draw(sampler, seed=0):
 
 
 def test_images_come_back_from_their_codes(saved):
-    images = DATASETS["digits"](train_size=500).train.images
+    images = DATASETS["mnist_5k"](train_size=500).train.images
     codes = saved.encode(images)
     assert torch.equal(codes.mu, saved.codes.mu)
     assert codes.log_var is not None
@@ -71,7 +71,7 @@ def test_the_splits_are_those_of_the_training(saved):
     assert torch.equal(splits.train.labels, saved.labels)
     saved.meta["data"]["seed"] = 1
     try:
-        with pytest.raises(ValueError, match="'digits' found here is not the one that the model was trained on"):
+        with pytest.raises(ValueError, match="'mnist_5k' found here is not the one that the model was trained on"):
             saved.splits()
     finally:
         del saved.meta["data"]["seed"]

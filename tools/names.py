@@ -87,7 +87,7 @@ TAGS = {
     "best_run": "of `sweep`: id of its best run, whose model is the one to promote",
     "winner": "of a comparison: name of the best run",
     "study": "of `study`: its name, on the parent and on every run",
-    "size": "of `study`: full, small or ci",
+    "size": "of `study`: full, medium, small or ci",
     "host": "of `study`: the machine that executes it",
     "cell": "of `study`: data, model and seed of a trained model, shared by all that is drawn from it",
     "variant": "of `study`: which variant of the samplers' options was drawn with",
