@@ -51,7 +51,9 @@ def trained_ae(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train_on_digits(name: str, folder: Path) -> Path:
     """Train a small model on 500 MNIST digits and write its model file."""
     data, options = {"name": "mnist_5k", "train_size": 500}, {"latent_dim": 4, "network": "mlp", "width": 64}
-    options |= {"beta": 0.05} if name == "vae" else {}  # at beta 1 so short a training leaves the posterior at the prior
+    options |= (
+        {"beta": 0.05} if name == "vae" else {}
+    )  # at beta 1 so short a training leaves the posterior at the prior
     splits = DATASETS["mnist_5k"](train_size=500)
     trainer = Trainer(epochs=40, batch_size=50, learning_rate=5e-3)
     state = trainer.start(build_model(name, splits.image_shape, **options))
