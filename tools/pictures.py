@@ -44,7 +44,7 @@ def main() -> None:
 
 def real_digits() -> np.ndarray:
     """Return 64 test images as a grid."""
-    test = DATASETS["digits"]().test
+    test = DATASETS["mnist_5k"]().test
     assert test is not None
     return image_grid(test.images[:64], scale=2)
 
