@@ -51,7 +51,7 @@ def resample(volume: Volume, spacing: float) -> Volume:
         ValueError: if `spacing` is not positive.
     """
     check_positive(spacing=spacing)
-    if not _needs_resampling(volume, spacing):
+    if np.allclose(volume.spacing, spacing, atol=1e-3) and obliquity(volume.affine) <= MAX_OBLIQUITY:
         return volume
     from scipy.ndimage import affine_transform, gaussian_filter
 
@@ -66,11 +66,6 @@ def resample(volume: Volume, spacing: float) -> Volume:
         matrix = np.linalg.inv(volume.affine) @ affine
         data = affine_transform(data, matrix[:3, :3], matrix[:3, 3], shape, order=1, mode="constant", cval=0.0)
     return volume.after("resample", data, affine, spacing_mm=spacing, shape=list(shape))
-
-
-def _needs_resampling(volume: Volume, spacing: float) -> bool:
-    """Return whether voxels differ from cubes of `spacing` mm along the axes of space (up to 5 degrees)."""
-    return bool(not np.allclose(volume.spacing, spacing, atol=1e-3) or obliquity(volume.affine) > MAX_OBLIQUITY)
 
 
 def _whole_blocks(volume: Volume, spacing: float) -> tuple[int, int, int] | None:
