@@ -1,5 +1,5 @@
-"""Pictures of a latent space: maps of codes and samples; volume element, curves, distances and decoded strips as in Fig. 1
-of Chadebec & Allassonnière (2022); the pull-back check of their Section 4.4.
+"""Pictures of a latent space: maps of codes and samples; volume element, curves, distances and decoded strips as in
+Fig. 1 of Chadebec & Allassonnière (2022); the pull-back check of their Section 4.4.
 """
 
 from typing import TYPE_CHECKING
