@@ -46,9 +46,7 @@ UNCHANGED = {  # the part of the UI's state that all views share
 }
 
 
-def scores_view(
-    client: "MlflowClient", experiment_id: str, headline: str, samplers: Sequence[str], epoch: int = 1
-) -> str:
+def scores_view(client: "MlflowClient", experiment_id: str, headline: str, samplers: Sequence[str], epoch: int) -> str:
     """Save the view `scores`: every run that was scored in one flat list, without parents, ranked by `headline`.
 
     Its charts begin with the pictures of all runs side by side, a row for each of the `samplers`, and beside them the
