@@ -92,11 +92,7 @@ def _covering_grid(volume: Volume, spacing: float) -> tuple[np.ndarray, tuple[in
 
 def _block_means(data: np.ndarray, blocks: tuple[int, int, int]) -> np.ndarray:
     """Return the means of `data` (x, y, z) over blocks of `blocks` voxels, which divide its shape, float32."""
-    for axis, size in enumerate(blocks):
-        starts = (slice(None),) * axis
-        # Strided sums pass through memory once; reshaping into blocks would first copy a flipped view.
-        total = data[(*starts, slice(0, None, size))].astype(np.float32)
-        for offset in range(1, size):
-            total += data[(*starts, slice(offset, None, size))]
-        data = total / np.float32(size)
-    return np.ascontiguousarray(data)
+    x, y, z = (n // size for n, size in zip(data.shape, blocks, strict=True))
+    a, b, c = blocks
+    # one axis after the other: three times as fast as all at once
+    return np.asarray(data.reshape(x, a, y, b, z, c).mean(5, np.float32).mean(3).mean(1))
