@@ -95,4 +95,4 @@ def _block_means(data: np.ndarray, blocks: tuple[int, int, int]) -> np.ndarray:
     x, y, z = (n // size for n, size in zip(data.shape, blocks, strict=True))
     a, b, c = blocks
     # one axis after the other: three times as fast as all at once
-    return np.asarray(data.reshape(x, a, y, b, z, c).mean(5, np.float32).mean(3).mean(1))
+    return np.ascontiguousarray(data.reshape(x, a, y, b, z, c).mean(5, np.float32).mean(3).mean(1))
