@@ -58,7 +58,7 @@ def main(
     Args:
         options: of every run.
         name: of a shipped study, or a YAML file.
-        size: full, small or ci.
+        size: full, medium, small or ci.
         seeds: how many, in place of the study's number.
         data: names of the data to keep, with commas.
         output: folder where the report is also written.

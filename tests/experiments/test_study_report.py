@@ -14,7 +14,7 @@ from experiments.studies.ranking import entries_of, holm, rank, rank_table
 from experiments.studies.reports import REPORTS
 from experiments.studies.reports.scores import score_section
 from experiments.studies.reports.table1 import TABLE1
-from experiments.studies.study_report import bottom_line, in_short, write_report
+from experiments.studies.study_report import bottom_line, in_short, undertrained, write_report
 from experiments.tables import LONGEST_DESCRIPTION
 
 HEAD = "fd_pixels"
@@ -148,6 +148,26 @@ def test_other_features_and_other_data_are_never_subtracted_from_fid():
     assert "**not FID**: no difference is formed" in text
     assert "The paper has no digits; its column mnist comes nearest" in text
     assert "difference |" not in text
+
+
+def test_models_that_were_not_trained_to_the_end_are_marked_in_every_table(tmp_path):
+    trained = outcome(
+        TRAINED, {"val_score/prior/fd_pixels": 3.0, "score/prior/fd_pixels": 1.0, "best/undertrained": 1.0}
+    )
+    far = outcome("far", {"val_score/riemannian/fd_pixels": 9.0, "score/riemannian/fd_pixels": 9.0})
+    study = Study("s", "ci", "t", "", "scores", [trained.cell], ["far"])
+    entries = entries_of(study, [trained, far])
+    assert [entry.mark for entry in entries] == [" †", " †"]
+    assert (
+        undertrained(entries) == "**Undertrained** (†): vae on d. Their validation loss was still falling at the end."
+    )
+    assert "| vae / prior † |" in score_table(entries)
+    assert "† undertrained: " in score_section(entries)
+    assert "| vae / prior † |" in rank_table([replace(e, test={0: {HEAD: 1.0}, 1: {HEAD: 2.0}}) for e in entries])
+    marked = [replace(one, undertrained=one.contender.model == "wae") for one in paper_entries("fid", "mnist", 0.0)]
+    assert "| WAE † |" in table1_text(marked)
+    assert "| RAE |" in table1_text(marked)
+    assert undertrained(paper_entries("fid", "mnist", 0.0)) == ""
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(45, "45 s"), (200, "3 min"), (9000, "2.5 h")])
