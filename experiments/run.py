@@ -20,7 +20,7 @@ from geovae import checkpoint
 from geovae.codes import Codes, encode_images
 from geovae.data import DATASETS, Splits
 from geovae.devices import choose_device
-from geovae.figures.geometry import pullback_figure
+from geovae.figures.latent import pullback_figure
 from geovae.geometry import check_pullback
 from geovae.images import as_pictures, comparison_grid, to_float
 from geovae.models import build_model

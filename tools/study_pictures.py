@@ -18,9 +18,9 @@ from experiments.tables import as_markdown, mean_and_sd
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"
 FIGURES = {
-    "ablation": ["ablation-digits"],
-    "sampler_quality": ["trade-digits", "samples-digits"],
-    "figure3": ["figure3-digits-riemannian"],
+    "ablation": ["ablation-mnist_5k"],
+    "sampler_quality": ["trade-mnist_5k", "samples-mnist_5k"],
+    "figure3": ["figure3-mnist_5k-riemannian"],
 }
 
 
@@ -90,9 +90,11 @@ def read_entries(report: Path) -> list[Entry]:
     """Return the entries of a report's scores.csv."""
     entries: dict[tuple[str, Contender], Entry] = {}
     with (report / "scores.csv").open() as file:
-        for row in csv.DictReader(file):
+        rows = list(csv.DictReader(file))
+        head = next(r["score"] for r in rows if r["kind"] == "val" and re.match("fd_|fid$", r["score"]))
+        for row in rows:
             contender = Contender(row["model"], row["variant"], row["sampler"])
-            entry = Entry(row["data"], contender, "fd_random-conv-v1", {}, {})
+            entry = Entry(row["data"], contender, head, {}, {})
             entry = entries.setdefault((row["data"], contender), entry)
             getattr(entry, row["kind"]).setdefault(int(row["seed"]), {})[row["score"]] = float(row["value"])
     return list(entries.values())

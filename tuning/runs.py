@@ -15,9 +15,9 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from experiments.config import Options
 from geovae.tracking import without_password
 from tuning.plan import Configuration, Run, State
+from tuning.space import Scored
 
 T = TypeVar("T")
 
@@ -206,7 +206,7 @@ def find_sweep(client: Any, sweep_id: str) -> Any:
     return run
 
 
-def find_configurations(client: Any, sweep_id: str) -> list[tuple[Options, float]]:
+def find_configurations(client: Any, sweep_id: str) -> list[Scored]:
     """Return options and mean score of the judged configurations of a sweep, for the warm start of another.
 
     Raises:

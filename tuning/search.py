@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from experiments.config import Options
-from tuning.space import Space, SpaceError
+from tuning.space import Scored, Space, SpaceError
 
 Method = Literal["optuna", "random", "grid"]
 
@@ -37,9 +37,7 @@ class Sampled:
     sweep's configurations, for a warm start.
     """
 
-    def __init__(
-        self, space: Space, *, method: Method, trials: int, seed: int, earlier: Sequence[tuple[Options, float]] = ()
-    ) -> None:
+    def __init__(self, space: Space, *, method: Method, trials: int, seed: int, earlier: Sequence[Scored] = ()) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -86,9 +84,7 @@ class Sampled:
 Search = Listed | Sampled
 
 
-def build_search(
-    space: Space, method: Method, *, trials: int, seed: int, earlier: Sequence[tuple[Options, float]] = ()
-) -> Search:
+def build_search(space: Space, method: Method, *, trials: int, seed: int, earlier: Sequence[Scored] = ()) -> Search:
     """Return the search; a grid search proposes at most the first `trials` of its points.
 
     Raises:

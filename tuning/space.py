@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 SPACES = Path(__file__).parent / "spaces.yaml"
+Scored = tuple[Options, float]  # what a configuration sets of the searched options, and its mean score
 KINDS = ("choice", "grid", "uniform", "log_uniform")
 
 

@@ -45,23 +45,18 @@ def neighbour_graph(
     nearest = [torch.cdist(x, points).topk(n_neighbours + 1, largest=False).indices for x in points.split(500)]
     target = torch.cat(nearest).flatten().cpu().numpy()
     source = np.repeat(np.arange(n), n_neighbours + 1)
-    edges = _joined(points, *_without_loops(source, target))
+    edges = _joined(points, np.stack([source, target], 1)[source != target])
     lengths = _segment_lengths(metric, points, edges, n_quadrature)
     graph = csr_matrix((lengths, (edges[:, 0], edges[:, 1])), shape=(n, n))
     return graph.maximum(graph.T)  # each edge was measured in one direction only
 
 
-def _without_loops(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    keep = source != target
-    return source[keep], target[keep]
-
-
-def _joined(points: Tensor, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return each edge once (e, 2), with extra ones until the graph is connected."""
+def _joined(points: Tensor, edges: np.ndarray) -> np.ndarray:
+    """Return each of the edges (e, 2) once, with extra ones until the graph is connected."""
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import connected_components
 
-    edges = np.unique(np.sort(np.stack([source, target], 1), 1), axis=0)  # neighbours of each other are one edge
+    edges = np.unique(np.sort(edges, 1), axis=0)  # neighbours of each other are one edge
     while True:
         graph = csr_matrix((np.ones(len(edges)), edges.T), shape=(len(points),) * 2)
         count, labels = connected_components(graph, directed=False)
@@ -113,7 +108,8 @@ def refine(
     Each shortest path is smoothed by minimising its energy.
     """
     routes = [points[path_to(found, int(t))] for t in targets]
-    curves = torch.cat([resample(r.unsqueeze(0), n_points) if len(r) > 1 else _still(r, n_points) for r in routes])
+    routes = [route if len(route) > 1 else route.expand(2, -1) for route in routes]  # the source itself is a target
+    curves = torch.cat([resample(route.unsqueeze(0), n_points) for route in routes])
     smoothed = smooth(curves)
     found_curves = geodesics(metric, curves[:, 0], curves[:, -1], initial=smoothed, n_points=n_points, n_steps=n_steps)
     with torch.no_grad():
@@ -148,10 +144,6 @@ def volume_paths(
     graph = neighbour_graph(cost, nodes, n_neighbours=min(10, len(nodes) - 1))
     routes = [path_to(distances_from(graph, i), b + i) for i in range(b)]
     return torch.cat([resample(nodes[route].unsqueeze(0), n_points) for route in routes])
-
-
-def _still(point: Tensor, n_points: int) -> Tensor:
-    return point.unsqueeze(0).expand(1, n_points, -1)
 
 
 class Clusters(NamedTuple):

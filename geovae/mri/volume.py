@@ -63,13 +63,3 @@ def shifted(affine: np.ndarray, start: np.ndarray) -> np.ndarray:
     moved = np.array(affine, float)
     moved[:3, 3] = to_mm(moved, np.asarray(start))
     return moved
-
-
-def in_memory_order(first: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
-    """Return views of arrays of one shape, with axes in the order in which `first` lies in memory.
-
-    Sums, percentiles and selections do not depend on the order of voxels, but are several times faster along memory.
-    """
-    axes = np.argsort([-abs(s) for s in first.strides], kind="stable")
-    flips = tuple(slice(None, None, -1 if first.strides[a] < 0 else 1) for a in axes)
-    return [array.transpose(axes)[flips] for array in (first, *others)]

@@ -46,9 +46,7 @@ UNCHANGED = {  # the part of the UI's state that all views share
 }
 
 
-def scores_view(
-    client: "MlflowClient", experiment_id: str, headline: str, samplers: Sequence[str], epoch: int = 1
-) -> str:
+def scores_view(client: "MlflowClient", experiment_id: str, headline: str, samplers: Sequence[str], epoch: int) -> str:
     """Save the view `scores`: every run that was scored in one flat list, without parents, ranked by `headline`.
 
     Its charts begin with the pictures of all runs side by side, a row for each of the `samplers`, and beside them the
@@ -95,7 +93,8 @@ def _scores(headline: str) -> list[str]:
 
 def _save(client: "MlflowClient", experiment_id: str, key: str, name: str, state: Mapping[str, Any]) -> str:
     now = time.time_ns() // 1_000_000
-    view = {"name": name, "createdAt": now, "updatedAt": now, "state": _deflated(state)}
+    deflated = "deflate;" + base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
+    view = {"name": name, "createdAt": now, "updatedAt": now, "state": deflated}
     client.set_experiment_tag(experiment_id, f"mlflow.sharedViewState.{key}", json.dumps(view))
     return f"experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={key}"
 
@@ -103,21 +102,17 @@ def _save(client: "MlflowClient", experiment_id: str, key: str, name: str, state
 def _state(search: str, headline: str, columns: Sequence[str], section: str, cards: Sequence[Card]) -> dict[str, Any]:
     """Return the UI's state: which runs, which columns, and which cards stand first among the charts."""
     first = {"uuid": SECTION, "name": section, "display": True, "deleted": False, "isReordered": True}
+    widths = {column: 30 + 7 * len(column.split("`")[1]) for column in columns}  # pixels: each name is shown in full
     height = 560 if section == "pictures" else 420
     return UNCHANGED | {
         "searchFilter": search,
         "orderByKey": f"metrics.`best/{headline}`",
         "selectedColumns": list(columns),
         "columnOrder": [*LEADING, *columns],
-        "columnWidths": LEADING | {column: _width(column) for column in columns},
+        "columnWidths": LEADING | widths,
         "compareRunCharts": list(cards),
         "compareRunSections": [first | {"isGenerated": False, "columns": 1, "cardHeight": height}],
     }
-
-
-def _width(column: str) -> int:
-    """Return a width in pixels at which the UI shows a column's name in full."""
-    return 30 + 7 * len(column.split("`")[1])
 
 
 def _card(name: str, kind: str) -> dict[str, Any]:
@@ -128,7 +123,3 @@ def _card(name: str, kind: str) -> dict[str, Any]:
 def _grid(name: str, keys: Sequence[str], step: int) -> dict[str, Any]:
     """Return a card with a column for each run and a row for each image key, without all the runs' parameters."""
     return _card(name, "IMAGE") | {"imageKeys": list(keys), "step": step, "showRunParams": False}
-
-
-def _deflated(state: Mapping[str, Any]) -> str:
-    return "deflate;" + base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()

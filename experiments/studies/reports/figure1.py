@@ -11,7 +11,7 @@ from experiments.page import Part, Picture
 from experiments.studies.cells import TRAINED, Study
 from experiments.studies.execute import Outcome
 from experiments.studies.reports.scores import scores
-from geovae.figures.geometry import geometry_figure
+from geovae.figures.latent import geometry_figure
 from geovae.geometry import LatentMetric, distance_grid, interpolate, straight, volume_grid, volume_paths
 from geovae.geometry.grids import box_around
 from geovae.samplers import RiemannianSampler

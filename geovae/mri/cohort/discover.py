@@ -50,9 +50,10 @@ class Session:
     mask: Path | None = None  # the brain mask, where one is asked for
 
 
-def discover(
-    source: str | Path, layout: Layout = "auto", *, product: str = "t88_masked"
-) -> tuple[list[Session], list[Problem]]:
+Found = tuple[list[Session], list[Problem]]
+
+
+def discover(source: str | Path, layout: Layout = "auto", *, product: str = "t88_masked") -> Found:
     """Return the sessions below the folder `source`, see `walk_files`, sorted by id, and problems.
 
     `layout` and `product` are as in `Selection`.
@@ -83,7 +84,7 @@ def discover(
     raise FileNotFoundError(f"no volume below `{folder}`: expected {wanted}; {len(files)} files were seen: {seen}")
 
 
-def with_masks(sessions: Sequence[Session], pattern: str | None = None) -> tuple[list[Session], list[Problem]]:
+def with_masks(sessions: Sequence[Session], pattern: str | None = None) -> Found:
     """Return the sessions with their mask files, and a problem for each session without one.
 
     `pattern` is a glob within the volume's folder, in which `{id}` and `{subject}` are replaced, such as
@@ -144,7 +145,7 @@ def _flat(files: Sequence[Path]) -> list[Session]:
     return sessions
 
 
-def _one_file_each(sessions: Sequence[Session]) -> tuple[list[Session], list[Problem]]:
+def _one_file_each(sessions: Sequence[Session]) -> Found:
     """Return the sessions with one file, and a problem for each session with several."""
     by_id: dict[str, list[Session]] = defaultdict(list)
     for session in sessions:

@@ -107,7 +107,10 @@ def run_job(job: Job) -> Outcome:
         done = process(job.session, job.steps)
         if array is not None:
             done.numbers["array_affine"] = _write_array(done.volume, array, job.execution).tolist()
-        digest = _input_digest(job.session)
+        content = hashlib.blake2b(digest_size=16)
+        for file in input_files(job.session):
+            content.update(file.read_bytes())
+        digest = content.hexdigest()
         save_state(path, key, digest, done)
         return _outcome(job.session.id, vars(done) | {"digest": digest})
     except Unfit as error:
@@ -149,14 +152,6 @@ def input_files(session: Session) -> list[Path]:
         except (ValueError, FileNotFoundError):  # reading it reports the missing half
             files += [path] * path.is_file()
     return files
-
-
-def _input_digest(session: Session) -> str:
-    """Return a hash of the content of a session's files, 32 hex digits."""
-    total = hashlib.blake2b(digest_size=16)
-    for path in input_files(session):
-        total.update(path.read_bytes())
-    return total.hexdigest()
 
 
 def save_state(path: Path, key: str, digest: str, done: Processed) -> None:

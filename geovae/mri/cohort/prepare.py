@@ -106,7 +106,8 @@ def prepare(
         problems += [Problem(outcome.id, sentence, warning=True) for sentence in outcome.numbers.get("warnings", ())]
     sound = [Finished(s, row, outcomes[s.id]) for s, row in pairs if not outcomes[s.id].problems]
     problems += _check_same_shapes({f.session.id: f.outcome.shape for f in sound})
-    finished = _of_most_common_shape(sound)
+    most_common = Counter(f.outcome.shape for f in sound).most_common(1)
+    finished = [f for f in sound if f.outcome.shape == most_common[0][0]]
     if not finished:
         problems.append(Problem("volumes", "no sound volume is left"))
     report = raise_or_warn(problems, execution.on_error, fatal=not finished)
@@ -142,11 +143,6 @@ def _check_same_shapes(shapes: Mapping[str, tuple[int, ...]]) -> list[Problem]:
     groups = sorted(by_shape.items(), key=lambda item: -len(item[1]))
     listed = "; ".join(f"{shape}: {shorten(ids, 3)}" for shape, ids in groups)
     return [Problem("shapes", f"the images have mixed shapes ({listed}): pass `shape` to crop and pad them to one")]
-
-
-def _of_most_common_shape(finished: Sequence[Finished]) -> list[Finished]:
-    shapes = Counter(f.outcome.shape for f in finished)
-    return [f for f in finished if f.outcome.shape == shapes.most_common(1)[0][0]]
 
 
 def _counts(outcomes: Mapping[str, Outcome], finished: Sequence[Finished]) -> dict[str, int]:

@@ -107,7 +107,8 @@ def join(
     by_id = {row.id: row for row in rows}
     matches = [(s, by_id.get(s.id, by_id.get(s.subject))) for s in used]
     names = {name for s in sessions for name in (s.id, s.subject)}
-    unused = [row.id for row in rows if row.id not in names and (repeats == "keep" or _is_first(row.id))]
+    expected = [id for id in (row.id for row in rows) if repeats == "keep" or "_MR" not in id or id.endswith("_MR1")]
+    unused = [id for id in expected if id not in names]
     problems += [
         Problem(session.id, "a volume without a row in the table: add the row, or remove the volume")
         for session, row in matches
@@ -139,10 +140,6 @@ def _visits(sessions: Sequence[Session], repeats: Repeats) -> tuple[list[Session
     if repeats == "fail":
         problems += [Problem(s.id, f"unexpected MR{s.visit}: pass repeats='drop' or 'keep'") for s in later]
     return [s for s in sessions if s.visit == 1 or (repeats == "keep" and s.subject in complete)], problems
-
-
-def _is_first(id: str) -> bool:
-    return "_MR" not in id or id.endswith("_MR1")
 
 
 def _find_columns(header: Sequence[str]) -> dict[str, int]:

@@ -54,10 +54,8 @@ def read_volume(path: str | Path, *, affine: AffinePolicy = "header", product: s
     header = read_header(header_bytes, header_path.name)
     _check_size(header, len(image_bytes), image_path.name)
     image = _open_image(header.kind, header_bytes, image_bytes if image_path != header_path else None)
-    stored_affine = image.affine if header.oriented or header.kind == "analyze" else None
-    matrix, policy = choose_affine(
-        affine, product=product, shape=header.shape, spacing=header.spacing, header=stored_affine
-    )
+    stored = image.affine if header.oriented or header.kind == "analyze" else None
+    matrix, policy = choose_affine(affine, product=product, shape=header.shape, spacing=header.spacing, header=stored)
     data = np.asanyarray(image.dataobj).reshape(header.shape, order="F")
     _check_byte_order(data, Path(path).name)
     step: dict[str, Any] = {"step": "read", "file": Path(path).name, "format": header.kind, "dtype": header.dtype.str}

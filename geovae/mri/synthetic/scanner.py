@@ -4,6 +4,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+from numpy.random import Generator
 
 from geovae.files import atomic_path
 from geovae.mri.steps.affines import PRODUCTS, table_affine
@@ -12,9 +13,7 @@ from geovae.mri.synthetic.anatomy import COARSE, GRID, START, Anatomy, coarse_po
 MAX_VALUE = 32000
 
 
-def scan(
-    anatomy: Anatomy, generator: np.random.Generator, *, product: str = "t88_masked", voxel: float = 1.0
-) -> np.ndarray:
+def scan(anatomy: Anatomy, generator: Generator, *, product: str = "t88_masked", voxel: float = 1.0) -> np.ndarray:
     """Return int16 values (x, y, z) in the product's own order of axes; 0 outside of the brain.
 
     Grey values of `t88_masked`, `subj` or `raw`, or the labels of `fseg` (1 fluid, 2 grey, 3 white). `generator` draws
@@ -64,7 +63,7 @@ def write_analyze(path: Path, data: np.ndarray, spacing: tuple[float, float, flo
         temporary.write_bytes(data.astype(">i2").tobytes(order="F"))
 
 
-def _grey(t1: np.ndarray, points: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+def _grey(t1: np.ndarray, points: np.ndarray, generator: Generator) -> np.ndarray:
     """Return scanner values (n,) of the template's values (n,) at points (3, n) in mm; at least 1."""
     gain, contrast = generator.uniform(11, 15), generator.uniform(0.9, 1.1)
     slope = generator.normal(0, 0.05, 3) / 80  # the bias of the coil: some per cent over 80 mm

@@ -4,7 +4,7 @@ import pytest
 import torch
 from matplotlib import pyplot
 
-from geovae.figures.geometry import geometry_figure, pullback_figure
+from geovae.figures.latent import geometry_figure, pullback_figure
 
 
 @pytest.fixture(autouse=True)
