@@ -4,7 +4,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,8 @@ def run(plan: Plan, *, output: Path, tracker: Tracker | None = None, on_epoch: O
 def judge_trained(judge: Judge, network: Any, splits: Splits, output: Path, tracker: Tracker) -> Result:
     """Encode the training images, compare the codes with the decoder's metric, and draw and score."""
     config = judge.config
-    codes = encode_images(network, splits.train.images)
+    held_out = encode_images(network, splits.val.images).mu
+    codes = replace(encode_images(network, splits.train.images), held_out=held_out)
     _track_pullback(tracker, network, codes)
     meta = {
         "model": config["model"]["name"],
