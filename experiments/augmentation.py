@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +39,8 @@ CLASSIFIERS = ("conv", "linear")
 SMALLEST = 4  # training subjects
 MEASURES = ("balanced_accuracy", "sensitivity", "specificity")
 Labelled = tuple[Tensor, Tensor]  # images (n, 1, h, w), uint8, and their classes (n,)
+Spread = dict[tuple[int, str], tuple[float, float]]  # mean and standard deviation over folds, by size and method
+Device = torch.device | str
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +145,7 @@ def task_of(cohort: Cohort, shrink: int = 1) -> Task:
 
 
 def augmentation_study(
-    task: Task, design: Design, *, device: torch.device | str = "cpu", cache: Path | None = None
+    task: Task, design: Design, *, device: Device = "cpu", cache: Path | None = None
 ) -> Iterator[Trial]:
     """Yield a trial for each fold, size and method.
 
@@ -190,9 +193,7 @@ def rows_of_subjects(task: Task, subjects: Sequence[str]) -> np.ndarray:
     return np.flatnonzero(np.isin(task.subjects, list(subjects)))
 
 
-def add_images(
-    images: Tensor, labels: Tensor, design: Design, seed: int, device: torch.device | str
-) -> dict[str, Labelled]:
+def add_images(images: Tensor, labels: Tensor, design: Design, seed: int, device: Device) -> dict[str, Labelled]:
     """Return for each method the images that the classifier gets beside the real ones, and their labels.
 
     Each class gets `design.generated` images, and one VAE, which all samplers share.
@@ -218,7 +219,7 @@ def distort(real: Tensor, n: int, seed: int) -> Tensor:
     return apply_affine(real[rows], draw_affine(n, generator, degrees=5, pixels=shift, scale=0.05, shear=0.05))
 
 
-def draw_samples(real: Tensor, design: Design, seed: int, device: torch.device | str) -> dict[str, Tensor]:
+def draw_samples(real: Tensor, design: Design, seed: int, device: Device) -> dict[str, Tensor]:
     """Train one VAE on the images (m, 1, h, w) of a class, and return samples of it by each sampler of the methods."""
     shape = (int(real.shape[1]), int(real.shape[2]), int(real.shape[3]))
     options = {name: getattr(design, name) for name in ("network", "width", "latent_dim", "beta")}
@@ -248,8 +249,8 @@ def summary(trials: Sequence[Trial]) -> dict[tuple[int, str], dict[str, tuple[fl
     return {key: {name: measures[name][key] for name in MEASURES} for key in measures[MEASURES[0]]}
 
 
-def gains(trials: Sequence[Trial]) -> dict[tuple[int, str], tuple[float, float]]:
-    """Return the mean and standard deviation over folds of the balanced accuracy minus that with real images alone."""
+def gains(trials: Sequence[Trial]) -> Spread:
+    """Return the balanced accuracy minus that with real images alone, fold by fold."""
     alone = {(t.size, t.fold): t.measures["balanced_accuracy"] for t in trials if t.method == "none"}
     return _over_folds(
         (t, t.measures["balanced_accuracy"] - alone[t.size, t.fold])
@@ -258,16 +259,8 @@ def gains(trials: Sequence[Trial]) -> dict[tuple[int, str], tuple[float, float]]
     )
 
 
-def correlations(
-    trials: Sequence[Trial], task: Task, truth: Mapping[str, float]
-) -> dict[tuple[int, str], tuple[float, float]]:
-    """Return the mean and standard deviation over folds of Spearman's correlation of probabilities with the truth.
-
-    Args:
-        trials: their probabilities of the test subjects are correlated.
-        task: holds the session ids.
-        truth: a number for each session id.
-    """
+def correlations(trials: Sequence[Trial], task: Task, truth: Mapping[str, float]) -> Spread:
+    """Return Spearman's correlation of the probabilities of test subjects with the `truth`, a number by session id."""
     from scipy.stats import spearmanr
 
     return _over_folds(
@@ -330,7 +323,7 @@ def as_figure(trials: Sequence[Trial]) -> "Figure":
 
 
 def _run_fold(
-    task: Task, train: np.ndarray, test: np.ndarray, design: Design, seed: int, device: torch.device | str
+    task: Task, train: np.ndarray, test: np.ndarray, design: Design, seed: int, device: Device
 ) -> dict[str, np.ndarray]:
     """Train the models of one fold and size; return the probability of each test row, by method."""
     images, labels = task.images[train], task.labels[train]
@@ -363,15 +356,12 @@ def _read_cached(path: Path, methods: Sequence[str]) -> dict[str, np.ndarray] | 
         return None
 
 
-def _over_folds(values: Iterable[tuple[Trial, float]]) -> dict[tuple[int, str], tuple[float, float]]:
+def _over_folds(values: Iterable[tuple[Trial, float]]) -> Spread:
     """Return mean and standard deviation of the values of all folds, by size and method."""
     groups: dict[tuple[int, str], list[float]] = {}
     for trial, value in values:
         groups.setdefault((trial.size, trial.method), []).append(value)
-    return {
-        key: (float(np.mean(group)), float(np.std(group, ddof=1)) if len(group) > 1 else 0.0)
-        for key, group in groups.items()
-    }
+    return {key: (fmean(group), stdev(group) if len(group) > 1 else 0.0) for key, group in groups.items()}
 
 
 def _classes(task: Task) -> dict[str, int]:

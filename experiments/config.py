@@ -58,6 +58,8 @@ class RunOptions:
         seed: of the weights, the shuffling, the latent noise and the samplers.
         device: `cpu`, `cuda`, or `auto` for the GPU where there is one.
         images_every: epochs between two tracked pictures of reconstructions.
+        keep_checkpoint: upload the training checkpoint beside the model file; by default only where it is not larger.
+            It stays in the run's folder either way.
     """
 
     samplers: list[str] | None = None
@@ -67,6 +69,7 @@ class RunOptions:
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     images_every: int = 10
+    keep_checkpoint: bool | None = None
 
     def __post_init__(self) -> None:
         """Check ranges and names."""
@@ -177,10 +180,11 @@ def to_yaml(config: Config) -> str:
 def fingerprint(config: Config, *, over_seeds: bool = False) -> str:
     """Return 12 hexadecimal digits that two configurations share if and only if they ask for the same results.
 
-    Where it runs (`device`) and how often it logs pictures (`images_every`) do not count, nor `seed` with `over_seeds`.
+    Where it runs (`device`), how often it logs pictures (`images_every`) and whether it uploads its checkpoint
+    (`keep_checkpoint`) do not count, nor `seed` with `over_seeds`.
     """
-    # both may differ between the attempts of one run, which must find each other
-    ignored = {"device", "images_every"} | ({"seed"} if over_seeds else set())
+    # these may differ between the attempts of one run, which must find each other
+    ignored = {"device", "images_every", "keep_checkpoint"} | ({"seed"} if over_seeds else set())
     counted = {key: value for key, value in config.items() if key not in ignored}
     # sorted: a file may list the options in any order
     return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:12]

@@ -19,6 +19,7 @@ from geovae.figures.latent import latent_map
 from geovae.samplers import SAMPLERS, Sampler
 from geovae.saved_model import SavedModel, load_model, save_model
 from geovae.tracking import NullTracker, Tracker
+from geovae.training import TrainingSummary
 
 MODEL = "model.safetensors"
 
@@ -28,7 +29,7 @@ class Result:
     """What a run leaves: its model file, and for each sampler the scores against validation and test images.
 
     `run_id` is the tracker's, None without one. `headline` is the name of the score, lower is better, by which choices
-    are made: on validation images alone.
+    are made: on validation images alone. `training` says how the model's training ended, where its file knows.
     """
 
     run_id: str | None
@@ -36,6 +37,12 @@ class Result:
     headline: str
     val_scores: dict[str, dict[str, float]]
     test_scores: dict[str, dict[str, float]]
+    training: TrainingSummary | None = None
+
+    @property
+    def undertrained(self) -> bool:
+        """Whether the model is known to be undertrained."""
+        return self.training is not None and self.training.undertrained
 
     @property
     def best_sampler(self) -> str:
@@ -79,7 +86,8 @@ class Judge:
         scorers = {kind: Scorer(extractor, scores, **settings) for kind, scores in chosen.items()}
         scored = score_samples(saved, latents, splits, scorers, tracker)
         first = headline(self.config["extractor"])
-        result = Result(tracker.run_id, output / MODEL, first, scored["val_score"], scored["score"])
+        training = TrainingSummary(**saved.meta["training"]) if "training" in saved.meta else None
+        result = Result(tracker.run_id, output / MODEL, first, scored["val_score"], scored["score"], training)
         _track_best(result, tracker)
         if keep:
             self._keep(result, saved, tracker)
@@ -168,6 +176,10 @@ def _lacks(sampler: Sampler, codes: Codes) -> str:
 
 
 def _track_best(result: Result, tracker: Tracker) -> None:
+    if result.training is not None:  # as a number too: reports of studies read metrics alone
+        tracker.metrics({"best/undertrained": float(result.undertrained)})
+    if result.undertrained:
+        tracker.tags({"undertrained": str(result.training)})
     best = result.best_sampler
     tracker.tags({"best_sampler": best, "headline": result.headline, "mlflow.note.content": _in_words(result)})
     tracker.metrics({f"best/{result.headline}": result.val_scores[best][result.headline]})
@@ -182,7 +194,8 @@ def _in_words(result: Result) -> str:
         on_test = f", {test[head]:.4g} on test images" if head in test else ""
         mark = " (copies)" if copies(val) else ""
         rows.append(f"- **{name}**{mark}: {head} {val[head]:.4g} on validation images{on_test}")
-    return "Samplers, the best first (lower is better):\n\n" + "\n".join(rows)
+    warning = f"**Undertrained**: {result.training}.\n\n" if result.undertrained else ""
+    return f"{warning}Samplers, the best first (lower is better):\n\n" + "\n".join(rows)
 
 
 def _track_latents(tracker: Tracker, codes: Codes, labels: Tensor | None, latents: Mapping[str, Tensor]) -> None:

@@ -33,11 +33,11 @@ def track_quality(
     states = read_states(root, sessions)
     sides = edge_letters(arrays["settings"]["axis"], arrays["settings"]["view"])
     names = {id: f"#{i + 1}" if masked_ids else id for i, id in enumerate(sessions)}
-    rows = _middle_rows(arrays["ids"])
-    pictures, ids, cdr, ages = (arrays[name][rows] for name in ("x_train", "ids", "cdr", "age"))
-    mosaic = figures.cohort_mosaic(
-        pictures[..., 0], ids.tolist(), cdr=cdr, ages=ages, limit=shown, masked_ids=masked_ids, sides=sides
-    )
+    rows_of = [np.flatnonzero(arrays["ids"] == id) for id in dict.fromkeys(arrays["ids"].tolist())]
+    rows = [int(rows[len(rows) // 2]) for rows in rows_of]  # the middle slice of each session
+    pictures, cdr, ages = (arrays[name][rows] for name in ("x_train", "cdr", "age"))
+    labels = list(names.values())
+    mosaic = figures.cohort_mosaic(pictures[..., 0], labels, cdr=cdr, ages=ages, limit=shown, sides=sides)
     tracker.figure("qc/mosaic.png", mosaic)
     tracker.figure("qc/mean_and_sd.png", figures.mean_and_sd(arrays["x_train"][..., 0], sides=sides))
     histograms = (np.stack([state[name] for state in states]) for name in ("before", "before_edges", "after"))
@@ -57,11 +57,6 @@ def viewer_page(volume: Volume, title: str) -> str:
     """Return a page in which the planes of a volume can be moved, with voxels of 2 mm or the volume's own if larger."""
     small = resample(volume, max(VIEWER_MM, float(volume.spacing.max())))
     return figures.viewer_html(small.data, small.affine, title=title)
-
-
-def _middle_rows(ids: np.ndarray) -> list[int]:
-    """Return one row for each session (n,): its middle slice."""
-    return [int(rows[len(rows) // 2]) for rows in (np.flatnonzero(ids == id) for id in dict.fromkeys(ids.tolist()))]
 
 
 def _qc_table(path: Path, names: dict[str, str], masked_ids: bool) -> str:

@@ -58,7 +58,7 @@ def main(
     Args:
         options: of every run.
         name: of a shipped study, or a YAML file.
-        size: full, small or ci.
+        size: full, medium, small or ci.
         seeds: how many, in place of the study's number.
         data: names of the data to keep, with commas.
         output: folder where the report is also written.
@@ -145,8 +145,7 @@ def _task(cell: Cell, variant: str, storage: str, ledger: "MlflowLedger") -> Tas
 
 def check_data(configs: Sequence[Config]) -> None:
     """Load every data set once: a missing file is found now, not after hours."""
-    different = {json.dumps(config["data"], sort_keys=True): config["data"] for config in configs}
-    for data in different.values():
+    for data in {json.dumps(config["data"], sort_keys=True): config["data"] for config in configs}.values():
         load_data(data)
 
 

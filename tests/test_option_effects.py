@@ -145,7 +145,7 @@ def test_every_option_of_a_model_changes_what_it_learns(name, option, images, le
 # -- the trainer
 
 TRAINER_BASE = {"epochs": 9, "batch_size": 8}
-TRAINER_CHANGED = {"batch_size": 9, "plateau_factor": 0.3, "plateau_patience": 1, "early_stop": 2}
+TRAINER_CHANGED = {"batch_size": 9, "plateau_factor": 0.3, "plateau_patience": 1, "early_stop": 2, "min_delta": 0.9}
 TRAINER_CHANGED |= {"clip_grad_norm": 1e-3, "stream": True, "precision": "bf16", "channels_last": True}
 
 

@@ -21,14 +21,14 @@ def draw(sampler, seed=0):
 
 
 def test_images_come_back_from_their_codes(saved):
-    images = DATASETS["digits"](train_size=500).train.images
+    images = DATASETS["mnist_5k"](train_size=500).train.images
     codes = saved.encode(images)
     assert torch.equal(codes.mu, saved.codes.mu)
     assert codes.log_var is not None
     found = saved.decode(codes.mu.double())  # any precision is decoded in that of the model
     assert (found.dtype, found.shape, found.device.type) == (torch.uint8, images.shape, "cpu")
     error, variance = ((images.float() - other.float()).square().mean() for other in (found, images.float().mean(0)))
-    assert error < 0.6 * variance  # the mean image, which is the best that a constant decoder does, has 1
+    assert error < 0.75 * variance  # the mean image, which is the best that a constant decoder does, has 1
 
 
 def test_decoding_batch_by_batch_is_decoding_at_once(saved, monkeypatch):
@@ -71,7 +71,7 @@ def test_the_splits_are_those_of_the_training(saved):
     assert torch.equal(splits.train.labels, saved.labels)
     saved.meta["data"]["seed"] = 1
     try:
-        with pytest.raises(ValueError, match="'digits' found here is not the one that the model was trained on"):
+        with pytest.raises(ValueError, match="'mnist_5k' found here is not the one that the model was trained on"):
             saved.splits()
     finally:
         del saved.meta["data"]["seed"]

@@ -27,6 +27,7 @@ METRICS = {
         "lower is better"
     ),
     "best/epoch": "the epoch they come from [epoch]",
+    "best/undertrained": "1 where the validation loss was still falling when the epochs were used up, else 0",
     "best/<score>": "headline score on validation images of the best sampler (parent: of the best run)",
     "val_score/<sampler>/<score>": "samples against the validation images: choices are made by these",
     "score/<sampler>/<score>": "samples against the test images: what is reported",
@@ -58,6 +59,7 @@ TAGS = {
     "precision_used": "`fp32`, `tf32` or `bf16`: what `training.precision` stood for there",
     "config": "fingerprint of the configuration: the same for runs that ask for the same results",
     "config_over_seeds": "the same without the seed: group by it to average over seeds",
+    "undertrained": "how a training ended whose validation loss was still falling at its last epoch",
     "best_sampler": (
         "the sampler with the lowest headline score on validation images, among those that do not copy if there are any"
     ),
@@ -85,7 +87,7 @@ TAGS = {
     "best_run": "of `sweep`: id of its best run, whose model is the one to promote",
     "winner": "of a comparison: name of the best run",
     "study": "of `study`: its name, on the parent and on every run",
-    "size": "of `study`: full, small or ci",
+    "size": "of `study`: full, medium, small or ci",
     "host": "of `study`: the machine that executes it",
     "cell": "of `study`: data, model and seed of a trained model, shared by all that is drawn from it",
     "variant": "of `study`: which variant of the samplers' options was drawn with",
@@ -105,7 +107,9 @@ ARTIFACTS = {
     "figures/latent_map.png": "codes by class, and samples of each sampler",
     "figures/pullback.png": "posterior variances against the decoder's pull-back metric",
     "model/model.safetensors": "the model file: weights, codes, samplers' options, scores",
-    "checkpoints/checkpoint.safetensors": "the training state, to go on from",
+    "checkpoints/checkpoint.safetensors": (
+        "the training state, to go on from; uploaded with `keep_checkpoint`, or where it is not larger than the model"
+    ),
     "figures/prd.png": "of `evaluate`: precision-recall curve",
     "figures/nearest.png": "of `evaluate`: samples beside their nearest training images",
     "leaderboard.md": "of a comparison: runs and samplers, of a sweep: configurations; best first",

@@ -18,7 +18,7 @@ from tuning.plan import OPEN, Configuration, Plan, Run, Trial, check_rounds, ran
 from tuning.runs import RunStore
 from tuning.schedulers import Schedule, build_asha, build_population, replay
 from tuning.search import Method, Search, build_search
-from tuning.space import Space, SpaceError, config_in
+from tuning.space import Scored, Space, SpaceError, config_in
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,8 @@ class Settings:
         check_count(low=2, halving=self.halving)
         check_rounds(self.seeds, self.reduction)
         if self.scheduler == "pbt" and self.seeds != (1,):
-            raise ValueError(
-                f"`scheduler` pbt changes runs while they train, so that no other seed can repeat them: set `seeds` to "
-                f"1, got {list(self.seeds)}"
-            )
+            reason = "changes runs while they train, so that no other seed can repeat them"
+            raise ValueError(f"`scheduler` pbt {reason}: set `seeds` to 1, got {list(self.seeds)}")
 
 
 @dataclass
@@ -79,7 +77,7 @@ def sweep(
     resources: Resources,
     storage: str,
     model_file: str | None = None,
-    earlier: Sequence[tuple[Options, float]] = (),
+    earlier: Sequence[Scored] = (),
     on_event: OnEvent | None = None,
 ) -> SweepResult:
     """Search `space` on the cluster that `connected` has reached; all runs lie below the run of `tracker`.

@@ -22,7 +22,7 @@ from experiments.studies.cells import TRAINED, Cell, Study
 from experiments.studies.reports import REPORTS
 
 STUDIES = Path(__file__).parent
-SIZES = ("full", "small", "ci")
+SIZES = ("full", "medium", "small", "ci")
 KEYS = {"title", "about", "report", "options", "models", "variants", "sizes"}
 SIZE_KEYS = {"seeds", "data", "options", "models", "variants", "classifier", "cohort"}
 
@@ -39,7 +39,7 @@ def read_study(
 
     Args:
         name: one of `names()`, or a file.
-        size: one of the file's sizes: full, small or ci.
+        size: one of the file's sizes: full, medium, small or ci.
         options: of every run; they win over the file's.
         only: names of data to keep; by default all of the size.
         seeds: how many seeds; by default as the size says.

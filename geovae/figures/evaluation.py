@@ -9,7 +9,6 @@ from torch import Tensor
 from geovae.images import check_images, to_float
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Points = Sequence[float] | np.ndarray
@@ -48,11 +47,7 @@ def neighbour_figure(rows: Mapping[str, Tensor]) -> "Figure":
     for axes, (name, images) in zip(grid, rows.items(), strict=True):
         axes[0].set_ylabel(name.replace(" ", "\n"), rotation=0, ha="right", va="center")
         for panel, image in zip(axes, images, strict=True):
-            _show(panel, image)
+            pixels = to_float(image).cpu().numpy().transpose(1, 2, 0)
+            panel.imshow(pixels if pixels.shape[2] == 3 else pixels[..., 0], cmap="gray", vmin=0, vmax=1)
+            panel.set(xticks=[], yticks=[])
     return figure
-
-
-def _show(axes: "Axes", image: Tensor) -> None:
-    pixels = to_float(image).cpu().numpy().transpose(1, 2, 0)
-    axes.imshow(pixels if pixels.shape[2] == 3 else pixels[..., 0], cmap="gray", vmin=0, vmax=1)
-    axes.set(xticks=[], yticks=[])

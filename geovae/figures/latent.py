@@ -1,4 +1,6 @@
-"""Maps of the latent space: codes and samples on the two directions in which the codes vary most."""
+"""Pictures of a latent space: maps of codes and samples; volume element, curves, distances and decoded strips as in
+Fig. 1 of Chadebec & Allassonnière (2022); the pull-back check of their Section 4.4.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -6,7 +8,88 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Map = tuple[Tensor, Tensor, Tensor]
+"""x (columns,), y (rows,) and values (rows, columns)."""
+
+
+def geometry_figure(
+    volume: Map,
+    mu: Tensor,
+    labels: Tensor | None,
+    *,
+    curves: dict[str, Tensor],
+    strips: dict[str, Tensor],
+    distance: Map,
+    source: Tensor,
+) -> "Figure":
+    """Return Fig. 1: the log volume element with codes and curves, the distance map, and the decoded strips below.
+
+    Args:
+        volume: log sqrt det G on a grid.
+        mu: codes (n, 2).
+        labels: of the codes (n,), or None.
+        curves: for each kind, such as "affine" and "geodesic", curves (b, m, 2).
+        strips: for each kind the decoded points of its curves, (b, m, c, h, w) in [0, 1].
+        distance: the Riemannian distance from `source` on a grid.
+        source: the point (2,) that distances start from.
+    """
+    from matplotlib import pyplot
+
+    rows = [(f"{name} {i + 1}", strip) for name, kind in strips.items() for i, strip in enumerate(kind)]
+    figure = pyplot.figure(figsize=(12, 5 + 0.8 * len(rows)), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=[5, 0.8 * len(rows)])[:, 0]
+    left, right = upper.subplots(1, 2)
+    draw_map(left, volume, "log volume element log sqrt(det G)")
+    colours = {"color": "white"} if labels is None else {"c": labels.numpy(), "cmap": "tab10"}
+    left.scatter(*mu.detach().cpu().numpy().T, s=4, **colours)
+    draw_curves(left, curves)
+    draw_map(right, distance, "Riemannian distance", levels=20)
+    right.scatter(*source.detach().cpu().numpy(), marker="*", s=120, c="white", edgecolors="black")
+    for ax, (name, strip) in zip(lower.subplots(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
+        picture = torch.cat(list(strip.detach().cpu()), dim=2).permute(1, 2, 0)  # (h, m w, c)
+        ax.imshow(picture.squeeze(2).numpy(), cmap="gray", vmin=0, vmax=1, aspect="equal")
+        ax.set(xticks=[], yticks=[])
+        ax.set_ylabel(name, rotation=0, ha="right", va="center")
+    return figure
+
+
+def draw_map(ax: "Axes", values: Map, label: str, *, levels: int = 0) -> None:
+    """Draw a map on `ax` with its colour bar, and `levels` contour lines."""
+    x, y, z = (t.detach().cpu().numpy() for t in values)
+    # rasterized: as vectors, every cell of the map would be a path of its own in a PDF
+    image = ax.pcolormesh(x, y, z, shading="nearest", cmap="viridis", rasterized=True)
+    if levels:
+        ax.contour(x, y, z, levels=levels, colors="white", linewidths=0.5)
+    ax.figure.colorbar(image, ax=ax, label=label)
+    ax.set(xlabel="z1", ylabel="z2", xlim=(float(x[0]), float(x[-1])), ylim=(float(y[0]), float(y[-1])))
+
+
+def draw_curves(ax: "Axes", curves: dict[str, Tensor]) -> None:
+    """Draw curves (b, m, 2) of each kind in its own style, with a legend; all start at a dot."""
+    for style, (name, points) in zip(("--", "-", ":", "-."), curves.items(), strict=False):
+        for i, curve in enumerate(points.detach().cpu().numpy()):
+            ax.plot(*curve.T, style, color=f"C{3 + i % 6}", linewidth=2, label=name if i == 0 else None)
+            ax.plot(*curve[[0, -1]].T, "o", color=f"C{3 + i % 6}")
+    ax.legend(loc="upper right")
+
+
+def pullback_figure(predicted: Tensor, observed: Tensor) -> "Figure":
+    """Return the diagonals of `J^T J / s^2 + I` (n, d) against those of Sigma^-1 (n, d), one colour a dimension."""
+    from matplotlib import pyplot
+
+    figure, ax = pyplot.subplots(figsize=(5, 5), layout="constrained")
+    # logarithmic axes, since precisions of active and inactive dimensions differ by orders of magnitude
+    for j, (a, b) in enumerate(zip(observed.detach().cpu().numpy().T, predicted.detach().cpu().numpy().T, strict=True)):
+        ax.loglog(a, b, ".", markersize=3, alpha=0.5, label=f"z{j + 1}" if predicted.shape[1] <= 10 else None)
+    ends = [float(min(observed.min(), predicted.min())), float(max(observed.max(), predicted.max()))]
+    ax.loglog(ends, ends, color="black", linewidth=1)
+    ax.set(xlabel="encoder: 1 / variance", ylabel="decoder: diagonal of J^T J / s^2 + I")
+    if predicted.shape[1] <= 10:
+        ax.legend()
+    return figure
 
 
 def principal_directions(mu: Tensor) -> tuple[Tensor, Tensor]:

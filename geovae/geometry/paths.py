@@ -13,6 +13,7 @@ from torch import Tensor
 
 from geovae.checks import check_finite
 from geovae.devices import full_precision
+from geovae.geometry.centroids import alternate_medoids
 from geovae.geometry.curves import SmoothMetric, SquaredNorm, curve_lengths, geodesics, resample, smooth, straight
 
 if TYPE_CHECKING:
@@ -44,23 +45,18 @@ def neighbour_graph(
     nearest = [torch.cdist(x, points).topk(n_neighbours + 1, largest=False).indices for x in points.split(500)]
     target = torch.cat(nearest).flatten().cpu().numpy()
     source = np.repeat(np.arange(n), n_neighbours + 1)
-    edges = _joined(points, *_without_loops(source, target))
+    edges = _joined(points, np.stack([source, target], 1)[source != target])
     lengths = _segment_lengths(metric, points, edges, n_quadrature)
     graph = csr_matrix((lengths, (edges[:, 0], edges[:, 1])), shape=(n, n))
     return graph.maximum(graph.T)  # each edge was measured in one direction only
 
 
-def _without_loops(source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    keep = source != target
-    return source[keep], target[keep]
-
-
-def _joined(points: Tensor, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return each edge once (e, 2), with extra ones until the graph is connected."""
+def _joined(points: Tensor, edges: np.ndarray) -> np.ndarray:
+    """Return each of the edges (e, 2) once, with extra ones until the graph is connected."""
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import connected_components
 
-    edges = np.unique(np.sort(np.stack([source, target], 1), 1), axis=0)  # neighbours of each other are one edge
+    edges = np.unique(np.sort(edges, 1), axis=0)  # neighbours of each other are one edge
     while True:
         graph = csr_matrix((np.ones(len(edges)), edges.T), shape=(len(points),) * 2)
         count, labels = connected_components(graph, directed=False)
@@ -112,7 +108,8 @@ def refine(
     Each shortest path is smoothed by minimising its energy.
     """
     routes = [points[path_to(found, int(t))] for t in targets]
-    curves = torch.cat([resample(r.unsqueeze(0), n_points) if len(r) > 1 else _still(r, n_points) for r in routes])
+    routes = [route if len(route) > 1 else route.expand(2, -1) for route in routes]  # the source itself is a target
+    curves = torch.cat([resample(route.unsqueeze(0), n_points) for route in routes])
     smoothed = smooth(curves)
     found_curves = geodesics(metric, curves[:, 0], curves[:, -1], initial=smoothed, n_points=n_points, n_steps=n_steps)
     with torch.no_grad():
@@ -149,10 +146,6 @@ def volume_paths(
     return torch.cat([resample(nodes[route].unsqueeze(0), n_points) for route in routes])
 
 
-def _still(point: Tensor, n_points: int) -> Tensor:
-    return point.unsqueeze(0).expand(1, n_points, -1)
-
-
 class Clusters(NamedTuple):
     """Labels (n,) in 0..k-1, the indices of the medoids (k,), and the summed distance of points to their medoids."""
 
@@ -172,7 +165,15 @@ def geodesic_medoids(
     if not 1 <= k <= n:
         raise ValueError(f"`k` must lie in 1..{n}, got {k}")
     random = np.random.default_rng(seed)
-    runs = [_medoid_run(graph, _spread_medoids(graph, k, random), n_iterations) for _ in range(n_init)]
+
+    def distances(a: Tensor, b: Tensor) -> Tensor:
+        return torch.from_numpy(_shortest(graph, a.numpy())[:, b.numpy()])
+
+    starts = [torch.from_numpy(_spread_medoids(graph, k, random)) for _ in range(n_init)]
+    runs = []
+    for medoids in (alternate_medoids(distances, start, n, n_iterations) for start in starts):
+        nearest = distances(medoids, torch.arange(n)).min(0)
+        runs.append(Clusters(nearest.indices, medoids, float(nearest.values.sum())))
     return min(runs, key=lambda c: c.cost)
 
 
@@ -185,24 +186,3 @@ def _spread_medoids(graph: "csr_matrix", k: int, random: np.random.Generator) ->
         medoids.append(int(random.choice(len(nearest), p=chances)))
         nearest = np.minimum(nearest, _shortest(graph, medoids[-1]))
     return np.array(medoids)
-
-
-def _medoid_run(graph: "csr_matrix", medoids: np.ndarray, n_iterations: int) -> Clusters:
-    for _ in range(n_iterations):
-        labels = _shortest(graph, medoids).argmin(0)
-        moved = np.array([_central(graph, labels == i, m) for i, m in enumerate(medoids)])
-        if (moved == medoids).all():
-            break
-        medoids = moved
-    distances = _shortest(graph, medoids)
-    labels = torch.from_numpy(distances.argmin(0))
-    return Clusters(labels, torch.from_numpy(medoids), float(distances.min(0).sum()))
-
-
-def _central(graph: "csr_matrix", inside: np.ndarray, medoid: int) -> int:
-    """Return the member of a cluster, given as a mask (n,), with the smallest summed distance to its members."""
-    members = np.flatnonzero(inside)
-    if len(members) == 0:
-        return medoid
-    within = _shortest(graph, members)[:, members].sum(1)
-    return int(members[within.argmin()])

@@ -10,17 +10,11 @@ Step = dict[str, Any]  # {"step": name, ...its numbers}, all of it JSON
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """One brain.
+    """One brain."""
 
-    Attributes:
-        data: float32 (x, y, z), any memory order.
-        affine: (4, 4) float64, from voxel indices to mm; RAS+: x grows to the right, y to the front, z upwards.
-        history: the steps so far, oldest first.
-    """
-
-    data: np.ndarray
-    affine: np.ndarray
-    history: tuple[Step, ...] = ()
+    data: np.ndarray  # float32 (x, y, z), any memory order
+    affine: np.ndarray  # (4, 4) float64, from voxel indices to mm; RAS+: x to the right, y to the front, z upwards
+    history: tuple[Step, ...] = ()  # the steps so far, oldest first
 
     def __post_init__(self) -> None:
         """Check type and shapes."""
@@ -69,13 +63,3 @@ def shifted(affine: np.ndarray, start: np.ndarray) -> np.ndarray:
     moved = np.array(affine, float)
     moved[:3, 3] = to_mm(moved, np.asarray(start))
     return moved
-
-
-def in_memory_order(first: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
-    """Return views of arrays of one shape, with axes in the order in which `first` lies in memory.
-
-    Sums, percentiles and selections do not depend on the order of voxels, but are several times faster along memory.
-    """
-    axes = np.argsort([-abs(s) for s in first.strides], kind="stable")
-    flips = tuple(slice(None, None, -1 if first.strides[a] < 0 else 1) for a in axes)
-    return [array.transpose(axes)[flips] for array in (first, *others)]

@@ -53,7 +53,7 @@ class Delivery:
         try:
             SEND[first["kind"]](self, records[:count])
         except MlflowException as error:
-            if not _is_refusal(error):
+            if error.get_http_status_code() >= 500:  # the store is away, it has not refused anything
                 raise
             _warn_refused(first, error)
         except FileNotFoundError as error:  # the user removed an artifact before it was sent
@@ -160,12 +160,14 @@ def _send_dataset(delivery: Delivery, records: list[Record]) -> None:
 
     record = records[0]
     shape = record["shape"]
+    # of uint8 images; the first axis, their number, is free
+    features = [{"type": "tensor", "tensor-spec": {"dtype": "uint8", "shape": [-1, *shape[1:]]}}]
     dataset = Dataset(
         name=record["name"],
         digest=record["digest"][:36],  # the longest that MLflow takes
         source_type="local",
         source=json.dumps({"uri": record["source"]}),
-        schema=json.dumps({"mlflow_tensorspec": {"features": _tensorspec(shape), "targets": None}}),
+        schema=json.dumps({"mlflow_tensorspec": {"features": json.dumps(features), "targets": None}}),
         profile=json.dumps({"features_shape": shape, "features_size": math.prod(shape)}),
     )
     context = InputTag("mlflow.data.context", record["context"])
@@ -215,15 +217,5 @@ def without_password(uri: str) -> str:
     return urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2])) if "@" in url.netloc else uri
 
 
-def _is_refusal(error: Any) -> bool:
-    """Return whether the store answered and refused an `MlflowException`'s request, rather than being away."""
-    return bool(error.get_http_status_code() < 500)
-
-
 def _warn_refused(record: Record, error: Exception) -> None:
     warnings.warn(f"MLflow refused a {record['kind']} record: {' '.join(str(error).split())[:300]}")
-
-
-def _tensorspec(shape: list[int]) -> str:
-    """Return MLflow's schema of uint8 images: the first axis, the number of images, is free."""
-    return json.dumps([{"type": "tensor", "tensor-spec": {"dtype": "uint8", "shape": [-1, *shape[1:]]}}])

@@ -9,7 +9,7 @@ import base64
 import binascii
 import io
 import math
-import threading
+from functools import lru_cache
 from typing import Any
 
 import mlflow
@@ -59,8 +59,7 @@ class GenerativeModel(PythonModel):
         self.volumes = first not in (1, 3)
         self.shape = (first, *rest) if self.volumes else (*rest, first)  # of one volume (x, y, z) or image (h, w, c)
         self.limit = max(1, min(MAX_IMAGES, MAX_VALUES // math.prod(self.shape)))
-        self.fitted: dict[tuple[str, tuple[int, ...]], Sampler] = {}  # by name and labels, least recently used first
-        self.fitting = threading.Lock()  # the server answers in several threads
+        self.sampler = lru_cache(MAX_FITTED)(self._fit)
 
     @torch.no_grad()
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> Any:
@@ -102,21 +101,12 @@ class GenerativeModel(PythonModel):
         self._check_count(n)
         if not 0 <= seed < 2**63:
             raise ValueError(f"`seed` must be at least 0, got {seed}")
-        sampler = self._sampler(name or self.saved.meta["best_sampler"], tuple(sorted(set(labels))))
+        sampler = self.sampler(name or self.saved.meta["best_sampler"], tuple(sorted(set(labels))))
         return sampler.sample(n, torch.Generator().manual_seed(seed))
 
-    def _sampler(self, name: str, labels: tuple[int, ...]) -> Sampler:
-        """Return the sampler, fitted on the codes of `labels`; the most recently used ones are kept."""
-        check_choice("sampler", name, SAMPLERS)
-        with self.fitting:
-            key = (name, labels)
-            sampler = self.fitted.pop(key, None) or self._fit(name, labels)
-            self.fitted[key] = sampler
-            if len(self.fitted) > MAX_FITTED:
-                del self.fitted[next(iter(self.fitted))]
-        return sampler
-
     def _fit(self, name: str, labels: tuple[int, ...]) -> Sampler:
+        """Return the sampler, fitted on the codes of `labels`."""
+        check_choice("sampler", name, SAMPLERS)
         codes = self._codes_of(labels, name) if labels else self.saved.codes
         n_centroids = self.saved.meta["sampler"].get(name, {}).get("n_centroids")
         if n_centroids is None:  # not an option of this sampler, or all codes are centroids
@@ -152,7 +142,7 @@ class GenerativeModel(PythonModel):
         start, end = ends[:1], ends[1:]
         if self.saved.codes.log_var is None:
             return straight(start, end, n)[0]
-        sampler: Any = self._sampler("riemannian", ())
+        sampler: Any = self.sampler("riemannian", ())
         metric = sampler.metric  # float64 where posteriors are narrow compared with the codes
         start, end = start.to(metric.dtype), end.to(metric.dtype)
         along = volume_paths(metric, metric.centroids, start, end)

@@ -1,7 +1,6 @@
 """Model files in MLflow: fetch one by its URI, log one as a pyfunc model with its scores, register it with a card."""
 
 import io
-import os
 import re
 import time
 import warnings
@@ -82,7 +81,7 @@ def register(run_id: str, evidence: Evidence, name: str = NAME) -> "ModelVersion
     _link_scores(client, run, info.model_id)
     text = for_ui(card(saved.meta, run, evidence))
     _make_registered_model(client, name)
-    with quiet(), redirect_stderr(io.StringIO()):  # its messages on stderr would repeat those of the caller
+    with quiet():  # its messages would repeat those of the caller
         made = mlflow.register_model(info.model_uri, name, tags=evidence.tags())
     client.update_model_version(name, made.version, description=text)
     return client.get_model_version(name, made.version)
@@ -161,20 +160,7 @@ def _example(saved: SavedModel) -> tuple[Any, dict[str, Any]]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Suppress MLflow's progress bars and its warnings about models."""
-    import logging
-
-    before = os.environ.get("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR")
-    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-    level = logging.getLogger("mlflow").level
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.getLogger("mlflow").setLevel(level)
-        if before is None:
-            del os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"]
-        else:
-            os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = before
+    """Suppress MLflow's progress bars, messages and warnings about models: all of them are on stderr."""
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield

@@ -23,11 +23,30 @@ TESTED = ("prd_f8", "prd_f1_8", RATIO)  # scores on test images; few enough to b
 # the UI's first columns, which no view can leave out: a tick, name, creation, duration; and their widths
 LEADING = {"0": 73, "attributes.`Run Name`": 140, "runDateAndNestInfo": 140, "duration": 80}
 Card = Mapping[str, Any]
+UNCHANGED = {  # the part of the UI's state that all views share
+    "orderByAsc": True,
+    "startTime": "ALL",
+    "lifecycleFilter": "Active",
+    "datasetsFilter": [],
+    "modelVersionFilter": "All Runs",
+    "runsExpanded": {},
+    "runsPinned": [],
+    "runsHidden": [],
+    "runsVisibilityMap": {},
+    "runsHiddenMode": "FIRST_10_RUNS",
+    "viewMaximized": False,
+    "runListHidden": False,
+    "isAccordionReordered": True,
+    "useGroupedValuesInCharts": True,
+    "hideEmptyCharts": True,
+    "groupBy": None,
+    "groupsExpanded": {},
+    "autoRefreshEnabled": True,
+    "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
+}
 
 
-def scores_view(
-    client: "MlflowClient", experiment_id: str, headline: str, samplers: Sequence[str], epoch: int = 1
-) -> str:
+def scores_view(client: "MlflowClient", experiment_id: str, headline: str, samplers: Sequence[str], epoch: int) -> str:
     """Save the view `scores`: every run that was scored in one flat list, without parents, ranked by `headline`.
 
     Its charts begin with the pictures of all runs side by side, a row for each of the `samplers`, and beside them the
@@ -74,49 +93,26 @@ def _scores(headline: str) -> list[str]:
 
 def _save(client: "MlflowClient", experiment_id: str, key: str, name: str, state: Mapping[str, Any]) -> str:
     now = time.time_ns() // 1_000_000
-    view = {"name": name, "createdAt": now, "updatedAt": now, "state": _deflated(state)}
+    deflated = "deflate;" + base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
+    view = {"name": name, "createdAt": now, "updatedAt": now, "state": deflated}
     client.set_experiment_tag(experiment_id, f"mlflow.sharedViewState.{key}", json.dumps(view))
     return f"experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={key}"
 
 
 def _state(search: str, headline: str, columns: Sequence[str], section: str, cards: Sequence[Card]) -> dict[str, Any]:
     """Return the UI's state: which runs, which columns, and which cards stand first among the charts."""
-    return {
+    first = {"uuid": SECTION, "name": section, "display": True, "deleted": False, "isReordered": True}
+    widths = {column: 30 + 7 * len(column.split("`")[1]) for column in columns}  # pixels: each name is shown in full
+    height = 560 if section == "pictures" else 420
+    return UNCHANGED | {
         "searchFilter": search,
         "orderByKey": f"metrics.`best/{headline}`",
-        "orderByAsc": True,
-        "startTime": "ALL",
-        "lifecycleFilter": "Active",
-        "datasetsFilter": [],
-        "modelVersionFilter": "All Runs",
         "selectedColumns": list(columns),
         "columnOrder": [*LEADING, *columns],
-        "columnWidths": LEADING | {column: _width(column) for column in columns},
-        "runsExpanded": {},
-        "runsPinned": [],
-        "runsHidden": [],
-        "runsVisibilityMap": {},
-        "runsHiddenMode": "FIRST_10_RUNS",
+        "columnWidths": LEADING | widths,
         "compareRunCharts": list(cards),
-        "compareRunSections": [
-            {"uuid": SECTION, "name": section, "display": True, "deleted": False, "isReordered": True}
-            | {"isGenerated": False, "columns": 1, "cardHeight": 560 if section == "pictures" else 420}
-        ],
-        "viewMaximized": False,
-        "runListHidden": False,
-        "isAccordionReordered": True,
-        "useGroupedValuesInCharts": True,
-        "hideEmptyCharts": True,
-        "groupBy": None,
-        "groupsExpanded": {},
-        "autoRefreshEnabled": True,
-        "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
+        "compareRunSections": [first | {"isGenerated": False, "columns": 1, "cardHeight": height}],
     }
-
-
-def _width(column: str) -> int:
-    """Return a width in pixels at which the UI shows a column's name in full."""
-    return 30 + 7 * len(column.split("`")[1])
 
 
 def _card(name: str, kind: str) -> dict[str, Any]:
@@ -127,7 +123,3 @@ def _card(name: str, kind: str) -> dict[str, Any]:
 def _grid(name: str, keys: Sequence[str], step: int) -> dict[str, Any]:
     """Return a card with a column for each run and a row for each image key, without all the runs' parameters."""
     return _card(name, "IMAGE") | {"imageKeys": list(keys), "step": step, "showRunParams": False}
-
-
-def _deflated(state: Mapping[str, Any]) -> str:
-    return "deflate;" + base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()

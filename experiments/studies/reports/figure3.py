@@ -62,11 +62,7 @@ def _evaluate(outcome: Outcome, splits: Splits, fake: Tensor, reconstructions: T
 
 
 def _neighbour_picture(data: str, sampler: str, images: dict[str, Tensor], rows: dict[str, list[int]]) -> Picture:
-    titles = {
-        "fake": "sample",
-        "train": "nearest training image",
-        "reconstructions": "nearest reconstruction",
-    }
+    titles = {"fake": "sample", "train": "nearest training image", "reconstructions": "nearest reconstruction"}
     figure = neighbour_figure({title: images[key][rows[key][:SHOWN]] for key, title in titles.items()})
     caption = f"{data}, {sampler}: samples, their nearest training image, their nearest reconstruction of a test image"
     return Picture(f"figure3-{data}-{sampler}", caption, figure)

@@ -63,7 +63,7 @@ def _read_table(text: str) -> list[PaperRow]:
 
 TABLE1 = _read_table(_TABLE1)
 # the column of the paper nearest to a data set that the paper lacks: ranks may be compared, numbers never
-NEAREST = {"digits": "mnist", "patches": "cifar"}
+NEAREST = {"digits": "mnist", "mnist_5k": "mnist", "fashion_mnist": "mnist", "kmnist": "mnist", "patches": "cifar"}
 N_SAMPLES = 10_000
 
 
@@ -85,7 +85,8 @@ def is_row(contender: Contender, row: PaperRow) -> bool:
 
 def _table_beside_paper(group: list[Entry], data: str) -> str:
     """Return the table of one data set; a difference is formed only of FID on the paper's own data."""
-    column = NEAREST.get(data, data)
+    family = data.split()[0]  # the name may go on with a number of images
+    column = NEAREST.get(family, family)
     head = group[0].headline
     pairs = [(row, entry) for row in TABLE1 for entry in group if is_row(entry.contender, row)]
     comparable = head == "fid" and data == column
@@ -100,7 +101,9 @@ def _table_beside_paper(group: list[Entry], data: str) -> str:
         cells += [f"{paper.fid:.2f}", _pair(paper.f8, paper.f1_8)] if paper else [MISSING, MISSING]
         if comparable:
             cells.append(f"{entry.mean(head) - row.entries[column].fid:+.2f}")
-        rows.append([row.label, *cells, our_place, their_place if paper else None, Markdown(" ".join(entry.runs))])
+        rows.append(
+            [row.label + entry.mark, *cells, our_place, their_place if paper else None, Markdown(" ".join(entry.runs))]
+        )
     titles = ["row", f"{head} val", f"{head} test", "KID test", "F8 / F1/8", "nearest train"]
     titles += [f"paper's FID ({column})", "paper's F8 / F1/8", *(["difference"] if comparable else [])]
     titles += ["place", "paper's place", RUNS]

@@ -107,7 +107,10 @@ def run_job(job: Job) -> Outcome:
         done = process(job.session, job.steps)
         if array is not None:
             done.numbers["array_affine"] = _write_array(done.volume, array, job.execution).tolist()
-        digest = _input_digest(job.session)
+        content = hashlib.blake2b(digest_size=16)
+        for file in input_files(job.session):
+            content.update(file.read_bytes())
+        digest = content.hexdigest()
         save_state(path, key, digest, done)
         return _outcome(job.session.id, vars(done) | {"digest": digest})
     except Unfit as error:
@@ -127,13 +130,7 @@ def array_path(folder: Path, id: str, arrays: Arrays) -> Path | None:
 
 
 def load_state(path: Path, key: str | None = None, names: Sequence[str] | None = None) -> dict[str, Any] | None:
-    """Return the content of a state, `numbers` as a dict; None if it is missing, damaged or of another key.
-
-    Args:
-        path: of the file.
-        key: that it must have.
-        names: the arrays to read; None reads everything.
-    """
+    """Return the arrays `names` (None: all) of a state; None if it is missing, damaged or of another `key`."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             if key is not None and str(archive["key"]) != key:
@@ -149,21 +146,12 @@ def load_state(path: Path, key: str | None = None, names: Sequence[str] | None =
 def input_files(session: Session) -> list[Path]:
     """Return the files of a session that exist."""
     files: list[Path] = []
-    for path in (session.path, session.mask):
-        if path is not None:
-            try:
-                files += dict.fromkeys(both_halves(path))
-            except (ValueError, FileNotFoundError):  # reading it reports the missing half
-                files += [path] if path.is_file() else []
+    for path in filter(None, (session.path, session.mask)):
+        try:
+            files += dict.fromkeys(both_halves(path))
+        except (ValueError, FileNotFoundError):  # reading it reports the missing half
+            files += [path] * path.is_file()
     return files
-
-
-def _input_digest(session: Session) -> str:
-    """Return a hash of the content of a session's files, 32 hex digits."""
-    total = hashlib.blake2b(digest_size=16)
-    for path in input_files(session):
-        total.update(path.read_bytes())
-    return total.hexdigest()
 
 
 def save_state(path: Path, key: str, digest: str, done: Processed) -> None:

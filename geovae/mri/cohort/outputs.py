@@ -1,4 +1,4 @@
-"""What `prepare` writes at the end, from the states of the finished sessions, with one of them in memory at a time.
+"""What `prepare` writes at the end, from the states of the finished sessions.
 
 The table of quality control reveals bad volumes by their correlation with the mean of the cohort, and with the mirrored
 mean. The voxels of one brain do not show which side is left; they do show front and back, and up and down.
@@ -8,10 +8,9 @@ import csv
 import json
 import math
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,55 +32,25 @@ class Finished(NamedTuple):
 
 
 def write_outputs(folder: Path, finished: Sequence[Finished], settings: dict[str, Any]) -> dict[str, str]:
-    """Write npz, manifest and qc table, and return their paths by name.
-
-    Args:
-        folder: of the data set.
-        finished: in the order of the rows.
-        settings: of `prepare`, for the npz.
-    """
+    """Write npz (with the `settings` of `prepare`), manifest and qc table, and return their paths by name."""
     ids = [f.session.id for f in finished]
-    shapes = [f.outcome.shape for f in finished]
-    images = (_read_state(folder, id, "pictures") for id in ids)
+    pictures = np.concatenate([_read_state(folder, id, "pictures") for id in ids])[..., None]
     thumbs = np.stack([_read_state(folder, id, "thumb") for id in ids])
+    manifest = [_manifest_row(f, folder, settings["arrays"]) for f in finished]
     files = {
-        "npz": write_npz(
-            folder / "OASIS.npz", images, (sum(k for k, *_ in shapes), *shapes[0][1:]), _arrays(finished, settings)
-        ),
-        "manifest": write_csv(
-            folder / "manifest.csv", [_manifest_row(f, folder, settings["arrays"]) for f in finished]
-        ),
+        "npz": write_npz(folder / "OASIS.npz", {"x_train": pictures, **_arrays(finished, settings)}),
+        "manifest": write_csv(folder / "manifest.csv", manifest),
         "qc_table": write_csv(folder / "qc_table.csv", qc_rows(ids, [f.outcome.numbers for f in finished], thumbs)),
     }
     return {name: str(path) for name, path in files.items()}
 
 
-def write_npz(path: Path, images: Iterable[np.ndarray], shape: tuple[int, ...], arrays: Mapping[str, Any]) -> Path:
-    """Write `x_train`, uint8 (n, h, w, 1), and further arrays, not compressed; equal content gives equal bytes.
-
-    Args:
-        path: of the file.
-        images: blocks (m, h, w) of uint8 that together are (n, h, w).
-        shape: (n, h, w).
-        arrays: what else to store, by name; no objects.
-    """
-    # By hand, because `numpy.savez` wants all images in memory and stores the time of writing.
+def write_npz(path: Path, arrays: Mapping[str, Any]) -> Path:
+    """Write arrays by name, without objects, not compressed; equal content gives equal bytes."""
+    # By zipfile, because `numpy.savez` stores the time of writing.
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-        with _entry(archive, "x_train") as file:
-            header = {"descr": "|u1", "fortran_order": False, "shape": (*shape, 1)}
-            np.lib.format.write_array_header_1_0(file, header)
-            rows = 0
-            for block in images:
-                if block.dtype != np.uint8 or block.shape[1:] != shape[1:]:
-                    raise ValueError(
-                        f"images must be uint8 (m, {shape[1]}, {shape[2]}), got {block.dtype} {block.shape}"
-                    )
-                file.write(np.ascontiguousarray(block).data)
-                rows += len(block)
-        if rows != shape[0]:
-            raise ValueError(f"`images` held {rows} rows, {shape[0]} were announced")
         for name, values in arrays.items():
-            with _entry(archive, name) as file:
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.asarray(values), allow_pickle=False)
     return path
 
@@ -109,26 +78,18 @@ def correlations(thumbs: np.ndarray) -> list[dict[str, float]]:
 
 
 def qc_rows(ids: Sequence[str], numbers: Sequence[Mapping[str, Any]], thumbs: np.ndarray) -> list[dict[str, Any]]:
-    """Return one row a session for `qc_table.csv`.
+    """Return one row for each of the sessions `ids` (n,), for `qc_table.csv`.
 
-    Args:
-        ids: (n,) of sessions.
-        numbers: of `Processed`, one for each session.
-        thumbs: (n, x, y, z) uint8.
-
-    Returns:
-        Rows with percentiles (in the file's unit), brain volume (ml), centre of mass (mm), voxels lost, correlations,
-        and `suspect`: the axes along which the mirrored mean fits better, else empty.
+    With percentiles (in the file's unit), brain volume (ml), centre of mass (mm), voxels lost, correlations, and
+    `suspect`: the axes along which the mirrored mean fits better, else empty. `numbers` (n,) are those of `Processed`,
+    `thumbs` (n, x, y, z) uint8.
     """
     rows = []
     for id, of_session, fit in zip(ids, numbers, correlations(thumbs), strict=True):
-        row = {"id": id, **{f"p{q}": of_session[f"p{q}"] for q in PERCENTAGES}}
-        row |= {"low": of_session["low"], "high": of_session["high"], "brain_ml": of_session["brain_ml"]}
+        columns = (*(f"p{q}" for q in PERCENTAGES), "low", "high", "brain_ml")
+        row = {"id": id, **{name: of_session[name] for name in columns}}
         row |= dict(zip(("centre_x_mm", "centre_y_mm", "centre_z_mm"), of_session["centre_mm"], strict=True))
-        row |= {
-            "brain_voxels_lost": of_session["brain_voxels_lost"],
-            "obliquity_degrees": of_session["obliquity_degrees"],
-        }
+        row |= {name: of_session[name] for name in ("brain_voxels_lost", "obliquity_degrees")}
         row |= {f"correlation_{name}": round(value, 4) for name, value in fit.items()}
         mirrored = [name for name in ("front_back", "up_down") if fit[name] > fit["mean"]]
         rows.append(row | {"suspect": " ".join(f"mirrored_{name}" for name in mirrored)})
@@ -174,13 +135,6 @@ def _read_state(folder: Path, id: str, name: str) -> np.ndarray:
     if state is None:
         raise ValueError(f"`{state_path(folder, id)}` was removed or changed meanwhile: call prepare again")
     return np.asarray(state[name])
-
-
-@contextmanager
-def _entry(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
-    """Open one array of the archive for writing, with zipfile's fixed date, so that equal content gives equal bytes."""
-    with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
-        yield file
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:

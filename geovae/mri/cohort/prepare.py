@@ -101,13 +101,13 @@ def prepare(
     jobs = [Job(session, folder, steps, execution) for session, _ in pairs]
     running = run_in_processes(run_job, jobs, execution.workers)
     outcomes = {o.id: o for o in _with_bar(running, len(jobs), execution.progress)}
-    problems += [Problem(o.id, sentence) for o in outcomes.values() for sentence in o.problems]
-    problems += [
-        Problem(o.id, sentence, warning=True) for o in outcomes.values() for sentence in o.numbers.get("warnings", ())
-    ]
+    for outcome in outcomes.values():
+        problems += [Problem(outcome.id, sentence) for sentence in outcome.problems]
+        problems += [Problem(outcome.id, sentence, warning=True) for sentence in outcome.numbers.get("warnings", ())]
     sound = [Finished(s, row, outcomes[s.id]) for s, row in pairs if not outcomes[s.id].problems]
     problems += _check_same_shapes({f.session.id: f.outcome.shape for f in sound})
-    finished = _of_most_common_shape(sound)
+    most_common = Counter(f.outcome.shape for f in sound).most_common(1)
+    finished = [f for f in sound if f.outcome.shape == most_common[0][0]]
     if not finished:
         problems.append(Problem("volumes", "no sound volume is left"))
     report = raise_or_warn(problems, execution.on_error, fatal=not finished)
@@ -145,11 +145,6 @@ def _check_same_shapes(shapes: Mapping[str, tuple[int, ...]]) -> list[Problem]:
     return [Problem("shapes", f"the images have mixed shapes ({listed}): pass `shape` to crop and pad them to one")]
 
 
-def _of_most_common_shape(finished: Sequence[Finished]) -> list[Finished]:
-    shapes = Counter(f.outcome.shape for f in finished)
-    return [f for f in finished if f.outcome.shape == shapes.most_common(1)[0][0]]
-
-
 def _counts(outcomes: Mapping[str, Outcome], finished: Sequence[Finished]) -> dict[str, int]:
     labels = Counter(f.row.label for f in finished)
     return {
@@ -176,7 +171,4 @@ def _with_bar(items: Iterable[Outcome], total: int, show: bool) -> Iterable[Outc
     from tqdm import tqdm
 
     interval = 0.5 if sys.stderr.isatty() else 20.0  # a log file gets a line every 20 seconds
-    bar: Iterable[Outcome] = tqdm(
-        items, total=total, desc=plural(total, "volume"), unit=" volumes", mininterval=interval
-    )
-    return bar
+    return iter(tqdm(items, total=total, desc=plural(total, "volume"), unit=" volumes", mininterval=interval))

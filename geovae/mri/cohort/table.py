@@ -70,11 +70,7 @@ def find_table(source: str | Path) -> Path:
 
 
 def read_table(path: str | Path, *, required: Sequence[str] = tuple(COLUMNS)) -> tuple[list[Row], list[Problem]]:
-    """Return the sound rows of a csv, tsv or xlsx file, and its problems.
-
-    Args:
-        path: of the file.
-        required: which of id, sex, age, cdr must be columns.
+    """Return the sound rows of a csv, tsv or xlsx file, and its problems; the columns `required` must exist.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -103,18 +99,16 @@ def read_table(path: str | Path, *, required: Sequence[str] = tuple(COLUMNS)) ->
 def join(
     sessions: Sequence[Session], rows: Sequence[Row], repeats: Repeats = "drop"
 ) -> tuple[list[Pair], list[Problem]]:
-    """Return sessions with their rows, in the order of sessions, and problems: what has no partner.
+    """Return sessions with their rows (by session id, or by subject), and problems: what has no partner.
 
-    Args:
-        sessions: as `discover` returns them.
-        rows: by session id, or by subject.
-        repeats: later visits of a subject (MR2) are dropped, kept or a problem; one without the first always is.
+    Later visits of a subject (MR2) are dropped, kept or, with `fail`, a problem; one without the first always is.
     """
     used, problems = _visits(sessions, repeats)
     by_id = {row.id: row for row in rows}
     matches = [(s, by_id.get(s.id, by_id.get(s.subject))) for s in used]
     names = {name for s in sessions for name in (s.id, s.subject)}
-    unused = [row.id for row in rows if row.id not in names and (repeats == "keep" or _is_first(row.id))]
+    expected = [id for id in (row.id for row in rows) if repeats == "keep" or "_MR" not in id or id.endswith("_MR1")]
+    unused = [id for id in expected if id not in names]
     problems += [
         Problem(session.id, "a volume without a row in the table: add the row, or remove the volume")
         for session, row in matches
@@ -146,10 +140,6 @@ def _visits(sessions: Sequence[Session], repeats: Repeats) -> tuple[list[Session
     if repeats == "fail":
         problems += [Problem(s.id, f"unexpected MR{s.visit}: pass repeats='drop' or 'keep'") for s in later]
     return [s for s in sessions if s.visit == 1 or (repeats == "keep" and s.subject in complete)], problems
-
-
-def _is_first(id: str) -> bool:
-    return "_MR" not in id or id.endswith("_MR1")
 
 
 def _find_columns(header: Sequence[str]) -> dict[str, int]:

@@ -13,14 +13,10 @@ Shape3 = tuple[int, int, int]
 
 
 def crop_or_pad(volume: Volume, shape: Shape3, *, centre: Centre = "grid", mask: np.ndarray | None = None) -> Volume:
-    """Return the volume cropped, and padded with 0, to `shape` voxels.
+    """Return the volume (x, y, z) cropped, and padded with 0, to `shape` voxels.
 
-    Args:
-        volume: (x, y, z).
-        shape: voxels of the result along each axis.
-        centre: the new grid is centred on the middle of the old one (for volumes aligned with a template), or on the
-            centre of mass of the mask.
-        mask: brain (x, y, z), for `mass` and to count `brain_voxels_lost` in the history; None: voxels above 0.
+    The new grid is centred on the middle of the old one (for volumes aligned with a template), or on the centre of mass
+    of the brain `mask` (x, y, z). The history counts the `brain_voxels_lost`. Without a mask, voxels above 0 are brain.
 
     Raises:
         ValueError: for a shape that is not three numbers above 0, or an unknown centre.
@@ -49,12 +45,7 @@ def _window_start(volume: Volume, shape: Shape3, centre: Centre, brain: np.ndarr
 
 def _window(data: np.ndarray, start: np.ndarray, shape: Shape3) -> np.ndarray:
     """Return the window of `shape` from index `start` (3,) of `data` (x, y, z); a view where nothing is padded."""
-    stop = np.array(start) + shape
-    inside = data[tuple(slice(max(a, 0), max(b, 0)) for a, b in zip(start, stop, strict=True))]
-    if inside.shape == tuple(shape):
-        return np.asarray(inside)
-    result = np.zeros(shape, data.dtype)
-    place = tuple(slice(max(-a, 0), max(-a, 0) + n) for a, n in zip(start, inside.shape, strict=True))
-    if inside.size:  # a window beside the volume holds nothing of it
-        result[place] = inside
-    return result
+    low, high = np.maximum(-start, 0), np.maximum(start + shape - data.shape, 0)
+    if low.any() or high.any():
+        data = np.pad(data, np.stack([low, high], axis=1))
+    return np.asarray(data[tuple(slice(a, a + n) for a, n in zip(start + low, shape, strict=True))])

@@ -6,7 +6,7 @@ import numpy as np
 
 from geovae.checks import check_choice
 from geovae.mri.problems import raise_if
-from geovae.mri.volume import Volume, in_memory_order, to_mm
+from geovae.mri.volume import Volume, to_mm
 
 MaskRule = Literal["nonzero", "file", "otsu", "none"]
 MIN_BRAIN = 0.02  # share of the grid
@@ -15,10 +15,8 @@ MIN_BRAIN = 0.02  # share of the grid
 def brain_mask(volume: Volume, rule: MaskRule = "nonzero", file: Volume | None = None) -> np.ndarray:
     """Return a boolean mask (x, y, z) in the volume's memory order.
 
-    Args:
-        volume: skull-stripped for `nonzero`; `otsu` separates head from air, not brain from skull.
-        rule: how the voxels are chosen.
-        file: for the rule `file`, a mask in the same grid; voxels above 0 count.
+    The rule `nonzero` needs a skull-stripped volume; `otsu` separates head from air, not brain from skull; for `file`,
+    the voxels above 0 of `file` count, a mask in the same grid.
 
     Raises:
         ValueError: for an unknown rule, no mask, or a mask of another grid.
@@ -59,9 +57,9 @@ def strip(volume: Volume, mask: np.ndarray) -> Volume:
     return volume.after("strip", np.where(mask, volume.data, np.float32(0)), voxels_kept=int(np.count_nonzero(mask)))
 
 
-def otsu_threshold(data: np.ndarray, bins: int = 256) -> float:
+def otsu_threshold(data: np.ndarray) -> float:
     """Return the threshold that maximises the variance between the two classes (Otsu 1979)."""
-    counts, edges = np.histogram(in_memory_order(data)[0], bins=bins)
+    counts, edges = np.histogram(data, bins=256)
     centres = (edges[1:] + edges[:-1]) / 2
     below = np.cumsum(counts)[:-1].astype(float)
     above = counts.sum() - below
@@ -75,13 +73,10 @@ def otsu_threshold(data: np.ndarray, bins: int = 256) -> float:
 
 def centre_of_mass(mask: np.ndarray) -> np.ndarray:
     """Return the mean voxel index (3,) of a mask (x, y, z); the middle of the grid if it is empty."""
-    total = np.count_nonzero(mask)
-    if total == 0:
+    if not mask.any():
         return (np.array(mask.shape) - 1) / 2
-    plane = mask.sum(axis=2, dtype=np.int64)  # (x, y): one pass over the volume serves two axes
-    along_z = np.array([np.count_nonzero(mask[:, :, k]) for k in range(mask.shape[2])])
-    sums = (plane.sum(axis=1), plane.sum(axis=0), along_z)
-    return np.array([float(s @ np.arange(len(s))) / total for s in sums])
+    counts = (mask.sum((1, 2)), mask.sum((0, 2)), mask.sum((0, 1)))
+    return np.array([np.average(np.arange(len(n)), weights=n) for n in counts])
 
 
 def brain_numbers(volume: Volume, mask: np.ndarray) -> dict[str, object]:

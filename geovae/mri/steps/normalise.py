@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from geovae.checks import check_choice
-from geovae.mri.volume import Volume, in_memory_order
+from geovae.mri.volume import Volume
 
 PERCENTILES = (0.0, 99.5)
 Quantisation = Literal["image", "volume"]
@@ -36,10 +36,10 @@ def percentile_limits(
         ValueError: for percentiles out of order, an empty mask, or values that are all the same.
     """
     check_percentiles(percentiles)
-    values = _inside(data, mask)
+    values = data if mask is None else data[mask]
     if values.size == 0:
         raise ValueError("the mask is empty: no percentile can be taken")
-    low, high = (_percentile(values, p) for p in percentiles)
+    low, high = (float(value) for value in np.percentile(values, percentiles))
     if not low < high:
         raise ValueError(f"percentiles {percentiles[0]:g} and {percentiles[1]:g} are both {low:g}: nothing to scale")
     return low, high
@@ -77,18 +77,3 @@ def quantise(picture: np.ndarray, rule: Quantisation = "image") -> np.ndarray:
     if rule == "image":
         picture = (picture - low) / (high - low)
     return np.asarray(np.rint(picture * 255).astype(np.uint8))
-
-
-def _inside(data: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-    """Return the values inside the mask as a new array (n,), in any order."""
-    if mask is None:
-        return np.array(in_memory_order(data)[0]).ravel()
-    data, mask = in_memory_order(data, mask)
-    return np.asarray(data[mask])
-
-
-def _percentile(values: np.ndarray, percentile: float) -> float:
-    """Return one percentile of `values` (n,), whose order changes."""
-    if percentile in (0, 100):  # minimum and maximum need no partial sort
-        return float(values.min() if percentile == 0 else values.max())
-    return float(np.percentile(values, percentile, overwrite_input=True))

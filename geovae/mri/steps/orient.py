@@ -51,28 +51,21 @@ def resample(volume: Volume, spacing: float) -> Volume:
         ValueError: if `spacing` is not positive.
     """
     check_positive(spacing=spacing)
-    if not _needs_resampling(volume, spacing):
+    if np.allclose(volume.spacing, spacing, atol=1e-3) and obliquity(volume.affine) <= MAX_OBLIQUITY:
         return volume
     from scipy.ndimage import affine_transform, gaussian_filter
 
     affine, shape = _covering_grid(volume, spacing)
     blocks = _whole_blocks(volume, spacing)
     if blocks is not None:
-        # exact, and much faster than the Gaussian
-        return volume.after(
-            "resample", _block_means(volume.data, blocks), affine, spacing_mm=spacing, shape=list(shape)
-        )
-    factor = np.maximum(spacing / volume.spacing, 1)
-    sigma = np.sqrt(factor**2 - 1) / 2.355  # full widths at half maximum add in squares
-    data = gaussian_filter(volume.data, sigma, mode="constant") if sigma.any() else volume.data
-    matrix = np.linalg.inv(volume.affine) @ affine
-    data = affine_transform(data, matrix[:3, :3], matrix[:3, 3], shape, order=1, mode="constant", cval=0.0)
+        data = _block_means(volume.data, blocks)  # exact, and much faster than the Gaussian
+    else:
+        factor = np.maximum(spacing / volume.spacing, 1)
+        sigma = np.sqrt(factor**2 - 1) / 2.355  # full widths at half maximum add in squares
+        data = gaussian_filter(volume.data, sigma, mode="constant") if sigma.any() else volume.data
+        matrix = np.linalg.inv(volume.affine) @ affine
+        data = affine_transform(data, matrix[:3, :3], matrix[:3, 3], shape, order=1, mode="constant", cval=0.0)
     return volume.after("resample", data, affine, spacing_mm=spacing, shape=list(shape))
-
-
-def _needs_resampling(volume: Volume, spacing: float) -> bool:
-    """Return whether voxels differ from cubes of `spacing` mm along the axes of space (up to 5 degrees)."""
-    return bool(not np.allclose(volume.spacing, spacing, atol=1e-3) or obliquity(volume.affine) > MAX_OBLIQUITY)
 
 
 def _whole_blocks(volume: Volume, spacing: float) -> tuple[int, int, int] | None:
@@ -99,11 +92,7 @@ def _covering_grid(volume: Volume, spacing: float) -> tuple[np.ndarray, tuple[in
 
 def _block_means(data: np.ndarray, blocks: tuple[int, int, int]) -> np.ndarray:
     """Return the means of `data` (x, y, z) over blocks of `blocks` voxels, which divide its shape, float32."""
-    for axis, size in enumerate(blocks):
-        starts = (slice(None),) * axis
-        # Strided sums pass through memory once; reshaping into blocks would first copy a flipped view.
-        total = data[(*starts, slice(0, None, size))].astype(np.float32)
-        for offset in range(1, size):
-            total += data[(*starts, slice(offset, None, size))]
-        data = total / np.float32(size)
-    return np.ascontiguousarray(data)
+    x, y, z = (n // size for n, size in zip(data.shape, blocks, strict=True))
+    a, b, c = blocks
+    # one axis after the other: three times as fast as all at once
+    return np.ascontiguousarray(data.reshape(x, a, y, b, z, c).mean(5, np.float32).mean(3).mean(1))

@@ -117,7 +117,7 @@ def test_a_model_whose_centroids_are_all_its_codes_draws_and_interpolates(model_
     for labels in ([], [1]):
         drawn = made.predict(None, None, {"n": 2, "sampler": "riemannian", "labels": labels})
         assert drawn.shape == (2, 8, 8, 1)
-        assert made.fitted["riemannian", tuple(labels)].metric.k == (20 if labels else 60)
+        assert made.sampler("riemannian", tuple(labels)).metric.k == (20 if labels else 60)
     assert made.predict(None, IMAGES[:2], {"mode": "interpolate", "n": 4}).shape == (4, 8, 8, 1)
 
 
@@ -126,7 +126,7 @@ def test_it_interpolates_where_narrow_posteriors_need_a_metric_in_double_precisi
     made.load_context(SimpleNamespace(artifacts={"model": str(model_file)}))
     made.saved.codes.log_var[::2] = -30.0  # some of these are centroids
     curve = made.predict(None, IMAGES[:2], {"mode": "interpolate", "n": 4})
-    assert str(made.fitted["riemannian", ()].metric.dtype) == "torch.float64"
+    assert str(made.sampler("riemannian", ()).metric.dtype) == "torch.float64"
     ends = made.predict(None, IMAGES[:2], {"mode": "reconstruct"})
     assert differences(ends[:1], ends[1]) > 30
     assert np.abs(curve[[0, -1]].astype(int) - ends.astype(int)).max() <= 1
@@ -136,7 +136,7 @@ def test_what_is_kept_in_memory_is_bounded(ask, model):
     for seed in range(40):
         ask(n=1, sampler="mixture", labels=[seed % 3], seed=seed)
         ask(n=1, sampler=("prior", "mixture", "riemannian")[seed % 3], seed=seed)
-    assert len(model.fitted) <= 16
+    assert model.sampler.cache_info().currsize <= 16
 
 
 @pytest.mark.parametrize(

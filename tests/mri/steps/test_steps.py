@@ -13,7 +13,7 @@ from geovae.mri.steps.mask import brain_mask, brain_numbers, centre_of_mass, che
 from geovae.mri.steps.normalise import normalise, percentile_limits, quantise, unscale
 from geovae.mri.steps.read import check_values
 from geovae.mri.steps.slices import cut_plane, cut_planes, edge_letters, from_image, to_image
-from geovae.mri.volume import in_memory_order, to_mm
+from geovae.mri.volume import to_mm
 from tests.mri.originals import head
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # of a machine that is shared
@@ -54,15 +54,6 @@ def test_numbers_of_a_mask_agree_with_scipy():
     numbers = brain_numbers(Volume(mask.astype(np.float32), np.diag([2.0, 1, 1, 1])), mask)
     assert numbers["brain_ml"] == pytest.approx(mask.sum() * 2 / 1000, abs=1e-3)
     np.testing.assert_allclose(centre_of_mass(np.zeros((3, 5, 7), bool)), [1, 2, 3])
-
-
-def test_memory_order_changes_no_value():
-    data = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
-    view = data.transpose(2, 0, 1)[:, ::-1]
-    mask = view % 3 == 0
-    one, two = in_memory_order(view, mask)
-    assert one.flags.c_contiguous
-    assert sorted(one[two]) == sorted(view[mask])
 
 
 @patient
