@@ -26,7 +26,7 @@ $(VENV)/ready: requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-demo: setup ## train three models on real digits, sample, score and register the best (3 to 4 minutes)
+demo: setup ## train three models on real MNIST digits, sample, score and register the best (minutes)
 	mlflow run . --env-manager local --experiment-name geovae --run-name demo -P concurrency=1
 
 demo-oasis: setup ## brains: write a synthetic OASIS-1 tree, prepare it, train, sample, register (up to 10 minutes)

@@ -10,6 +10,7 @@ tables of the lines; `gpu.sh` installs what `make gpu-pack` has packed and runs 
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -67,6 +68,8 @@ def run_section(name: str, out: Path, options: argparse.Namespace) -> None:
 
     log = Log(out, name)
     for case, measure in gpu_sections.SECTIONS[name](options):
+        if not re.search(options.cases, case):
+            continue
         started = time.perf_counter()
         try:
             row = measure()
@@ -89,7 +92,7 @@ def start(name: str, out: Path, options: argparse.Namespace) -> subprocess.Popen
     log = out.with_name(f"{out.stem}-{name}.log").open("w")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     command = [sys.executable, __file__, str(out), "--section", name, "--data", str(options.data)]
-    command += ["--epochs", str(options.epochs)] + (["--dry"] if options.dry else [])
+    command += ["--epochs", str(options.epochs), "--cases", options.cases] + (["--dry"] if options.dry else [])
     command = test_command(options) if name == "tests" else command
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
@@ -122,6 +125,7 @@ def main() -> None:
     parser.add_argument("--section", choices=LIMITS, help="run one section in this process")
     parser.add_argument("--data", type=Path, default=ROOT / "gpu_pack")
     parser.add_argument("--epochs", type=int, default=3, help="of the comparison of losses")
+    parser.add_argument("--cases", default="", help="pattern of the cases to measure, by default all")
     parser.add_argument("--share", type=float, default=1.0, help="of each section's time limit")
     parser.add_argument("--processes", type=int, default=1, help="of the tests, through pytest-xdist")
     parser.add_argument("--dry", action="store_true", help="everything small")

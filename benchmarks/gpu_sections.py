@@ -7,6 +7,7 @@ for `loss` and `table1`, which read the idx files of Fashion-MNIST and MNIST.
 import argparse
 import itertools
 import multiprocessing
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -218,8 +219,9 @@ def tune(options: argparse.Namespace) -> Cases:
     """Block sizes of the fused kernel, compiled first, by 8 processes."""
     if options.dry:
         return
+    wanted = [i for i, (n, k, d, *_) in enumerate(VARIANTS) if re.search(options.cases, f"n={n} k={k} d={d}")]
     with ProcessPoolExecutor(8, mp_context=multiprocessing.get_context("spawn")) as pool:
-        list(pool.map(compiles, range(len(VARIANTS))))
+        list(pool.map(compiles, wanted))
     metrics = {(k, d): build_metric(k, d)[0] for k, d in {(k, d) for _, k, d, *_ in VARIANTS}}
     for n, k, d, rows, columns, warps, precision in VARIANTS:
         tuning = {"ROWS": rows, "COLUMNS": columns, "num_warps": warps, "PRECISION": precision}

@@ -77,9 +77,13 @@ class Recorder:
         return self._graph(*tensors)
 
     def _record(self, tensors: Sequence[Tensor]) -> Graph | None:
+        used = [*self.generators, *torch.cuda.default_generators]
+        states = [generator.clone_state() for generator in used]
         try:
             return Graph(self.function, tensors, self.generators)
-        except RuntimeError:  # an operation that asks the host something
+        except RuntimeError:  # an operation that asks the host something, or too little memory
             torch.cuda.synchronize()
+            for generator, state in zip(used, states, strict=True):  # they would go on as if they were recorded
+                generator.graphsafe_set_state(state)
             self.enabled = False
             return None

@@ -159,8 +159,8 @@ class Trainer:
         channels_last: keep images and filters with the channels innermost, which suits convolutions on recent GPUs;
             None: where a network with convolutions trains in bf16 on a GPU.
         compile: compile the loss with torch.compile; the first steps last a minute or more. It needs a C++ compiler.
-        graphs: launch a step's kernels together, recorded once an epoch, which suits small networks on a GPU; a model
-            whose loss asks the host something trains without. On a CPU it has no effect.
+        graphs: launch a step's kernels together, recorded at an epoch's second step, on a GPU and without `compile`;
+            a model whose loss asks the host something trains without. A loss must not change numbers of its own.
         deterministic: use kernels that give the same bits each time, which a GPU otherwise trades for speed; then a
             resumed run repeats an uninterrupted one bit for bit there too, as it always does on a CPU.
         stream: copy training images to the GPU in chunks instead of keeping them there; None: when they need more
@@ -178,7 +178,7 @@ class Trainer:
     clip_grad_norm: float | None = None
     channels_last: bool | None = None
     compile: bool = False
-    graphs: bool = False
+    graphs: bool = True
     deterministic: bool = False
     stream: bool | None = None
 
@@ -299,7 +299,7 @@ class Trainer:
             raise ValueError("`compile` needs a C++ compiler, and finds no g++ or clang++; install one or leave it off")
 
     def _records(self, device: torch.device) -> bool:
-        return self.graphs and device.type == "cuda"
+        return self.graphs and not self.compile and device.type == "cuda"
 
     def _train_epoch(self, state: TrainState, step: Recorder, batches: Batches) -> dict[str, float]:
         state.model.train()

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
@@ -10,10 +11,10 @@ from experiments.judge import Result
 from geovae.checks import check_count, check_not_negative, check_positive
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
-from tuning.execute import Failure, Task, execute
 from tuning.nodes import Resources, check_nodes, check_resources, check_store, connected, default_gpus
 from tuning.progress import Progress
 from tuning.storage import Storage
+from tuning.tasks import Failure, Task
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,11 @@ def run_tasks(
 ) -> dict[str, Result | Failure]:
     """Run every task as a child of `tracker`, and show the progress on stdout."""
     progress = Progress(len(tasks))
-    outcomes = execute(tasks, tracker, storage=storage, resources=resources, on_event=progress)
+    # by its name, now: it imports Ray, and `--help` need not wait for that
+    execute = import_module("tuning.execute").execute
+    outcomes: dict[str, Result | Failure] = execute(
+        tasks, tracker, storage=storage, resources=resources, on_event=progress
+    )
     progress.show()
     return outcomes
 

@@ -21,8 +21,8 @@ from mlflow_projects.registry.evidence import Rules, gather
 from mlflow_projects.registry.promotion import Candidate, promote
 from mlflow_projects.registry.versions import NAME
 from mlflow_projects.registry.views import scores_view
-from tuning.execute import Failure, Task
 from tuning.nodes import Resources
+from tuning.tasks import Failure, Task
 
 COMPARISON = CONFIGS.relative_to(Path(__file__).parents[1]) / "demo.yaml"  # an MLproject runs in the project's folder
 

@@ -31,9 +31,9 @@ from mlflow_projects import entry
 from mlflow_projects.cluster import Cluster, reached, run_tasks, settle
 from mlflow_projects.registry.versions import fetch_model
 from mlflow_projects.registry.views import study_view
-from tuning.execute import Failure, Task
 from tuning.runs import search_all
 from tuning.storage import Storage
+from tuning.tasks import Failure, Task
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

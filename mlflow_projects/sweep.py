@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from mlflow import MlflowClient
 
 from experiments.config import Options
 from experiments.describe import git_tags
@@ -83,6 +82,8 @@ def main(
         settings: how to search.
         cluster: where the runs run.
     """
+    from mlflow import MlflowClient
+
     check_store(entry.tracking_uri())
     if time_budget is not None:
         check_positive(time_budget=time_budget)
@@ -157,6 +158,7 @@ def stored_definition(sweep_id: str) -> Definition:
     Raises:
         FileNotFoundError: if there is no such sweep.
     """
+    from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
     client = MlflowClient()
@@ -190,6 +192,8 @@ def _values(definition: dict[str, Any]) -> dict[str, Any]:
 @contextmanager
 def _open(resumed: str) -> Iterator[MlflowTracker]:
     """Open a new run for the sweep, or that of a resumed sweep, which then ends with the outcome of this process."""
+    from mlflow import MlflowClient
+
     with entry.open_run("sweep") as tracker:
         if not resumed or tracker.run_id == resumed:
             yield tracker
@@ -214,6 +218,8 @@ def _open(resumed: str) -> Iterator[MlflowTracker]:
 
 def _keep(definition: Definition, tracker: MlflowTracker) -> None:
     """Store what the sweep is before it begins."""
+    from mlflow import MlflowClient
+
     # by the client, not the tracker, whose queue may deliver later: a sweep without its definition cannot be resumed
     assert tracker.run_id is not None
     client = MlflowClient()

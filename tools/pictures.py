@@ -6,6 +6,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import torch
 from PIL import Image, ImageDraw
 
 from geovae.data import DATASETS
@@ -33,9 +34,10 @@ def main() -> None:
     Image.open(latent_map).save(PICTURES / "latent_map.png", optimize=True)
     grids = {"real": real_digits()} | {name: samples(client, vae.info.run_id, name) for name in SAMPLERS}
     side_by_side(grids).save(PICTURES / "samples.png")
-    table = Path(client.download_artifacts(parent.info.run_id, "leaderboard.md")).read_text().partition("\n\n")[0]
+    board = Path(client.download_artifacts(parent.info.run_id, "leaderboard.md")).read_text()
+    rows = [line for line in board.splitlines() if line.startswith("|")]
     # without the last column, whose links lead into the store
-    table = "\n".join(line.rsplit("|", 2)[0].rstrip() + " |" for line in table.splitlines())
+    table = "\n".join(line.rsplit("|", 2)[0].rstrip() + " |" for line in rows)
     readme = ROOT / "README.md"
     marks = re.compile(r"(<!-- leaderboard -->\n).*?(<!-- /leaderboard -->)", re.DOTALL)
     readme.write_text(marks.sub(lambda m: f"{m[1]}{table}\n{m[2]}", readme.read_text()))
@@ -43,10 +45,11 @@ def main() -> None:
 
 
 def real_digits() -> np.ndarray:
-    """Return 64 test images as a grid."""
-    test = DATASETS["digits"]().test
+    """Return 64 test images, chosen at random, as a grid."""
+    test = DATASETS["mnist_5k"]().test
     assert test is not None
-    return image_grid(test.images[:64], scale=2)
+    chosen = torch.randperm(len(test.images), generator=torch.Generator().manual_seed(0))[:64]  # they lie by class
+    return image_grid(test.images[chosen], scale=2)
 
 
 def samples(client: mlflow.MlflowClient, run_id: str, sampler: str) -> np.ndarray:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import mlflow
 
-from experiments.leaderboard import RATIO, RUNS, Contender, Entry
+from experiments.leaderboard import RUNS, Contender, Entry
+from experiments.score_columns import NOVELTY, kid_of
 from experiments.studies.ranking import rank
 from experiments.studies.reports.table1 import TABLE1
 from experiments.tables import as_markdown, mean_and_sd
@@ -17,9 +18,9 @@ from experiments.tables import as_markdown, mean_and_sd
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"
 FIGURES = {
-    "ablation": ["ablation-digits"],
-    "sampler_quality": ["trade-digits", "samples-digits"],
-    "figure3": ["figure3-digits-riemannian"],
+    "ablation": ["ablation-mnist_5k"],
+    "sampler_quality": ["trade-mnist_5k", "samples-mnist_5k"],
+    "figure3": ["figure3-mnist_5k-riemannian"],
 }
 
 
@@ -78,20 +79,34 @@ def one_screen(report: Path) -> str:
     rows = []
     for standing in ranking.standings:
         of_data = {entry.data: entry for entry in entries if entry.contender == standing.contender}
-        numbers = [mean_and_sd(of_data[name].values(key)) for name in data for key in (of_data[name].headline, RATIO)]
+        numbers = [cell for name in data for cell in _cells(of_data[name])]
         numbers += [f"{standing.rank:.1f}"] if ranked else []
         rows.append([labels[standing.contender.model, standing.contender.sampler], *numbers])
-    head = [title for name in data for title in (f"{name}: FD test", "nearest train")]
+    titles = ["x decoded", "KID", "density", "coverage", "class shares", "code novelty"]
+    head = [title for name in data for title in (f"{name}: FD test", *titles)]
     return as_markdown(["model and sampler", *head, *(["mean rank"] if ranked else [])], rows)
+
+
+def _cells(entry: Entry) -> list[str]:
+    """Return what stands in a row for one data set: the Frechet distance on test images and what belongs beside it."""
+    keys = [entry.headline, "decoded_ratio", kid_of(entry.headline), "density", "coverage", "class_share_distance"]
+    return [
+        *(mean_and_sd(entry.values(key)) for key in keys),
+        mean_and_sd(entry.values(NOVELTY)) + " copies" * entry.copies,
+    ]
 
 
 def read_entries(report: Path) -> list[Entry]:
     """Return the entries of a report's scores.csv."""
     entries: dict[tuple[str, Contender], Entry] = {}
     with (report / "scores.csv").open() as file:
-        for row in csv.DictReader(file):
+        rows = list(csv.DictReader(file))
+        heads = {
+            row["data"]: row["score"] for row in reversed(rows) if re.fullmatch(r"fid|fd_.*?(?<!_sd)", row["score"])
+        }
+        for row in rows:
             contender = Contender(row["model"], row["variant"], row["sampler"])
-            entry = Entry(row["data"], contender, "fd_random-conv-v1", {}, {})
+            entry = Entry(row["data"], contender, heads[row["data"]], {}, {})
             entry = entries.setdefault((row["data"], contender), entry)
             getattr(entry, row["kind"]).setdefault(int(row["seed"]), {})[row["score"]] = float(row["value"])
     return list(entries.values())

@@ -8,40 +8,17 @@ same parent run and the same storage, resumes the same MLflow runs, each from it
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.config import Config
 from experiments.judge import Result
 from geovae.tracking import MlflowTracker
 from tuning.engine import OnEvent, engine_for
 from tuning.nodes import Resources
 from tuning.plan import Run
 from tuning.runs import RunStore
-
-
-@dataclass(frozen=True)
-class Task:
-    """One run: a resolved configuration with its place and tags.
-
-    `model_file` is a trained model to draw from and to judge; without it one is trained. `folder` is the run's folder
-    below the storage, by default its name; a run resumes from a checkpoint that it finds there. `tags` are added to the
-    run's.
-    """
-
-    config: Config
-    model_file: str | None = None
-    folder: str = ""
-    tags: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a run has no result."""
-
-    state: str
-    reason: str
+from tuning.tasks import Failure, Task
 
 
 def execute(

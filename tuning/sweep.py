@@ -12,13 +12,14 @@ from geovae.evaluation import headline
 from geovae.tracking import MlflowTracker
 from tuning.board import record_board
 from tuning.engine import OnEvent, engine_for
-from tuning.execute import Failure, Task, execute
+from tuning.execute import execute
 from tuning.nodes import Resources
 from tuning.plan import OPEN, Configuration, Plan, Run, Trial, check_rounds, ranked
 from tuning.runs import RunStore
 from tuning.schedulers import Schedule, build_asha, build_population, replay
 from tuning.search import Method, Search, build_search
 from tuning.space import Scored, Space, SpaceError, config_in
+from tuning.tasks import Failure, Task
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ class FullAlgebra:
         """Return `log det(S + f I)` (n,) and the flat inverse; not differentiable."""
         lower = self._cholesky(summed, floor)
         log_det = _log_det(lower) if log_floor is None else self.log_det(summed, floor, log_floor)
-        return log_det, torch.cholesky_inverse(lower).flatten(1)
+        return log_det, invert_factored(lower).flatten(1)
 
     def trace(self, flat: Tensor) -> Tensor:
         """Return the trace (n, 1)."""
@@ -169,6 +169,16 @@ class FullAlgebra:
 
 Algebra = DiagonalAlgebra | FullAlgebra
 """What differs between diagonal (n, d) and full (n, d * d) tensors, both kept flat."""
+
+
+def invert_factored(lower: Tensor) -> Tensor:
+    """Return the inverses (n, d, d) of the matrices with Cholesky factors (n, d, d).
+
+    By a triangular solve: torch.cholesky_inverse of a batch asks the host on a GPU, and cannot be recorded there.
+    """
+    identity = torch.eye(lower.shape[-1], dtype=lower.dtype, device=lower.device)
+    half = torch.linalg.solve_triangular(lower, identity.expand_as(lower), upper=False)
+    return half.mT @ half
 
 
 def _log_det(lower: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from geovae.geometry.fields import EuclideanFeatures
+from geovae.geometry.fields import EuclideanFeatures, invert_factored
 
 
 class MetricNetwork(nn.Module):
@@ -86,7 +86,7 @@ class Cometric:
         weights = self.weights(z)
         tensor = self.tensor(weights)
         factor = torch.linalg.cholesky_ex(tensor)[0]  # a broken matrix gives NaN, which the loss reports
-        return Place(z, weights, tensor, factor, torch.cholesky_inverse(factor))
+        return Place(z, weights, tensor, factor, invert_factored(factor))
 
     def velocity(self, z: Tensor, rho: Tensor) -> Tensor:
         """Return F(z) rho (b, d) = sum_i w_i V_i rho + lambda rho."""
