@@ -123,7 +123,12 @@ def test_what_a_run_records_is_what_the_page_of_names_lists(project, parent, chi
         kind: {key for key, meaning in rows.items() if not meaning.startswith("of `")} for kind, rows in NAMES.items()
     }
     met = {kind: {find(kind, name) for name in names} for kind, names in recorded.items()}
-    listed["tag"] -= {"not_finite.<metric>", "warning.<sampler>", "warning.scores", "undertrained"}  # only where something is wrong
+    listed["tag"] -= {
+        "not_finite.<metric>",
+        "warning.<sampler>",
+        "warning.scores",
+        "undertrained",
+    }  # only where something is wrong
     assert {kind: listed[kind] - met[kind] for kind in NAMES} == {kind: set() for kind in NAMES}
 
 
