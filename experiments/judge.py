@@ -84,6 +84,7 @@ class Judge:
         chosen = {"val_score": ["frechet"], "score": self.config["scores"]}
         extractor = load_extractor(self.config["extractor"], self.config["data"])
         scorers = {kind: Scorer(extractor, scores, **settings) for kind, scores in chosen.items()}
+        tracker.tags({"extractor_id": ", ".join(str(network.id) for network in scorers["score"].networks)})
         scored = score_samples(saved, latents, splits, scorers, tracker)
         first = headline(self.config["extractor"])
         training = TrainingSummary(**saved.meta["training"]) if "training" in saved.meta else None

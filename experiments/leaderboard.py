@@ -4,22 +4,21 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from experiments import tables
-from experiments.tables import Cell, Markdown, mean_and_sd
-from geovae.evaluation import better
+from experiments.places import ONE_SEED, by_validation, places
+from experiments.score_columns import NOVELTY, how_to_read, score_columns
+from experiments.tables import Cell, Markdown
+from geovae.evaluation import LEAST_NOVELTY, is_biased
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from experiments.judge import Result
 
-RATIO = "nn_pixels_ratio"
 UNDERTRAINED = " †"  # beside the name of a model whose training was too short
 RUNS = "runs by seed"  # the last column, where runs are known
-ARROWS = {"lower": " ↓", "higher": " ↑", "": ""}
 Part = Literal["val", "test", "diagnostics"]
 Numbers = Mapping[str, float]
 
@@ -60,6 +59,16 @@ class Entry:
         """What stands behind the model's name in tables."""
         return UNDERTRAINED if self.undertrained else ""
 
+    @property
+    def copies(self) -> bool:
+        """Whether the latents stay nearer to the training codes than held-out codes do, by the mean over seeds."""
+        return self.mean(NOVELTY, "val") < LEAST_NOVELTY
+
+    @property
+    def biased(self) -> bool:
+        """Whether a Frechet distance is from fewer samples or real images than there are features."""
+        return any(is_biased(scores) for scores in (*self.val.values(), *self.test.values()))
+
     def values(self, key: str, part: Part = "test") -> list[float]:
         """Return the number of each seed, without those that are missing or not finite."""
         numbers = (scores.get(key, math.nan) for scores in getattr(self, part).values())
@@ -93,11 +102,6 @@ def rank_results(results: "Mapping[str, Result]", run_links: Mapping[str, Markdo
     return by_validation(entries)
 
 
-def by_validation(entries: Iterable[Entry]) -> list[Entry]:
-    """Return the entries, the best mean on validation images first; those without one last."""
-    return sorted(entries, key=lambda entry: (math.isnan(m := entry.mean(entry.headline, "val")), entry.headline, m))
-
-
 def scores_by_sampler(metrics: Numbers, kind: Literal["score", "val_score"]) -> dict[str, dict[str, float]]:
     """Return the scores of each sampler among the metrics of a run, on test images or on validation images."""
     scores: dict[str, dict[str, float]] = {}
@@ -126,85 +130,34 @@ def score_table(entries: Sequence[Entry], lead: Mapping[str, Column] | None = No
     )
     if any(entry.runs for entry in ordered):
         columns[RUNS] = lambda entry: Markdown(" ".join(entry.runs))
-    return tables.leaderboard(ordered, columns)
-
-
-def score_columns(entries: Sequence[Entry]) -> dict[str, Column]:
-    """Return the columns of scores that any entry has; the kernel distance stands beside each Frechet distance."""
-    heads = [head for head in dict.fromkeys(entry.headline for entry in entries) if head]
-    wanted: dict[str, tuple[str, Part]] = {}
-    for head in heads:
-        kid = "KID" if len(heads) == 1 else kid_of(head)
-        wanted |= {f"{head} val": (head, "val"), f"{head} test": (head, "test"), f"{kid} test": (kid_of(head), "test")}
-    wanted |= {"PRD F8": ("prd_f8", "test"), "PRD F1/8": ("prd_f1_8", "test"), "precision": ("precision", "test")}
-    wanted |= {"recall": ("recall", "test"), "nearest train": (RATIO, "test")}
-    return {
-        title + ARROWS[better(f"score/{key}")]: partial(_score_cell, key, part, _best(key, part, entries))
-        for title, (key, part) in wanted.items()
-        if any(entry.values(key, part) for entry in entries)
-    }
-
-
-def _best(key: str, part: Part, entries: Sequence[Entry]) -> float:
-    """Return the best mean of a score, NaN where no side is better or nobody else has it."""
-    means = [entry.mean(key, part) for entry in entries if entry.values(key, part)]
-    side = better(f"score/{key}")
-    return {"lower": min, "higher": max}[side](means) if side and len(means) > 1 else math.nan
-
-
-def _score_cell(key: str, part: Part, best: float, entry: Entry) -> Cell:
-    text = mean_and_sd(entry.values(key, part))
-    return Markdown(f"**{text}**") if entry.mean(key, part) == best else text
-
-
-def kid_of(head: str) -> str:
-    """Return the name of the kernel distance on the features of a Frechet distance."""
-    return head.replace("fd_", "kid_").replace("fid", "kid")
+    return tables.leaderboard(ordered, columns, places(ordered))
 
 
 def reference(entries: Sequence[Entry]) -> str:
     """Return the sentence below a table: the samples scored, and what real images score against real images."""
     entry = entries[0]
     head, seeds = entry.headline, len(entry.test)
+    decoded = entry.mean(f"decoded_{head}")
+    at_decoded = f" (at n = {entry.mean('decoded_n'):.0f})"
     marked = any(entry.undertrained for entry in entries)
     return (
         f"n = {entry.mean('n'):.0f}; real against real {tables.format_number(entry.mean(f'real_{head}'))} "
-        f"(at n = {entry.mean('real_n'):.0f}); {seeds} seed{'s' * (seeds > 1)}."
-        + " † undertrained: its validation loss was still falling when its epochs were used up."
-        * marked
+        f"(at n = {entry.mean('real_n'):.0f}); "
+        + f"decoded held-out codes {tables.format_number(decoded)}{at_decoded}; " * math.isfinite(decoded)
+        + f"{seeds} seed{'s' * (seeds > 1)}."
+        + " † undertrained: its validation loss was still falling when its epochs were used up." * marked
     )
-
-
-def how_to_read(entries: Sequence[Entry]) -> str:
-    """Return what the columns of `score_table` mean, as a list."""
-    heads = [head for head in dict.fromkeys(entry.headline for entry in entries) if head]
-    scored = {key for entry in entries for scores in entry.test.values() for key in scores}
-    lines = [
-        "Numbers are means over seeds ± their standard deviation; the best of a column is bold, and an arrow shows the "
-        "better side. Validation images (*val*) choose and rank, test images report."
-    ]
-    for head in heads:
-        features = "Inception" if head == "fid" else head.removeprefix("fd_")
-        note = "" if head == "fid" else " It is not FID, whose features are Inception's, and compares with no FID."
-        lines.append(
-            f"**{head}**: Frechet distance between the {features} features of samples and of real images.{note}"
-        )
-    if any(kid_of(head) in scored for head in heads):
-        lines.append("**KID**: a distance of the same features without bias at small n: read it beside the former.")
-    if "prd_f8" in scored:
-        lines.append("**PRD F8, F1/8**: recall-like and precision-like, from 0 to 1.")
-    lines.append("*Real against real*: the score of real images at this n, the best that samples can reach.")
-    lines.append(
-        "**Nearest train**: median distance of a sample to its nearest training image over that of a held-out image. 1 "
-        "is as new as real data, towards 0 the samples are copies, above 1 they lie off the data."
-    )
-    return "".join(f"* {line}\n" for line in lines)
 
 
 def as_markdown(board: Sequence[Entry]) -> str:
     """Return the leaderboard of a comparison, one data set and one seed a run, with what its columns mean."""
     lead: dict[str, Column] = {"run": lambda e: e.contender.model + e.mark, "sampler": lambda e: e.contender.sampler}
-    return f"{score_table(board, lead)}\n{reference(board)}\n\n{how_to_read(board)}"
+    return f"{one_seed(board)}{score_table(board, lead)}\n{reference(board)}\n\n{how_to_read(board)}"
+
+
+def one_seed(entries: Sequence[Entry]) -> str:
+    """Return the first line of a table whose rows have one seed each; nothing for other tables."""
+    return f"{ONE_SEED}\n\n" if all(len(entry.val) < 2 for entry in entries) else ""
 
 
 def as_csv(board: Sequence[Entry]) -> str:
@@ -214,7 +167,7 @@ def as_csv(board: Sequence[Entry]) -> str:
     rows = [
         [place, entry.contender.model, entry.contender.sampler, entry.val[0][entry.headline]]
         + [entry.test[0].get(key, "") for key in keys]
-        for place, entry in enumerate(board, 1)
+        for place, entry in zip(places(board), board, strict=True)
     ]
     return tables.as_csv(head, rows)
 
@@ -224,6 +177,8 @@ def winner_sentence(board: Sequence[Entry]) -> str:
     best = board[0]
     scores = [f"{entry.mean(entry.headline, 'val'):.4g}" for entry in board]
     text = f"{best.contender.model} with the {best.contender.sampler} sampler wins: {best.headline} {scores[0]}"
+    text = f"With one seed, {text}" if one_seed(board) else text
+    text += " (it copies: no sampler does not)" * best.copies
     for score, entry in zip(scores, board, strict=True):
         model, _, sampler = entry.contender
         if model != best.contender.model:

@@ -9,17 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.leaderboard import (
-    Column,
-    Contender,
-    Entry,
-    by_validation,
-    how_to_read,
-    reference,
-    score_table,
-    scores_by_sampler,
-)
+from experiments.leaderboard import Column, Contender, Entry, one_seed, reference, score_table, scores_by_sampler
 from experiments.page import Gallery, Part, Picture, write_page
+from experiments.places import by_validation
+from experiments.score_columns import how_to_read
 from experiments.tables import Cell, as_markdown, escape, link
 
 if TYPE_CHECKING:
@@ -109,7 +102,7 @@ def write_run_report(title: str, records: Sequence[Record], folder: Path, *, not
         "differs in": lambda entry: entry.contender.variant,
         "sampler": lambda entry: entry.contender.sampler,
     }
-    parts: list[Part] = [f"# {escape(title)}", escape(note), score_table(entries, lead)]
+    parts: list[Part] = [f"# {escape(title)}", escape(note), f"{one_seed(entries)}{score_table(entries, lead)}"]
     parts += [reference(by_validation(entries)), how_to_read(entries), "## Runs", _runs_table(groups)]
     if len(groups) > len(shown):
         parts.append(f"Below are the first {len(shown)}; {len(groups) - len(shown)} more are in the tables only.")

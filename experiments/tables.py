@@ -107,7 +107,7 @@ def for_terminal(markdown: str) -> str:
     return html.unescape(re.sub(r"\\([\\`*|\[\]_])", r"\1", text))
 
 
-def leaderboard(rows: Sequence[Row], columns: Mapping[str, Callable[[Row], Cell]]) -> str:
+def leaderboard(rows: Sequence[Row], columns: Mapping[str, Callable[[Row], Cell]], places: Sequence[str]) -> str:
     """Return a ranked Markdown table: a line for each row, in the order given, with its place and a cell a column."""
-    lines = [[place, *(cell(row) for cell in columns.values())] for place, row in enumerate(rows, 1)]
+    lines = [[place, *(cell(row) for cell in columns.values())] for place, row in zip(places, rows, strict=True)]
     return as_markdown(["#", *columns], lines)

@@ -22,10 +22,11 @@ def main(
     """Promote a candidate to `champion` of a registered model.
 
     It is refused, with the reasons, unless its headline score on validation images, averaged over the runs that differ
-    in the seed alone, is lower than the champion's by more than `min_improvement` (a part of 1) and, with several seeds
-    on both sides, by more than the noise; both must have the same score, extractor, n and data. It needs `min_seeds`
-    seeds, at most a part `max_divergences` of diverged chains, at least `min_acceptance`, no warning of its sampler,
-    and a memorisation ratio of at least `min_nearest`. Exit code 3: it was refused.
+    in the seed alone, is lower than the champion's by more than `min_improvement` (a part of 1) and by more than the
+    noise: over seeds, or with one seed that of its samples. Both must have the same score, extractor, n and data. It
+    needs `min_seeds` seeds, at most a part `max_divergences` of diverged chains, at least `min_acceptance`, no warning
+    of its sampler, a memorisation ratio of at least `min_nearest` in pixels and `min_novelty` in codes. Exit code 3: it
+    was refused.
 
     Args:
         candidate: a run id, the id of a parent run, or a version.

@@ -64,6 +64,7 @@ TAGS = {
         "the sampler with the lowest headline score on validation images, among those that do not copy if there are any"
     ),
     "headline": "the score by which runs are ranked",
+    "extractor_id": "the exact weights of the features: scores of others do not compare",
     "warning.<sampler>": "warnings of a sampler",
     "warning.scores": "warnings of the evaluation, such as too few samples for the number of features",
     "not_finite.<metric>": "a number that was NaN or infinite: MLflow would rank it as 0",

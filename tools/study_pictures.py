@@ -9,7 +9,8 @@ from pathlib import Path
 
 import mlflow
 
-from experiments.leaderboard import RATIO, RUNS, Contender, Entry
+from experiments.leaderboard import RUNS, Contender, Entry
+from experiments.score_columns import RATIO
 from experiments.studies.ranking import rank
 from experiments.studies.reports.table1 import TABLE1
 from experiments.tables import as_markdown, mean_and_sd

@@ -7,9 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.leaderboard import kid_of
 from experiments.page import Numbers, Part, Picture, run_url, write_page
+from experiments.places import SHARED, shared_places
+from experiments.score_columns import BESIDE, COPIES, kid_of, marked
 from experiments.tables import Cell, for_ui, leaderboard, link
+from geovae.evaluation import is_biased
 from geovae.tracking import MlflowTracker
 from tuning.plan import Configuration
 from tuning.search import importances
@@ -19,8 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN = 30  # configurations in the table
-HOW_TO_READ = """Ranked by seeds, then by the mean (± standard error) of `{head}` against the validation images; lower
-is better. The columns *test* are means over the same runs, each with its best sampler on validation images."""
+HOW_TO_READ = f"""Ranked by seeds, then by the mean (± standard error) of `{{head}}` against the validation images;
+lower is better; configurations whose sampler copies come last. {SHARED}
+The columns *test* are means over the same runs, each with its best sampler on validation images."""
 
 
 def record_board(
@@ -76,21 +79,30 @@ def table(
         f"{headline} val": lambda c: c.mean,
         "±": lambda c: "" if math.isnan(c.stderr) else f"{c.stderr:.2g}",
     }
-    for title, key in ((f"{headline} test", headline), ("KID test", kid_of(headline))):
+    mark = marked(headline, biased=any(is_biased(run.test_scores) for c in board for run in c.runs.values()))
+    beside = {f"{headline} test{mark}": headline, "x decoded": "decoded_ratio", "KID test": kid_of(headline)} | BESIDE
+    for title, key in beside.items():
         if any(_mean_test_score(key, c) is not None for c in board):
             columns[title] = partial(_mean_test_score, key)
+    if any(c.copies for c in board):
+        columns["novelty"] = lambda c: COPIES if c.copies else ""
     columns["runs"] = lambda c: f"{len(c.scores)}/{len(c.runs)}"
     for name in dict.fromkeys(name for c in board[:SHOWN] for name in c.options):
         columns[name] = partial(_option_cell, name)
     # a sweep whose configurations failed must not look like a small one
     counts = {"stopped early": "STOPPED", "failed": "FAILED", "cut off": "KILLED"}
     others = [f"{n} {words}" for words, s in counts.items() if (n := sum(c.state == s for c in configurations))]
-    text = leaderboard(board[:SHOWN], columns) if board else "No configuration was judged.\n"
+    text = leaderboard(board[:SHOWN], columns, _places(board)[:SHOWN]) if board else "No configuration was judged.\n"
     more = f" {len(board) - SHOWN} more are in leaderboard.csv." if len(board) > SHOWN else ""
     return (
         f"{text}\n{len(board)} of {len(configurations)} configurations judged"
         f"{', ' + ', '.join(others) if others else ''}.{more} {HOW_TO_READ.format(head=headline)}\n"
     )
+
+
+def _places(board: Sequence[Configuration]) -> list[str]:
+    """Return places that configurations share whose scores over seeds differ by no more than noise."""
+    return shared_places(board, lambda c: c.scores_by_seed, lambda c: (c.copies, len(c.runs), c.state))
 
 
 def _mean_test_score(key: str, configuration: Configuration) -> Cell:

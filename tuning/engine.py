@@ -326,9 +326,16 @@ def _outcome(result: Mapping[str, Any]) -> Run:
     """Return the outcome of a trial from its last report."""
     if result.get("state") == "FINISHED":
         found: Result = result["result"]
-        score = found.val_scores[found.best_sampler][found.headline]
+        val = found.val_scores[found.best_sampler]
         test = found.test_scores.get(found.best_sampler, {})
-        return Run(state="FINISHED", score=score, result=found, changed=result["changed"], test_scores=test)
+        return Run(
+            state="FINISHED",
+            score=val[found.headline],
+            result=found,
+            changed=result["changed"],
+            test_scores=test,
+            novelty=val.get("code_novelty"),
+        )
     if result.get("state") == "FAILED":
         return Run(state="FAILED", reason=result["reason"])
     return Run(state="STOPPED", reason=f"scheduler, at epoch {result.get('epoch', 0)}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from experiments.config import Options
 from geovae.checks import check_count
+from geovae.evaluation import LEAST_NOVELTY
 from tuning.search import Search
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Run:
     """The outcome of a trial: its MLflow run, its score (lower is better) or the reason for none, its result.
 
     `changed` are the options that population based training has changed, `test_scores` those of the sampler that is
-    best on validation images.
+    best on validation images, `novelty` its code novelty beside these.
     """
 
     run_id: str | None = None
@@ -50,6 +51,7 @@ class Run:
     result: "Result | None" = None
     changed: Options = field(default_factory=dict)
     test_scores: Mapping[str, float] = field(default_factory=dict)
+    novelty: float | None = None
 
 
 @dataclass
@@ -70,8 +72,13 @@ class Configuration:
     @property
     def scores(self) -> list[float]:
         """The scores of the finished runs, in the order of their seeds."""
-        runs = [run for _, run in sorted(self.runs.items())]
-        return [run.score for run in runs if run.state == "FINISHED" and run.score is not None]
+        return list(self.scores_by_seed.values())
+
+    @property
+    def scores_by_seed(self) -> dict[str | int, float]:
+        """The scores of the finished runs, by seed."""
+        runs = sorted(self.runs.items())
+        return {seed: run.score for seed, run in runs if run.state == "FINISHED" and run.score is not None}
 
     @property
     def mean(self) -> float:
@@ -84,6 +91,12 @@ class Configuration:
         return statistics.stdev(self.scores) / math.sqrt(len(self.scores)) if len(self.scores) > 1 else math.nan
 
     @property
+    def copies(self) -> bool:
+        """Whether the best samplers of its runs stay near their training codes, by the mean of their code novelty."""
+        found = [run.novelty for run in self.runs.values() if run.novelty is not None]
+        return bool(found) and statistics.fmean(found) < LEAST_NOVELTY
+
+    @property
     def state(self) -> State:
         """The first of RUNNING, WAITING, FINISHED, STOPPED, KILLED, FAILED that any of its runs has."""
         states = [run.state for run in self.runs.values()]
@@ -94,12 +107,13 @@ class Configuration:
 def ranked(configurations: Sequence[Configuration]) -> list[Configuration]:
     """Return the judged configurations, best first.
 
-    Configurations with a failed run come last. Those with more seeds come before those with fewer, since halving chose
-    them: their means over more seeds are no longer the lucky ones. Then the mean score decides.
+    Configurations with a failed run come last, before them those whose samplers copy. Those with more seeds come before
+    those with fewer, since halving chose them: their means over more seeds are no longer the lucky ones. Then the mean
+    score decides.
     """
 
-    def key(c: Configuration) -> tuple[bool, int, float, int]:
-        return any(run.state != "FINISHED" for run in c.runs.values()), -len(c.runs), c.mean, c.number
+    def key(c: Configuration) -> tuple[bool, bool, int, float, int]:
+        return any(run.state != "FINISHED" for run in c.runs.values()), c.copies, -len(c.runs), c.mean, c.number
 
     return sorted((c for c in configurations if c.scores), key=key)
 

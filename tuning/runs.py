@@ -182,7 +182,10 @@ def _from_mlflow(run: Any) -> Run:
     changed = json.loads(tags.get("changed", "{}"))
     # `score/<sampler>/<score>` are those of all samplers, `score/<score>` those of the best
     test = {key.removeprefix("score/"): value for key, value in metrics.items() if re.fullmatch("score/[^/]+", key)}
-    return Run(run.info.run_id, state, score, tags.get("failure", ""), changed=changed, test_scores=test)
+    novelty = metrics.get(f"val_score/{tags.get('best_sampler')}/code_novelty")
+    return Run(
+        run.info.run_id, state, score, tags.get("failure", ""), changed=changed, test_scores=test, novelty=novelty
+    )
 
 
 def find_sweep(client: Any, sweep_id: str) -> Any:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Generator, Tensor
 
-from experiments.leaderboard import RATIO, Entry, Part, distinct
+from experiments.leaderboard import Entry, Part, distinct
 from experiments.page import Picture
+from experiments.score_columns import RATIO
 from experiments.studies.cells import TRAINED
 from experiments.studies.execute import Outcome
 from geovae.figures.evaluation import neighbour_figure

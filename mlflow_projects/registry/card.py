@@ -3,14 +3,15 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from experiments.leaderboard import RATIO, kid_of
+from experiments.score_columns import COPIES, NOVELTY, RATIO, kid_of
 from experiments.tables import Cell, as_markdown
-from geovae.evaluation import better, recorded_numbers
+from geovae.evaluation import LEAST_NOVELTY, better, is_biased, is_weak, recorded_numbers
 from mlflow_projects.registry.evidence import Evidence
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+COUNTS = ("n", "reference_n", "n_features")
 DIAGNOSTICS = ("acceptance", "divergences", "nested_r_hat", "ess_bulk", "samples_above_floor", "nearest_code_ratio")
 
 
@@ -33,9 +34,13 @@ def card(meta: Mapping[str, Any], run: "Run", evidence: Evidence) -> str:
 
 def _scores(metrics: Mapping[str, float], evidence: Evidence) -> str:
     """Return the test scores beside what real images score, the kernel distance beside the Frechet distance."""
-    names = [evidence.headline, kid_of(evidence.headline), *(key for key in recorded_numbers() if key != "n")]
+    names = [evidence.headline, kid_of(evidence.headline), *(key for key in recorded_numbers() if key not in COUNTS)]
     rows: list[list[Cell]] = [
-        [key, *(metrics.get(f"score/{name}") for name in (key, f"{key}_sd", f"real_{key}")), better(f"score/{key}")]
+        [
+            key,
+            *(metrics.get(f"score/{name}") for name in (key, f"{key}_sd", f"real_{key}", f"decoded_{key}")),
+            better(f"score/{key}"),
+        ]
         for key in dict.fromkeys(names)
         if f"score/{key}" in metrics
     ]
@@ -43,17 +48,26 @@ def _scores(metrics: Mapping[str, float], evidence: Evidence) -> str:
         return ""
     n = metrics.get("score/n", float("nan"))
     head = f"**Scores** on test images, {n:.0f} samples, features of `{evidence.extractor}`:"
-    note = "" if evidence.headline == "fid" else "\nThis is not FID: the features are not Inception's."
-    return f"{head}\n\n{as_markdown(['score', 'value', 'spread', 'real against real', 'better'], rows)}{note}".rstrip()
+    values = {key.removeprefix("score/"): value for key, value in metrics.items() if key.count("/") == 1}
+    notes = [
+        "This is not FID: the features are not Inception's." * (evidence.headline != "fid"),
+        "**Weak**: such features see noise and blur, but cannot rank samplers." * is_weak(evidence.headline),
+        "**Biased**: n is below the number of features; read the kernel distance." * is_biased(values),
+    ]
+    titles = ["score", "value", "spread", "real against real", "decoded held-out codes", "better"]
+    return f"{head}\n\n{as_markdown(titles, rows)}\n{' '.join(filter(None, notes))}".rstrip()
 
 
 def _memorisation(metrics: Mapping[str, float]) -> str:
     ratio = metrics.get(f"score/{RATIO}")
     if ratio is None:
         return ""
+    novelty = metrics.get(f"score/{NOVELTY}")
+    mark = f"; it **{COPIES}**" if novelty is not None and novelty < LEAST_NOVELTY else ""
+    in_codes = "" if novelty is None else f", its latents {novelty:.2f} times as far from training codes{mark}"
     return (
         f"**Memorisation**: the median sample lies {ratio:.2f} times as far from its nearest training image as a "
-        "held-out image does (1 is as new as real data, 0 a copy)."
+        f"held-out image does{in_codes} (1 is as new as real data, 0 a copy)."
     )
 
 

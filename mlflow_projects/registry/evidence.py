@@ -7,18 +7,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from geovae.evaluation import LEAST_NOVELTY
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput, Run
 
-PROTOCOL = ("headline", "n", "digest")  # scores compare only where these are equal
+PROTOCOL = ("headline", "n", "digest", "extractor_id")  # scores compare only where these are equal
 
 
 @dataclass(frozen=True)
 class Evidence:
     """A configuration's headline scores by seed (on validation images, lower is better) and how they were measured.
 
-    `problems` are reasons not to trust its runs, whatever their scores.
+    `problems` are reasons not to trust its runs, whatever their scores; `spread` is the standard error of one score,
+    from halves of its images; `extractor_id` names the weights of the features.
     """
 
     headline: str
@@ -28,6 +31,8 @@ class Evidence:
     model: str
     scores: dict[str, float]
     problems: list[str] = field(default_factory=list)
+    spread: float = 0.0
+    extractor_id: str = ""
 
     @property
     def mean(self) -> float:
@@ -36,13 +41,14 @@ class Evidence:
 
     @property
     def error(self) -> float:
-        """The standard error of the mean, 0 with one seed."""
+        """The standard error of the mean; with one seed the least that it can be, that of the score itself."""
         n = len(self.scores)
-        return statistics.stdev(self.scores.values()) / math.sqrt(n) if n > 1 else 0.0
+        return statistics.stdev(self.scores.values()) / math.sqrt(n) if n > 1 else self.spread
 
     def __str__(self) -> str:
         seeds = len(self.scores)
-        spread = f" ± {self.error:.2g} over {seeds} seeds" if seeds > 1 else ""
+        about = f" over {seeds} seeds" if seeds > 1 else " in one seed"
+        spread = f" ± {self.error:.2g}{about}" if seeds > 1 or self.error > 0 else ""
         return f"{self.headline} {self.mean:.4g}{spread}"
 
     def tags(self) -> dict[str, str]:
@@ -56,6 +62,8 @@ class Evidence:
             "model": self.model,
             "digest": self.digest,
             "n": self.n,
+            "score_spread": f"{self.spread:.6g}",
+            "extractor_id": self.extractor_id,
         }
 
     @property
@@ -69,7 +77,16 @@ class Evidence:
         if not {"headline", "n", "digest", "scores"} <= tags.keys():
             return None
         scores = {seed: float(value) for seed, value in json.loads(tags["scores"]).items()}
-        return cls(tags["headline"], tags["n"], tags["digest"], tags.get("sampler", ""), tags.get("model", ""), scores)
+        return cls(
+            headline=tags["headline"],
+            n=tags["n"],
+            digest=tags["digest"],
+            sampler=tags.get("sampler", ""),
+            model=tags.get("model", ""),
+            scores=scores,
+            spread=float(tags.get("score_spread", "0")),
+            extractor_id=tags.get("extractor_id", ""),
+        )
 
 
 def gather(client: "MlflowClient", run: "Run", rules: "Rules") -> Evidence:
@@ -99,6 +116,8 @@ def gather(client: "MlflowClient", run: "Run", rules: "Rules") -> Evidence:
         # as precise as the tags of a version, so that both compare alike
         scores={seed: float(f"{one.data.metrics[f'best/{headline}']:.6g}") for seed, one in siblings.items()},
         problems=problems,
+        spread=float(f"{run.data.metrics.get(f'val_score/{sampler}/{headline}_sd', 0.0):.6g}"),
+        extractor_id=tags.get("extractor_id", ""),
     )
 
 
@@ -138,6 +157,7 @@ class Rules:
         max_divergences: part of its sampler's chains that may have diverged.
         min_acceptance: smallest acceptance of its sampler's chains.
         min_nearest: smallest `nn_pixels_ratio`: 1 is as new as real images, 0 a copy of the training set.
+        min_novelty: smallest `code_novelty` on validation images, the same for latents: below .95 its sampler copies.
     """
 
     min_improvement: float = 0.0
@@ -145,6 +165,7 @@ class Rules:
     max_divergences: float = 0.01
     min_acceptance: float = 0.1
     min_nearest: float = 0.5
+    min_novelty: float = LEAST_NOVELTY
 
     def problems(self, run: "Run") -> list[str]:
         """Return what is wrong with a run, whatever its score: bad diagnostics of its sampler, and memorisation."""
@@ -169,6 +190,12 @@ class Rules:
                 f"its samples lie too near to training images: nn_pixels_ratio {nearest:.2f}, at least "
                 f"{self.min_nearest} is needed"
             )
+        novelty = metrics.get(f"val_score/{sampler}/code_novelty", math.nan)
+        if novelty < self.min_novelty:
+            found.append(
+                f"its sampler copies: its latents lie {novelty:.2f} times as far from training codes as held-out codes "
+                f"do, at least {self.min_novelty} is needed"
+            )
         return found
 
     def refusals(self, candidate: Evidence, champion: Evidence | None) -> list[str]:
@@ -191,7 +218,8 @@ class Rules:
         if gain <= 0:
             found.append(f"its {candidate} is not below the champion's {champion}; lower is better")
         elif gain <= max(margin, noise):
-            rule = "the noise over seeds" if noise > margin else f"min_improvement {self.min_improvement:g}"
+            over = "over seeds" if max(len(champion.scores), len(candidate.scores)) > 1 else "of one seed's samples"
+            rule = f"the noise {over}" if noise > margin else f"min_improvement {self.min_improvement:g}"
             found.append(
                 f"its {candidate} is below the champion's {champion} by {gain:.2g} only; "
                 f"more than {max(margin, noise):.2g} is needed ({rule})"

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from experiments.leaderboard import RATIO
+from experiments.score_columns import RATIO
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -13,12 +13,13 @@ from experiments.leaderboard import (
     as_csv,
     as_figure,
     as_markdown,
-    how_to_read,
     rank_results,
     score_table,
     scores_by_sampler,
     winner_sentence,
 )
+from experiments.places import by_validation, places
+from experiments.score_columns import how_to_read
 from experiments.tables import Markdown, for_terminal, for_ui, without_links
 
 NAME = "fd_random-conv-v1"
@@ -47,7 +48,7 @@ def test_a_comparison_ranks_by_validation_and_never_calls_other_features_fid(boa
 
 def test_the_kernel_distance_stands_beside_the_frechet_distance(board):
     head = score_table(board).splitlines()[0]
-    assert f"| {NAME} val ↓ | {NAME} test ↓ | KID test ↓ |" in head
+    assert f"| {NAME} (weak) val ↓ | {NAME} (weak) test ↓ | KID test ↓ |" in head
     assert "without bias" in how_to_read(board)
 
 
@@ -57,6 +58,67 @@ def test_columns_that_nobody_has_are_left_out_and_entries_without_scores_come_la
     lines = score_table([empty, scored]).splitlines()
     assert lines[0] == "| # | model and sampler | fid val ↓ |"
     assert lines[2:] == ["| 1 | vae / prior | 1.000 |", "| 2 | young | – |"]
+
+
+def seeded(name, *scores, novelty=1.0, **more):
+    val = {seed: {"fid": value, "code_novelty": novelty} for seed, value in enumerate(scores)}
+    return Entry("", Contender(name, "", "prior"), "fid", val, {seed: dict(more) for seed in val})
+
+
+def test_rows_within_the_standard_error_of_their_difference_share_a_place():
+    """b is worse than a by 1, -1 and 0.6 (mean .2, standard error .61), c by 1 to 1.2 in each seed."""
+    a, b = seeded("a", 1.0, 5.0, 9.0), seeded("b", 2.0, 4.0, 9.6)
+    c, d = seeded("c", 2.0, 6.1, 10.2), seeded("d", 7.0, 7.0, 7.0)
+    board = by_validation([c, d, b, a])
+    assert [(entry.contender.model, place) for entry, place in zip(board, places(board), strict=True)] == [
+        ("a", "1="),
+        ("b", "1="),
+        ("c", "3="),
+        ("d", "3="),
+    ]
+    assert "| 1= | a / prior |" in score_table(board)
+    assert places([seeded("a", 1.0), seeded("b", 1.001)]) == ["1", "2"], "one seed tells nothing of noise"
+    # other seeds: 2 against 4, standard errors 1 and 1
+    other = Entry("", Contender("x", "", "prior"), "fid", {7: {"fid": 3.0}, 8: {"fid": 5.0}}, {})
+    assert places([seeded("a", 1.0, 3.0), other]) == ["1", "2"]
+    wider = Entry("", Contender("x", "", "prior"), "fid", {7: {"fid": 2.0}, 8: {"fid": 6.0}}, {})
+    assert places([seeded("a", 1.0, 3.0), wider]) == ["1=", "1="]
+
+
+def test_a_sampler_that_copies_is_marked_and_never_leads():
+    copier, honest = seeded("copier", 1.0, novelty=0.6, code_novelty=0.6), seeded("honest", 9.0, code_novelty=1.0)
+    board = by_validation([copier, honest])
+    assert [entry.contender.model for entry in board] == ["honest", "copier"]
+    table = score_table(board)
+    assert "| 2 | copier / prior | **1.000** | 0.6000 copies |" in table
+    assert "| 1 | honest / prior | 9.000 | 1.000 |" in table
+    assert winner_sentence([copier]).endswith("nothing else was drawn.")
+    assert "it copies" in winner_sentence([copier])
+    assert "it copies" not in winner_sentence(board)
+
+
+def test_what_makes_a_distance_doubtful_stands_in_its_head():
+    few = seeded("few", 1.0, n=60.0, reference_n=90.0, n_features=2048.0, fid=1.0)
+    enough = seeded("enough", 1.0, n=3000.0, reference_n=3000.0, n_features=2048.0, fid=1.0)
+    assert "| fid (biased) test ↓ |" in score_table([few])
+    assert "| fid test ↓ |" in score_table([enough])
+    assert "*Biased*" in how_to_read([few])
+    assert "*Biased*" not in how_to_read([enough])
+    assert "| pixels (weak" not in score_table([enough])
+
+
+def test_decoded_codes_class_shares_density_and_coverage_stand_beside_the_distance():
+    more = {"fid": 3.0, "decoded_ratio": 1.5, "decoded_fid": 2.0, "decoded_n": 40.0, "kid": 0.1, "density": 0.9}
+    entry = seeded("a", 1.0, **more, coverage=0.8, class_share_distance=0.05, code_novelty=1.1, nn_pixels_ratio=1.0)
+    head = "fid test ↓ | x decoded ↓ | KID test ↓ | density ↑ | coverage ↑ | class shares ↓ | code novelty |"
+    assert head in score_table([entry])
+    assert "decoded held-out codes 2 (at n = 40)" in as_markdown([entry])
+
+
+def test_one_seed_is_said_in_the_first_line(board):
+    assert as_markdown(board).startswith("**One seed**")
+    assert winner_sentence(board).startswith("With one seed, a with")
+    assert not as_markdown([seeded("a", 1.0, 2.0)]).startswith("**One seed**")
 
 
 def test_the_best_of_each_column_is_bold_on_its_better_side():

@@ -5,7 +5,7 @@ import re
 
 from geovae.tracking import NullTracker
 from tuning.board import all_configurations, importance_figure, parallel_coordinates, record_board, table
-from tuning.plan import Configuration, Run
+from tuning.plan import Configuration, Run, ranked
 from tuning.space import parse_space
 
 SPACE = parse_space(
@@ -38,6 +38,19 @@ def test_the_table_shows_configurations_with_their_spread_and_counts_the_others(
     assert all_configurations(BOARD, "fd").rows[0] == ["c0000", 2.0, 1.0, 2, "vae", 0.1]
 
 
+def test_configurations_that_copy_come_last_and_equal_ones_share_a_place():
+    copier = judged(0, {}, 1.0, 1.0)
+    for run in copier.runs.values():
+        run.novelty = 0.5
+    a, b = judged(1, {}, 4.0, 6.0), judged(2, {}, 5.0, 5.5)
+    board = ranked([copier, a, b])
+    assert [c.number for c in board] == [1, 2, 0]
+    text = table(board, board, "fid")
+    assert "| 1= | c0001 |" in text
+    assert "| 1= | c0002 |" in text
+    assert "| 3 | c0000 | 1 | 0 | copies |" in text
+
+
 def test_lines_end_at_their_scores():
     figure = parallel_coordinates([(c.options, c.mean) for c in BOARD], SPACE, "fd_pixels")
     lines = [line for line in figure.axes[0].get_lines() if len(set(line.get_xdata())) > 1]
@@ -53,7 +66,7 @@ def test_scores_on_test_images_are_means_over_the_runs():
         return Run(state="FINISHED", score=1.0, test_scores={"fd_pixels": fd, "kid_pixels": kid})
 
     text = table([Configuration(0, {}, {0: run(2.0, 0.25), 1: run(4.0, 0.75)})], [], "fd_pixels")
-    assert text.splitlines()[0] == "| # | configuration | fd_pixels val | ± | fd_pixels test | KID test | runs |"
+    assert text.splitlines()[0] == "| # | configuration | fd_pixels val | ± | fd_pixels test (weak) | KID test | runs |"
     assert "| 1 | c0000 | 1 | 0 | 3 | 0.5 | 2/2 |" in text
 
 

@@ -8,8 +8,9 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from experiments.leaderboard import RATIO, RUNS, Contender, Entry, kid_of, reference, score_table
+from experiments.leaderboard import RUNS, Contender, Entry, reference, score_table
 from experiments.page import Part
+from experiments.score_columns import RATIO, kid_of
 from experiments.studies.cells import TRAINED, Study
 from experiments.studies.execute import Outcome
 from experiments.studies.ranking import by_data, rank_table

@@ -29,8 +29,18 @@ def test_the_first_needs_no_improvement():
 @pytest.mark.parametrize(
     ("rules", "candidate", "champion", "reason"),
     [
-        (Rules(), evidence(5.0), evidence(5.0), "its fid 5 is not below the champion's fid 5; lower is better"),
-        (Rules(), evidence(5.1), evidence(5.0), "its fid 5.1 is not below the champion's fid 5; lower is better"),
+        (
+            Rules(),
+            evidence(5.0),
+            evidence(5.0),
+            "its fid 5 is not below the champion's fid 5; lower is better",
+        ),
+        (
+            Rules(),
+            evidence(5.1),
+            evidence(5.0),
+            "its fid 5.1 is not below the champion's fid 5; lower is better",
+        ),
         (
             Rules(min_improvement=0.1),
             evidence(9.5),
@@ -79,8 +89,20 @@ def test_it_is_taken(rules, candidate, champion):
     assert rules.refusals(candidate, champion) == []
 
 
+def test_with_one_seed_the_noise_is_that_of_the_samples():
+    candidate, champion = evidence(4.9, spread=0.3), evidence(5.0, spread=0.4)
+    (reason,) = Rules().refusals(candidate, champion)
+    assert "by 0.1 only; more than 0.5 is needed (the noise of one seed's samples)" in reason
+    assert Rules().refusals(evidence(4.4, spread=0.3), champion) == []
+
+
+def test_features_of_other_weights_do_not_compare():
+    (reason,) = Rules().refusals(evidence(1.0, extractor_id="net-1-a"), evidence(5.0, extractor_id="net-1-b"))
+    assert "extractor_id is net-1-a against the champion's net-1-b" in reason
+
+
 def test_evidence_survives_the_tags_of_a_version():
-    one = evidence(1.25, 2.5)
+    one = evidence(1.25, 2.5, spread=0.25, extractor_id="net-1")
     assert Evidence.from_tags(one.tags()) == one
     assert one.extractor == "inception"
     assert evidence(1.0, headline="fd_pixels").extractor == "pixels"
@@ -93,6 +115,7 @@ def test_evidence_survives_the_tags_of_a_version():
         ({"sampler/mixture/divergences": 6.0}, "6 of 500 chains diverged, at most 1.0% may"),
         ({"sampler/mixture/acceptance": 0.05}, "the sampler accepts 5.0%, it must be at least 10%"),
         ({"score/nn_pixels_ratio": 0.2}, "its samples lie too near to training images: nn_pixels_ratio 0.20"),
+        ({"val_score/mixture/code_novelty": 0.9}, "its sampler copies: its latents lie 0.90 times as far"),
         ({"tags": {"warning.mixture": "it stands still"}}, "its sampler warns: it stands still"),
     ],
 )
