@@ -107,10 +107,8 @@ def run_url(tracking_uri: str, experiment_id: str, run_id: str) -> str:
 def as_html(markdown: str, folder: Path, title: str) -> str:
     """Return `markdown` as an HTML page that holds its pictures; HTML within the Markdown is shown as text.
 
-    Only PNG files of `folder` are embedded: in place of any other picture stands its caption.
-
-    Raises:
-        FileNotFoundError: if a picture of `folder` does not exist.
+    Only PNG files of `folder` are embedded: in place of any other picture, or of one that is not there, stands its
+    caption. Links to runs without a server lead nowhere from a file: only their text is kept.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markdown_it import MarkdownIt
@@ -121,10 +119,24 @@ def as_html(markdown: str, folder: Path, title: str) -> str:
         for child in token.children or []:
             if child.type == "image":
                 _embed(child, folder)
+        token.children = _without_local_links(token.children) if token.children else token.children
     body = reader.renderer.render(tokens, reader.options, {})
     body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
     pages = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     return pages.get_template("page.html").render(title=title, body=body)
+
+
+def _without_local_links(children: "list[Token]") -> "list[Token]":
+    """Return the parts of a line without links within MLflow's UI (`#/experiments/...`), but with their texts."""
+    kept, closing = [], 0
+    for child in children:
+        if child.type == "link_open" and str(child.attrs.get("href", "")).startswith("#/"):
+            closing += 1
+        elif child.type == "link_close" and closing:
+            closing -= 1
+        else:
+            kept.append(child)
+    return kept
 
 
 def _embed(image: "Token", folder: Path) -> None:
@@ -132,6 +144,9 @@ def _embed(image: "Token", folder: Path) -> None:
     path = (folder / source).resolve()
     if ":" in source or path.suffix != ".png" or not path.is_relative_to(folder.resolve()):
         # a study's file may name any picture: neither this machine's files nor other hosts' belong into the page
+        image.type, image.tag = "text", ""
+        return
+    if not path.is_file():  # a picture that a study's text names and does not bring: its caption stands there
         image.type, image.tag = "text", ""
         return
     image.attrs["src"] = "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()

@@ -5,7 +5,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,8 @@ def judge_trained(
     `summary` says how the training ended; the model file keeps it.
     """
     config = judge.config
-    codes = encode_images(network, splits.train.images)
+    held_out = encode_images(network, splits.val.images).mu
+    codes = replace(encode_images(network, splits.train.images), held_out=held_out)
     _track_pullback(tracker, network, codes)
     meta = {
         "model": config["model"]["name"],

@@ -57,6 +57,28 @@ def nearest(queries: Matrix, reference: Matrix, *, exclude: Tensor | None = None
     return Nearest(torch.cat([f.distances for f in found]), torch.cat([f.indices for f in found]))
 
 
+def k_nearest(queries: Tensor, reference: Tensor, k: int, *, exclude: Tensor | None = None) -> Tensor:
+    """Return the indices (n, k) of the k nearest rows of `reference` (m, d) for each of `queries` (n, d), in order.
+
+    Both are floats on one device; distances are computed in their type, by products of centred blocks. `exclude` as in
+    `nearest`.
+
+    Raises:
+        ValueError: if there are fewer rows than k.
+    """
+    available = len(reference) - (exclude is not None)
+    if not 1 <= k <= available:
+        raise ValueError(f"`k` must lie in 1..{available}, the rows of `reference`, got {k}")
+    mean = reference.mean(0)
+    centred, found = reference - mean, []
+    for rows in blocks(len(queries)):
+        distances = squared_distances(queries[rows] - mean, centred)
+        if exclude is not None:
+            distances.scatter_(1, exclude[rows, None].to(distances.device), float("inf"))
+        found.append(distances.topk(k, largest=False).indices)
+    return torch.cat(found)
+
+
 def code_novelty(latents: Matrix, codes: Matrix, held_out: Matrix | None = None) -> float:
     """Return how far `latents` (n, d) lie from training `codes` (k, d), in units of new data: 1 is as far, 0 a copy.
 

@@ -27,7 +27,7 @@ class SavedModel:
 
     Attributes:
         model: in evaluation mode.
-        codes: of its training images (n, d), on the CPU.
+        codes: of its training images (n, d), on the CPU, with those of its validation images as `held_out`.
         meta: the rest of the header: `model`, `options`, `image_shape`, `data`, `digest`; after scoring also `sampler`
             (options by name), `best_sampler`, `headline` and `scores`.
         labels: of the training images (n,), where they have any.
@@ -100,6 +100,8 @@ def save_model(
     tensors = {f"model.{key}": value for key, value in model.state_dict().items()} | {"codes.mu": codes.mu}
     if codes.log_var is not None:
         tensors["codes.log_var"] = codes.log_var
+    if codes.held_out is not None:
+        tensors["codes.held_out"] = codes.held_out
     tensors |= {f"codes.extras.{key}": value for key, value in codes.extras.items()}
     if labels is not None:
         tensors["labels"] = labels
@@ -119,5 +121,5 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> SavedMod
     weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     restore_weights(path, lambda: model.load_state_dict(weights))
     extras = {k.removeprefix("codes.extras."): v for k, v in tensors.items() if k.startswith("codes.extras.")}
-    codes = Codes(tensors["codes.mu"], tensors.get("codes.log_var"), extras)
+    codes = Codes(tensors["codes.mu"], tensors.get("codes.log_var"), extras, tensors.get("codes.held_out"))
     return SavedModel(model.to(device).eval(), codes, meta, tensors.get("labels"))

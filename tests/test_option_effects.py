@@ -61,6 +61,8 @@ def differ(a, b):
 SAMPLER_BASE = {"riemannian": {"n_centroids": 20}, "rhvae": {"target_acceptance": 0.99}}
 SAMPLER_CHANGED = {
     "mixture": {"n_components": 3, "n_init": 12},
+    "fine_mixture": {"novelty": 1.3},
+    "local": {"scale": 1.5},
     "rhvae": {"step_size": 0.05, "target_acceptance": 0.95},
     "riemannian": {
         "preset": "published",

@@ -34,9 +34,10 @@ def main() -> None:
     Image.open(latent_map).save(PICTURES / "latent_map.png", optimize=True)
     grids = {"real": real_digits()} | {name: samples(client, vae.info.run_id, name) for name in SAMPLERS}
     side_by_side(grids).save(PICTURES / "samples.png")
-    table = Path(client.download_artifacts(parent.info.run_id, "leaderboard.md")).read_text().partition("\n\n")[0]
+    board = Path(client.download_artifacts(parent.info.run_id, "leaderboard.md")).read_text()
+    rows = [line for line in board.splitlines() if line.startswith("|")]
     # without the last column, whose links lead into the store
-    table = "\n".join(line.rsplit("|", 2)[0].rstrip() + " |" for line in table.splitlines())
+    table = "\n".join(line.rsplit("|", 2)[0].rstrip() + " |" for line in rows)
     readme = ROOT / "README.md"
     marks = re.compile(r"(<!-- leaderboard -->\n).*?(<!-- /leaderboard -->)", re.DOTALL)
     readme.write_text(marks.sub(lambda m: f"{m[1]}{table}\n{m[2]}", readme.read_text()))

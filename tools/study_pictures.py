@@ -10,7 +10,7 @@ from pathlib import Path
 import mlflow
 
 from experiments.leaderboard import RUNS, Contender, Entry
-from experiments.score_columns import RATIO
+from experiments.score_columns import NOVELTY, kid_of
 from experiments.studies.ranking import rank
 from experiments.studies.reports.table1 import TABLE1
 from experiments.tables import as_markdown, mean_and_sd
@@ -79,11 +79,21 @@ def one_screen(report: Path) -> str:
     rows = []
     for standing in ranking.standings:
         of_data = {entry.data: entry for entry in entries if entry.contender == standing.contender}
-        numbers = [mean_and_sd(of_data[name].values(key)) for name in data for key in (of_data[name].headline, RATIO)]
+        numbers = [cell for name in data for cell in _cells(of_data[name])]
         numbers += [f"{standing.rank:.1f}"] if ranked else []
         rows.append([labels[standing.contender.model, standing.contender.sampler], *numbers])
-    head = [title for name in data for title in (f"{name}: FD test", "nearest train")]
+    titles = ["x decoded", "KID", "density", "coverage", "class shares", "code novelty"]
+    head = [title for name in data for title in (f"{name}: FD test", *titles)]
     return as_markdown(["model and sampler", *head, *(["mean rank"] if ranked else [])], rows)
+
+
+def _cells(entry: Entry) -> list[str]:
+    """Return what stands in a row for one data set: the Frechet distance on test images and what belongs beside it."""
+    keys = [entry.headline, "decoded_ratio", kid_of(entry.headline), "density", "coverage", "class_share_distance"]
+    return [
+        *(mean_and_sd(entry.values(key)) for key in keys),
+        mean_and_sd(entry.values(NOVELTY)) + " copies" * entry.copies,
+    ]
 
 
 def read_entries(report: Path) -> list[Entry]:
@@ -91,10 +101,12 @@ def read_entries(report: Path) -> list[Entry]:
     entries: dict[tuple[str, Contender], Entry] = {}
     with (report / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
-        head = next(r["score"] for r in rows if r["kind"] == "val" and re.match("fd_|fid$", r["score"]))
+        heads = {
+            row["data"]: row["score"] for row in reversed(rows) if re.fullmatch(r"fid|fd_.*?(?<!_sd)", row["score"])
+        }
         for row in rows:
             contender = Contender(row["model"], row["variant"], row["sampler"])
-            entry = Entry(row["data"], contender, head, {}, {})
+            entry = Entry(row["data"], contender, heads[row["data"]], {}, {})
             entry = entries.setdefault((row["data"], contender), entry)
             getattr(entry, row["kind"]).setdefault(int(row["seed"]), {})[row["score"]] = float(row["value"])
     return list(entries.values())

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from experiments.leaderboard import Contender, Entry, Part, distinct
+from experiments.score_columns import COPIES, NOVELTY
 from experiments.studies.cells import TRAINED, Study
 from experiments.studies.execute import Outcome
 from experiments.tables import as_markdown, format_number, link
+from geovae.evaluation import LEAST_NOVELTY
 
 Block = tuple[str, str | int]
 
@@ -90,7 +92,10 @@ class Ranking:
 
 
 def rank(entries: Sequence[Entry], part: Part = "test") -> Ranking:
-    """Rank the distinct contenders that have a headline score in every block; those that miss one are left out."""
+    """Rank the distinct contenders that have a headline score in every block; those that miss one are left out.
+
+    Contenders whose samplers copy, in the mean over blocks, stand behind all others.
+    """
     from scipy.stats import rankdata
 
     scores: dict[Contender, dict[Block, float]] = {}
@@ -103,8 +108,10 @@ def rank(entries: Sequence[Entry], part: Part = "test") -> Ranking:
     if not blocks or not complete:
         return Ranking([], 0, math.nan)
     table = list(complete.values())
-    ranks = rankdata(table, axis=0).mean(axis=1)
-    ordered = sorted(zip(ranks.tolist(), complete, table, strict=True), key=lambda item: (item[0], min(item[2])))
+    ranks, copiers = rankdata(table, axis=0).mean(axis=1), copying(entries)
+    ordered = sorted(
+        zip(ranks.tolist(), complete, table, strict=True), key=lambda item: (item[1] in copiers, item[0], min(item[2]))
+    )
     best = ordered[0][2]
     p_values = holm({name: _paired_p(values, best) for _, name, values in ordered[1:]})
     standings = [
@@ -112,6 +119,14 @@ def rank(entries: Sequence[Entry], part: Part = "test") -> Ranking:
         for mean, name, values in ordered
     ]
     return Ranking(standings, len(blocks), _friedman(table))
+
+
+def copying(entries: Iterable[Entry]) -> set[Contender]:
+    """Return the contenders whose samplers stay near their training codes, by the mean code novelty over blocks."""
+    novelty: dict[Contender, list[float]] = {}
+    for entry in distinct(entries):
+        novelty.setdefault(entry.contender, []).extend(entry.values(NOVELTY, "val"))
+    return {name for name, values in novelty.items() if values and statistics.fmean(values) < LEAST_NOVELTY}
 
 
 def holm(p_values: Mapping[Contender, float]) -> dict[Contender, float]:
@@ -129,10 +144,11 @@ def rank_table(entries: Sequence[Entry]) -> str:
     ranking = rank(entries)
     if len(ranking.standings) < 2 or ranking.blocks < 2:
         return ""
+    copiers = copying(entries)
     marks = {entry.contender: entry.mark for entry in entries if entry.undertrained}
     rows = [
         [
-            f"{s.contender}{marks.get(s.contender, '')}",
+            f"{s.contender}{marks.get(s.contender, '')}{f' ({COPIES})' * (s.contender in copiers)}",
             f"{s.rank:.2f}",
             f"{s.ratio:.3f}",
             f"{s.wins} of {ranking.blocks}" if i else None,

@@ -84,9 +84,10 @@ class Sampler:
     least_codes: int = 1
     diagnostics: ClassVar[Mapping[str, str]] = {
         "nearest_code": "median distance of a sample to its nearest training code [latent units]",
-        "nearest_code_ratio": "the same over that between training codes; towards 0 the samples are codes",
+        "nearest_code_ratio": "the same over that of held-out codes, or between training codes; 0: copies",
     }
     _novelty: Novelty
+    _fitted = False
 
     @property
     def options(self) -> dict[str, Any]:
@@ -107,8 +108,9 @@ class Sampler:
                 f"{type(self).__name__} needs {missing[0]!r} of the model that made the codes, and these have none; "
                 "use codes of a model that provides it in `latent_tensors`"
             )
+        self._novelty = Novelty(codes.mu, codes.held_out)
         self._fit(codes)
-        self._novelty = Novelty(codes.mu)  # set last: `_check_ready` reads it as the end of the fit
+        self._fitted = True
         return self
 
     def _fit(self, codes: Codes) -> None:
@@ -139,6 +141,6 @@ class Sampler:
         return (z, describe()) if return_info else z
 
     def _check_ready(self, n: int) -> None:
-        if not hasattr(self, "_novelty"):
+        if not self._fitted:
             raise ValueError(f"{type(self).__name__} has no codes yet: call `fit(codes)` before `sample`")
         check_count(n=n)

@@ -17,8 +17,17 @@ def test_a_page_holds_its_pictures_and_runs_no_foreign_code(tmp_path):
     assert "<script>" not in page
     assert "<title>A &amp; B</title>" in page
     assert ">1|2</td>" in page
-    with pytest.raises(FileNotFoundError):
-        as_html("![c](y.png)", tmp_path, "t")
+    assert "<img" not in (missing := as_html("![its caption](y.png)", tmp_path, "t")), "the report is written even so"
+    assert "its caption" in missing
+
+
+def test_links_within_the_ui_are_text_in_a_page_that_is_opened_from_disk(tmp_path):
+    page = as_html(
+        "a [run](#/experiments/1/runs/r) and [another **one**](http://h/#/experiments/1/runs/r).", tmp_path, "t"
+    )
+    assert page.count("<a ") == page.count("</a>") == 1
+    assert "a run and" in page
+    assert 'href="http://h/#/experiments/1/runs/r"' in page
 
 
 @pytest.mark.parametrize("name", ["../secret.png", "%2e%2e/secret.png", "{absolute}", "link.png", "notes.txt"])

@@ -73,7 +73,7 @@ def test_no_option_is_left_open_that_decides_the_result():
     config = plan_run(resolve({"model.width": None})).config
     assert config["model"]["width"] == PAPER_WIDTHS[config["model"]["network"]]
     assert config["extractor"].startswith("net-"), "a classifier of the digits' training split"
-    assert config["samplers"] == ["prior", "mixture", "riemannian"]
+    assert config["samplers"] == ["prior", "mixture", "fine_mixture", "local", "riemannian"]
     open_options = {name for name, value in flatten(config).items() if value is None}
     # None is a value of these: no preset, all codes, a tuned step, no limit; these change no result: `stream`,
     # `keep_checkpoint`
@@ -83,6 +83,7 @@ def test_no_option_is_left_open_that_decides_the_result():
         "training.early_stop",
         "training.clip_grad_norm",
         "training.stream",
+        "sampler.local.scale",
         "sampler.riemannian.preset",
         "sampler.riemannian.n_centroids",
         "sampler.riemannian.step_size",

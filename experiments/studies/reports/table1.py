@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from experiments.leaderboard import RUNS, Contender, Entry, reference, score_table
 from experiments.page import Part
-from experiments.score_columns import RATIO, kid_of
+from experiments.score_columns import COPIES, NOVELTY, RATIO, kid_of, marks
 from experiments.studies.cells import TRAINED, Study
 from experiments.studies.execute import Outcome
 from experiments.studies.ranking import by_data, rank_table
@@ -98,14 +98,18 @@ def _table_beside_paper(group: list[Entry], data: str) -> str:
         paper = row.entries.get(column)
         cells = [mean_and_sd(entry.values(head, "val")), mean_and_sd(entry.values(head))]
         cells += [mean_and_sd(entry.values(kid_of(head))), _pair(entry.mean("prd_f8"), entry.mean("prd_f1_8"))]
-        cells += [mean_and_sd(entry.values(RATIO))]
+        cells = [*cells[:2], mean_and_sd(entry.values("decoded_ratio")), *cells[2:]]
+        cells += [mean_and_sd(entry.values(key)) for key in ("density", "coverage", "class_share_distance")]
+        cells += [mean_and_sd(entry.values(NOVELTY)) + f" {COPIES}" * entry.copies, mean_and_sd(entry.values(RATIO))]
         cells += [f"{paper.fid:.2f}", _pair(paper.f8, paper.f1_8)] if paper else [MISSING, MISSING]
         if comparable:
             cells.append(f"{entry.mean(head) - row.entries[column].fid:+.2f}")
         rows.append(
             [row.label + entry.mark, *cells, our_place, their_place if paper else None, Markdown(" ".join(entry.runs))]
         )
-    titles = ["row", f"{head} val", f"{head} test", "KID test", "F8 / F1/8", "nearest train"]
+    named = head + marks(head, group)
+    titles = ["row", f"{named} val", f"{named} test", "x decoded", "KID test", "F8 / F1/8", "density", "coverage"]
+    titles += ["class shares", "code novelty", "nearest train"]
     titles += [f"paper's FID ({column})", "paper's F8 / F1/8", *(["difference"] if comparable else [])]
     titles += ["place", "paper's place", RUNS]
     n = min(entry.mean("n") for _, entry in pairs)
