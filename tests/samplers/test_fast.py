@@ -130,7 +130,7 @@ def test_many_centroids_are_left_to_the_plain_products_unless_there_are_many_cha
     assert (blocks and blocks["ROWS"]) == rows
 
 
-@pytest.mark.parametrize(("k", "d", "n"), [(30, 5, 20), (100, 16, 50), (130, 20, 17), (5, 64, 40), (1100, 16, 4100)])
+@pytest.mark.parametrize(("k", "d", "n"), [(30, 5, 20), (100, 16, 50), (130, 20, 17), (5, 64, 40), (1100, 16, 8200)])
 @pytest.mark.parametrize("power", [1.0, 0.3])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:triton.*", "ignore:divide by zero:RuntimeWarning")  # NumPy's
 def test_the_fused_transition_is_the_plain_one(device, k, d, n, power):
