@@ -101,9 +101,8 @@ def read_entries(report: Path) -> list[Entry]:
     entries: dict[tuple[str, Contender], Entry] = {}
     with (report / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
-        heads = {
-            row["data"]: row["score"] for row in reversed(rows) if re.fullmatch(r"fid|fd_.*?(?<!_sd)", row["score"])
-        }
+        # the first of each data set: spreads and classes come after the score itself
+        heads = {row["data"]: row["score"] for row in reversed(rows) if re.match("fd_|fid$", row["score"])}
         for row in rows:
             contender = Contender(row["model"], row["variant"], row["sampler"])
             entry = Entry(row["data"], contender, heads[row["data"]], {}, {})

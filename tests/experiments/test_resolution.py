@@ -75,11 +75,12 @@ def test_no_option_is_left_open_that_decides_the_result():
     assert config["extractor"].startswith("net-"), "a classifier of the digits' training split"
     assert config["samplers"] == ["prior", "mixture", "fine_mixture", "local", "riemannian"]
     open_options = {name for name, value in flatten(config).items() if value is None}
-    # None is a value of these: no preset, all codes, a tuned step, no limit; these change no result: `stream`,
-    # `keep_checkpoint`
+    # None is a value of these: no preset, all codes, a tuned step, no limit; these change no result by intent:
+    # `stream`, `channels_last`, `keep_checkpoint`
     assert open_options <= {
         "data.train_size",
         "keep_checkpoint",
+        "training.channels_last",
         "training.early_stop",
         "training.clip_grad_norm",
         "training.stream",

@@ -138,7 +138,10 @@ def table1_text(entries):
 
 def test_true_fid_on_the_papers_data_stands_beside_the_papers_with_the_difference():
     text = table1_text(paper_entries("fid", "mnist", 1.5))
-    assert "| VAE, Riemannian | 10.03 | 10.03 | – | – | – | 8.53 | 0.98 / 0.97 | +1.50 | 1 | 1 |  |" in text
+    assert (
+        "| VAE, Riemannian | 10.03 | 10.03 | – | – | – | – | – | – | – | – | 8.53 | 0.98 / 0.97 | +1.50 | 1 | 1 |  |"
+        in text
+    )
     assert "not FID" not in text
     assert "(Spearman): 1.00" in text
 
