@@ -111,7 +111,7 @@ def draw(
     density: Any = VolumeDensity(metric, power)
     if way != "fused":
         density = lambda z: VolumeDensity.__call__(VolumeDensity(metric, power), z)  # noqa: E731 (it has no kernel)
-    elif density.transition is None and CUDA:
+    elif density.launch(n) is None and CUDA:
         raise RuntimeError("no fused kernel here")
     kernel = Kernel(density, Parameters(0.01, leapfrog, torch.ones(metric.d, device=DEVICE)))
     start = metric.centroids[torch.arange(n, device=DEVICE) % metric.k]

@@ -65,7 +65,7 @@ def plan_run(config: Config) -> Plan:
 def run(plan: Plan, *, output: Path, tracker: Tracker | None = None, on_epoch: OnEpoch | None = None) -> Result:
     """Train a model, draw images with every sampler, score and track them.
 
-    A run whose `output` holds a checkpoint resumes from it, with the same result bit for bit.
+    A run whose `output` holds a checkpoint resumes from it, bit for bit; on a GPU only if `training.deterministic`.
 
     Args:
         plan: of the configuration, see `plan_run`.

@@ -15,7 +15,17 @@ from geovae.devices import full_precision
 from geovae.geometry.fields import DiagonalFeatures, Forms
 from geovae.geometry.metric import LatentMetric
 from geovae.graphs import Recorder
-from geovae.samplers.hmc import Info, LogDensity, Parameters, State, draw_noise, init_state, select_accepted, transition
+from geovae.samplers.hmc import (
+    Info,
+    LogDensity,
+    Parameters,
+    State,
+    draw_noise,
+    find_launch,
+    init_state,
+    select_accepted,
+    transition,
+)
 
 LEAST_TRANSITIONS = 4  # that make up for recording one
 
@@ -86,7 +96,7 @@ class Kernel:
     def _recorder(self, shape: tuple[int, ...]) -> Recorder:
         if shape not in self._recorders:
             self._recorders.clear()  # a recording keeps its memory: one at a time
-            plain = getattr(self.log_density, "transition", None) is None  # else it is one kernel already
+            plain = find_launch(self.log_density, shape[0]) is None  # else it is one kernel already
             self._recorders[shape] = Recorder(self._step, enabled=plain)
         return self._recorders[shape]
 

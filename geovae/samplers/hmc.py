@@ -78,9 +78,9 @@ def transition(
     """Return the next state, decided by `noise` (n, d), standard normal, and `uniform` (n,) in [0, 1).
 
     The noise is an argument, so that a transition can be repeated, tested and compared between devices. A density that
-    has a `transition` of its own (one kernel of a GPU, geovae/samplers/volume.py) is asked for it.
+    has a transition of its own for so many chains (one kernel of a GPU, geovae/samplers/volume.py) is asked for it.
     """
-    own = getattr(log_density, "transition", None)
+    own = find_launch(log_density, len(noise))
     if own is not None:
         return own(state, noise, uniform, parameters)
     inverse_mass = parameters.inverse_mass
@@ -94,6 +94,12 @@ def transition(
     state = select_accepted(accepted, proposal, state)
     final = before + torch.where(accepted, error, 0.0)
     return state, Info(log_ratio.exp(), accepted, diverged, final, error)
+
+
+def find_launch(log_density: LogDensity, n: int) -> Callable[..., tuple[State, Info]] | None:
+    """Return the transition of n chains that a density has of its own, or None."""
+    launch = getattr(log_density, "launch", None)
+    return None if launch is None else launch(n)
 
 
 def select_accepted(accepted: Tensor, proposal: State, state: State) -> State:

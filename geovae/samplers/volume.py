@@ -21,6 +21,9 @@ from geovae.samplers.volume_kernel import transition_kernel
 Launch = Callable[[State, Tensor, Tensor, Parameters], tuple[State, Info]]
 MOST_DIMENSIONS = 128  # of a kernel that keeps its chains in registers
 MANY = 4096  # chains that fill a GPU with larger blocks
+SMALL = 2**14  # centroids times dimensions up to which the kernel is faster than cuBLAS's products
+SMALL_BLOCKS = {"ROWS": 16, "COLUMNS": 16, "PRECISION": "ieee", "num_warps": 4}
+MANY_BLOCKS = {"ROWS": 64, "COLUMNS": 32, "PRECISION": "tf32x3", "num_warps": 4}
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,12 @@ class VolumeDensity:
         volume, gradient = self.metric.log_volume_and_grad(z)
         return (volume, gradient) if self.power == 1 else (volume.mul_(self.power), gradient.mul_(self.power))
 
+    def launch(self, n: int) -> Launch | None:
+        """Return a function like `hmc.transition` for n chains in one kernel, or None where the plain is better."""
+        return None if self._fused is None or self._fused.choose_blocks(n) is None else self._fused
+
     @cached_property
-    def transition(self) -> Launch | None:
-        """A function like `hmc.transition` for this density that launches one kernel, where there is one."""
+    def _fused(self) -> "FusedTransition | None":
         if self.metric.device.type != "cuda" or not fuses(self.metric):
             return None
         fused = FusedTransition(self.metric, self.power)
@@ -80,7 +86,7 @@ class FusedTransition:
         n = len(noise)
         new = State(*(torch.empty_like(t) for t in state))
         info = Info(*(torch.empty_like(uniform, dtype=t) for t in (None, torch.bool, torch.bool, None, None)))
-        tuning = self._blocks(n) | self.tuning
+        tuning = (self.choose_blocks(n) or SMALL_BLOCKS) | self.tuning
         assert transition_kernel is not None
         transition_kernel[(-(-n // tuning["ROWS"]),)](
             *(t.contiguous() for t in (*state, noise, uniform)), *new, *info,
@@ -91,6 +97,10 @@ class FusedTransition:
         )  # fmt: skip
         return new, info
 
-    def _blocks(self, n: int) -> dict[str, Any]:
-        columns = max(16, min(64, 2048 // self.width))  # what fits into the registers
-        return {"ROWS": 16 if n < MANY else 32, "COLUMNS": columns, "PRECISION": "ieee", "num_warps": 4}
+    def choose_blocks(self, n: int) -> dict[str, Any] | None:
+        """Return the kernel's blocks for n chains, or None where cuBLAS is faster (measured on an H200)."""
+        if len(self.flat) * self.width <= SMALL:
+            columns = max(16, min(64, 2048 // self.width))  # what fits into the registers
+            return SMALL_BLOCKS | {"ROWS": 16 if n < MANY else 32, "COLUMNS": columns}
+        # Three products of TF32 parts have the digits of float32: the error beside float64 is no larger than with FMA.
+        return MANY_BLOCKS if self.width == 16 and n >= 2 * MANY else None

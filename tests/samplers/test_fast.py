@@ -103,11 +103,34 @@ def test_a_kernel_that_does_not_compile_is_left_out(monkeypatch):
 
 def test_a_density_computes_its_own_transition_if_it_can():
     density = VolumeDensity(metric())
-    vars(density)["transition"] = lambda *arguments: arguments
-    assert transition("state", "noise", "uniform", density, "parameters") == ("state", "noise", "uniform", "parameters")
+    assert density.launch(10) is None  # on a CPU
+    vars(density)["_fused"] = own = lambda *arguments: arguments
+    own.choose_blocks = lambda n: {} if n > 5 else None
+    assert transition("state", "noise!", "uniform", density, "parameters") == (
+        "state",
+        "noise!",
+        "uniform",
+        "parameters",
+    )
+    assert density.launch(5) is None
 
 
-@pytest.mark.parametrize(("k", "d", "n"), [(30, 5, 20), (100, 16, 50), (130, 20, 17), (5, 64, 40)])
+@pytest.mark.parametrize(
+    ("k", "d", "n", "rows"),
+    [
+        (100, 16, 500, 16),
+        (100, 64, 10_000, 32),
+        (50_000, 16, 10_000, 64),
+        (50_000, 16, 500, None),
+        (5000, 64, 9000, None),
+    ],
+)
+def test_many_centroids_are_left_to_the_plain_products_unless_there_are_many_chains(k, d, n, rows):
+    blocks = FusedTransition(metric(k, d), 1.0).choose_blocks(n)
+    assert (blocks and blocks["ROWS"]) == rows
+
+
+@pytest.mark.parametrize(("k", "d", "n"), [(30, 5, 20), (100, 16, 50), (130, 20, 17), (5, 64, 40), (1100, 16, 8200)])
 @pytest.mark.parametrize("power", [1.0, 0.3])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:triton.*", "ignore:divide by zero:RuntimeWarning")  # NumPy's
 def test_the_fused_transition_is_the_plain_one(device, k, d, n, power):
