@@ -194,7 +194,8 @@ def test_a_version_says_what_it_is_and_is_linked_to_scores_and_data(registered):
     text = version.description.replace("&ensp;", "")
     for part in (
         "### vae on digits, drawn with the mixture sampler",
-        "| fd_pixels | 5 | 0.1 | 1 | lower |",
+        "| fd_pixels | 5 | 0.1 | 1 | – | lower |",
+        "**Weak**",
         "500 samples, features of `pixels`",
         "This is not FID",
         "1.10 times as far from its nearest training image",
