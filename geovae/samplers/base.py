@@ -79,7 +79,7 @@ class Sampler:
         diagnostics: what is recorded of the draws: name -> meaning, with the unit in brackets.
     """
 
-    needs_log_var: ClassVar[bool] = False
+    needs_log_var: bool = False
     needs: ClassVar[tuple[str, ...]] = ()
     least_codes: int = 1
     diagnostics: ClassVar[Mapping[str, str]] = {
