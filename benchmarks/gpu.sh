@@ -16,5 +16,6 @@ for wheel in gpu_pack/wheels/*.whl; do
         $python -m zipfile -e "$wheel" /tmp/geovae-site
 done
 export PYTHONPATH="$PWD:/tmp/geovae-site${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
+export TRITON_CACHE_DIR=/tmp/geovae-triton # tests have a home of their own, each empty
 $python benchmarks/gpu.py "$out/gpu.jsonl" "$@"
 $python benchmarks/gpu_report.py "$out/gpu.jsonl" | tee "$out/gpu.md"

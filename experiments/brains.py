@@ -28,6 +28,7 @@ from geovae.mri import (
     read_manifest,
     write_nifti,
 )
+from geovae.mri.cohort.process import middle_planes
 from geovae.mri.steps.restore import Space
 from geovae.neighbours import nearest
 from geovae.samplers import RiemannianSampler
@@ -42,23 +43,14 @@ TRACKED = 4  # NIfTI files that are tracked
 
 @dataclass(frozen=True, eq=False)
 class Cohort:
-    """All prepared brains, in the order of the file.
+    """All prepared brains, in the order of the file."""
 
-    Attributes:
-        images: uint8 (n, 1, h, w), or volumes (n, x, y, z).
-        ids: (n,) of sessions.
-        age: (n,) years, NaN where unknown.
-        cdr: (n,), NaN where not assessed.
-        affines: (n, 4, 4), mm, of each image as a volume in RAS order.
-        settings: of `geovae.mri.prepare`.
-    """
-
-    images: Tensor
-    ids: list[str]
-    age: np.ndarray
-    cdr: np.ndarray
-    affines: np.ndarray
-    settings: dict[str, Any]
+    images: Tensor  # uint8 (n, 1, h, w), or volumes (n, x, y, z)
+    ids: list[str]  # (n,) of sessions
+    age: np.ndarray  # (n,) years, NaN where unknown
+    cdr: np.ndarray  # (n,), NaN where not assessed
+    affines: np.ndarray  # (n, 4, 4), mm, of each image as a volume in RAS order
+    settings: dict[str, Any]  # of `geovae.mri.prepare`
 
     @property
     def space(self) -> Space:
@@ -134,14 +126,14 @@ def nearest_rows(images: Tensor, real: Tensor) -> list[int]:
     return [int(i) for i in nearest(pictures, references).indices]
 
 
-def geodesic(metric: LatentMetric, mu: Tensor, start: int, end: int, n_points: int = FRAMES) -> Tensor:
-    """Return the geodesic (m, d) between two codes of (n, d), its points at equal Euclidean distances.
+def geodesic(metric: LatentMetric, mu: Tensor, start: int, end: int) -> Tensor:
+    """Return the geodesic (FRAMES, d) between two codes of (n, d), its points at equal Euclidean distances.
 
     The shortest path in the graph of neighbours is the start of a minimisation of the energy.
     """
     graph = neighbour_graph(metric, mu, n_neighbours=min(10, len(mu) - 1))
     curve = refine(metric, mu, distances_from(graph, start), torch.tensor([end]))[1]
-    return resample(curve, n_points)[0]
+    return resample(curve, FRAMES)[0]
 
 
 def young_and_old(cohort: Cohort, rows: list[int]) -> tuple[int, int]:
@@ -165,8 +157,8 @@ def _track_samples(tracker: Tracker, cohort: Cohort, rows: list[int], images: Te
     tracker.figure("brains/mean_and_sd_real.png", figures.mean_and_sd(real, sides=sides))
     if is_volume:
         volume = cohort.volume(images[0], matches[0])
-        planes, meeting = figures.planes_at(volume.data, volume.affine)
-        tracker.figure("brains/orthogonal.png", figures.orthogonal_views(planes, volume.affine, meeting, title="drawn"))
+        views = figures.orthogonal_views(middle_planes(volume), volume.affine, title="drawn")
+        tracker.figure("brains/orthogonal.png", views)
         tracker.text("brains/viewer.html", viewer_page(volume, "drawn"))
 
 

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 
 import yaml
 
+from experiments.extractor import resolve_extractor
 from geovae.checks import check_choice, check_count
 from geovae.data import DATASETS
 from geovae.devices import choose_device
-from geovae.evaluation import SCORES, choose_extractor
+from geovae.evaluation import SCORES
 from geovae.models import MODELS
 from geovae.models.networks import PAPER_WIDTHS
 from geovae.samplers import SAMPLERS
@@ -50,21 +51,25 @@ class RunOptions:
     Args:
         samplers: which samplers to draw with; by default all that the model's codes allow.
         n_samples: images to draw with each sampler.
-        extractor: whose features are scored: `inception`, `random-conv-v1`, `pixels`, or `auto` for inception where its
-            weights are found and random-conv-v1 elsewhere.
+        extractor: whose features are scored: `inception`, `mnist-net-v1`, `fashion-mnist-net-v1`, `random-conv-v1`,
+            `pixels`, or `auto` for a classifier of the data set, else inception where its weights are found, else
+            random-conv-v1.
         scores: names in `SCORES`; by default frechet, kid, prd and precision_recall.
         seed: of the weights, the shuffling, the latent noise and the samplers.
         device: `cpu`, `cuda`, or `auto` for the GPU where there is one.
         images_every: epochs between two tracked pictures of reconstructions.
+        keep_checkpoint: upload the training checkpoint beside the model file; by default only where it is not larger.
+            It stays in the run's folder either way.
     """
 
     samplers: list[str] | None = None
-    n_samples: int = 500
+    n_samples: int = 1000
     extractor: str = "auto"
     scores: list[str] | None = None
     seed: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     images_every: int = 10
+    keep_checkpoint: bool | None = None
 
     def __post_init__(self) -> None:
         """Check ranges and names."""
@@ -142,7 +147,8 @@ def _fill(config: Config) -> Config:
     if model.get("network") in PAPER_WIDTHS and model.get("width", 0) is None:
         model = model | {"width": PAPER_WIDTHS[model["network"]]}
     # recorded as what it stands for: on another machine `auto` would score other features
-    used = {"extractor": choose_extractor(config["extractor"]), "scores": config["scores"] or list(DEFAULT_SCORES)}
+    extractor = resolve_extractor(config["extractor"], config["data"])
+    used = {"extractor": extractor, "scores": config["scores"] or list(DEFAULT_SCORES)}
     samplers = {name: _used_options(name, options) for name, options in config["sampler"].items()}
     return config | {"model": model, "sampler": samplers} | used
 
@@ -174,10 +180,11 @@ def to_yaml(config: Config) -> str:
 def fingerprint(config: Config, *, over_seeds: bool = False) -> str:
     """Return 12 hexadecimal digits that two configurations share if and only if they ask for the same results.
 
-    Where it runs (`device`) and how often it logs pictures (`images_every`) do not count, nor `seed` with `over_seeds`.
+    Where it runs (`device`), how often it logs pictures (`images_every`) and whether it uploads its checkpoint
+    (`keep_checkpoint`) do not count, nor `seed` with `over_seeds`.
     """
-    # both may differ between the attempts of one run, which must find each other
-    ignored = {"device", "images_every"} | ({"seed"} if over_seeds else set())
+    # these may differ between the attempts of one run, which must find each other
+    ignored = {"device", "images_every", "keep_checkpoint"} | ({"seed"} if over_seeds else set())
     counted = {key: value for key, value in config.items() if key not in ignored}
     # sorted: a file may list the options in any order
     return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:12]

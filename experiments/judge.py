@@ -9,15 +9,17 @@ from pathlib import Path
 from torch import Generator, Tensor
 
 from experiments.config import Config
+from experiments.extractor import load_extractor
+from experiments.scoring import score_samples
 from geovae.codes import Codes
-from geovae.data import Split, Splits
+from geovae.data import Splits
 from geovae.devices import choose_device
-from geovae.evaluation import FeatureCache, ImageSets, Scorer, evaluate, headline
+from geovae.evaluation import FeatureCache, Scorer, copies, headline
 from geovae.figures.latent import latent_map
-from geovae.images import as_pictures, image_grid
 from geovae.samplers import SAMPLERS, Sampler
 from geovae.saved_model import SavedModel, load_model, save_model
 from geovae.tracking import NullTracker, Tracker
+from geovae.training import TrainingSummary
 
 MODEL = "model.safetensors"
 
@@ -27,7 +29,7 @@ class Result:
     """What a run leaves: its model file, and for each sampler the scores against validation and test images.
 
     `run_id` is the tracker's, None without one. `headline` is the name of the score, lower is better, by which choices
-    are made: on validation images alone.
+    are made: on validation images alone. `training` says how the model's training ended, where its file knows.
     """
 
     run_id: str | None
@@ -35,11 +37,26 @@ class Result:
     headline: str
     val_scores: dict[str, dict[str, float]]
     test_scores: dict[str, dict[str, float]]
+    training: TrainingSummary | None = None
+
+    @property
+    def undertrained(self) -> bool:
+        """Whether the model is known to be undertrained."""
+        return self.training is not None and self.training.undertrained
 
     @property
     def best_sampler(self) -> str:
-        """The sampler with the lowest headline score against the validation images."""
-        return min(self.val_scores, key=lambda name: self.val_scores[name][self.headline])
+        """The first of `ranked_samplers`."""
+        return self.ranked_samplers[0]
+
+    @property
+    def ranked_samplers(self) -> list[str]:
+        """The samplers by their headline score against the validation images, those that copy last."""
+
+        def key(name: str) -> tuple[bool, float]:
+            return copies(self.val_scores[name]), self.val_scores[name][self.headline]
+
+        return sorted(self.val_scores, key=key)
 
 
 @dataclass(frozen=True)
@@ -57,7 +74,6 @@ class Judge:
 
         `saved` has a header of `model`, `options`, `image_shape`, `data` and `digest`; `splits` are its training data.
         """
-        splits = _pictures(splits)
         device = next(saved.model.parameters()).device
         tracker.tags({"device_used": device.type})
         latents = self._draw(saved.codes, tracker)
@@ -66,10 +82,12 @@ class Judge:
         settings = {"seed": self.config["seed"], "device": device, "cache": cache}
         # choices are made by the headline score alone, so validation images get no other
         chosen = {"val_score": ["frechet"], "score": self.config["scores"]}
-        scorers = {kind: Scorer(self.config["extractor"], scores, **settings) for kind, scores in chosen.items()}
-        scored = _score(saved, latents, splits, scorers, tracker)
+        extractor = load_extractor(self.config["extractor"], self.config["data"])
+        scorers = {kind: Scorer(extractor, scores, **settings) for kind, scores in chosen.items()}
+        scored = score_samples(saved, latents, splits, scorers, tracker)
         first = headline(self.config["extractor"])
-        result = Result(tracker.run_id, output / MODEL, first, scored["val_score"], scored["score"])
+        training = TrainingSummary(**saved.meta["training"]) if "training" in saved.meta else None
+        result = Result(tracker.run_id, output / MODEL, first, scored["val_score"], scored["score"], training)
         _track_best(result, tracker)
         if keep:
             self._keep(result, saved, tracker)
@@ -149,12 +167,6 @@ def rejudge(
     return plan_judge(config, saved.codes)(saved, saved.splits(), output, tracker or NullTracker(), keep=keep)
 
 
-def _pictures(splits: Splits) -> Splits:
-    """Return the splits as they are shown and scored: volumes by their middle planes."""
-    parts = {name: Split(as_pictures(part.images), part.labels) for name, part in splits.parts().items()}
-    return Splits(parts["train"], parts["val"], parts.get("test"), splits.source)
-
-
 def _lacks(sampler: Sampler, codes: Codes) -> str:
     """Return what `sampler` needs and `codes` do not have, in words, or an empty text."""
     if sampler.needs_log_var and codes.log_var is None:
@@ -163,35 +175,11 @@ def _lacks(sampler: Sampler, codes: Codes) -> str:
     return f"the model's own {missing[0].partition('.')[0]}" if missing else ""
 
 
-def _score(
-    saved: SavedModel,
-    latents: Mapping[str, Tensor],
-    splits: Splits,
-    scorers: Mapping[str, Scorer],
-    tracker: Tracker,
-) -> dict[str, dict[str, dict[str, float]]]:
-    """Decode and score each sampler's latents against both held-out parts; return {kind: {sampler: {score: value}}}."""
-    scored: dict[str, dict[str, dict[str, float]]] = {kind: {} for kind in scorers}
-    notes: dict[str, None] = {}  # each once: most hold for all samplers
-    # the other held-out part gives the score of real images
-    held_out = {"val_score": (splits.val, splits.test), "score": (splits.test, splits.val)}
-    for name, z in latents.items():
-        images = as_pictures(saved.decode(z))
-        tracker.image(f"samples/{name}", image_grid(images[:64], scale=None))
-        for kind, (real, other) in held_out.items():
-            if real is not None:
-                other_real = None if other is None else other.images
-                sets = ImageSets(real.images, images, splits.train.images, other_real=other_real)
-                report = evaluate(sets, scorers[kind])
-                scored[kind][name] = report.values
-                notes |= dict.fromkeys(report.notes)
-                tracker.metrics({f"{kind}/{name}/{key}": value for key, value in report.values.items()})
-    if notes:
-        tracker.tags({"warning.scores": "; ".join(notes)})
-    return scored
-
-
 def _track_best(result: Result, tracker: Tracker) -> None:
+    if result.training is not None:  # as a number too: reports of studies read metrics alone
+        tracker.metrics({"best/undertrained": float(result.undertrained)})
+    if result.undertrained:
+        tracker.tags({"undertrained": str(result.training)})
     best = result.best_sampler
     tracker.tags({"best_sampler": best, "headline": result.headline, "mlflow.note.content": _in_words(result)})
     tracker.metrics({f"best/{result.headline}": result.val_scores[best][result.headline]})
@@ -200,14 +188,14 @@ def _track_best(result: Result, tracker: Tracker) -> None:
 
 def _in_words(result: Result) -> str:
     """Return the run's description: what each sampler scored, the best first."""
-    head = result.headline
-    order = sorted(result.val_scores, key=lambda name: result.val_scores[name][head])
-    rows = [
-        f"- **{name}**: {head} {result.val_scores[name][head]:.4g} on validation images"
-        + (f", {result.test_scores[name][head]:.4g} on test images" if head in result.test_scores.get(name, {}) else "")
-        for name in order
-    ]
-    return "Samplers, the best first (lower is better):\n\n" + "\n".join(rows)
+    head, rows = result.headline, []
+    for name in result.ranked_samplers:
+        val, test = result.val_scores[name], result.test_scores.get(name, {})
+        on_test = f", {test[head]:.4g} on test images" if head in test else ""
+        mark = " (copies)" if copies(val) else ""
+        rows.append(f"- **{name}**{mark}: {head} {val[head]:.4g} on validation images{on_test}")
+    warning = f"**Undertrained**: {result.training}.\n\n" if result.undertrained else ""
+    return f"{warning}Samplers, the best first (lower is better):\n\n" + "\n".join(rows)
 
 
 def _track_latents(tracker: Tracker, codes: Codes, labels: Tensor | None, latents: Mapping[str, Tensor]) -> None:

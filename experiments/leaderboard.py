@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from experiments.judge import Result
 
 RATIO = "nn_pixels_ratio"
+UNDERTRAINED = " †"  # beside the name of a model whose training was too short
 RUNS = "runs by seed"  # the last column, where runs are known
 ARROWS = {"lower": " ↓", "higher": " ↑", "": ""}
 Part = Literal["val", "test", "diagnostics"]
@@ -41,6 +42,7 @@ class Entry:
 
     `headline` names the score that ranks, lower is better. `repeats` marks a second name of another entry: a
     value on the axis of an option, which does not compete. `runs` are links to the runs that the numbers come from.
+    `undertrained`: in at least one of them the validation loss was still falling at the last epoch.
     """
 
     data: str
@@ -51,6 +53,12 @@ class Entry:
     diagnostics: dict[str | int, Numbers] = field(default_factory=dict)
     repeats: bool = False
     runs: list[Markdown] = field(default_factory=list)
+    undertrained: bool = False
+
+    @property
+    def mark(self) -> str:
+        """What stands behind the model's name in tables."""
+        return UNDERTRAINED if self.undertrained else ""
 
     def values(self, key: str, part: Part = "test") -> list[float]:
         """Return the number of each seed, without those that are missing or not finite."""
@@ -77,6 +85,7 @@ def rank_results(results: "Mapping[str, Result]", run_links: Mapping[str, Markdo
             {0: scores},
             {0: result.test_scores.get(sampler, {})},
             runs=[links[name]] if name in links else [],
+            undertrained=result.undertrained,
         )
         for name, result in results.items()
         for sampler, scores in result.val_scores.items()
@@ -112,7 +121,9 @@ def score_table(entries: Sequence[Entry], lead: Mapping[str, Column] | None = No
         lead: the columns before the scores, by their heads; by default the contender's name.
     """
     ordered = by_validation(distinct(entries))
-    columns = dict(lead or {"model and sampler": lambda entry: str(entry.contender)}) | score_columns(ordered)
+    columns = dict(lead or {"model and sampler": lambda entry: f"{entry.contender}{entry.mark}"}) | score_columns(
+        ordered
+    )
     if any(entry.runs for entry in ordered):
         columns[RUNS] = lambda entry: Markdown(" ".join(entry.runs))
     return tables.leaderboard(ordered, columns)
@@ -155,9 +166,12 @@ def reference(entries: Sequence[Entry]) -> str:
     """Return the sentence below a table: the samples scored, and what real images score against real images."""
     entry = entries[0]
     head, seeds = entry.headline, len(entry.test)
+    marked = any(entry.undertrained for entry in entries)
     return (
         f"n = {entry.mean('n'):.0f}; real against real {tables.format_number(entry.mean(f'real_{head}'))} "
         f"(at n = {entry.mean('real_n'):.0f}); {seeds} seed{'s' * (seeds > 1)}."
+        + " † undertrained: its validation loss was still falling when its epochs were used up."
+        * marked
     )
 
 
@@ -189,7 +203,7 @@ def how_to_read(entries: Sequence[Entry]) -> str:
 
 def as_markdown(board: Sequence[Entry]) -> str:
     """Return the leaderboard of a comparison, one data set and one seed a run, with what its columns mean."""
-    lead: dict[str, Column] = {"run": lambda e: e.contender.model, "sampler": lambda e: e.contender.sampler}
+    lead: dict[str, Column] = {"run": lambda e: e.contender.model + e.mark, "sampler": lambda e: e.contender.sampler}
     return f"{score_table(board, lead)}\n{reference(board)}\n\n{how_to_read(board)}"
 
 

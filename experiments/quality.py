@@ -34,10 +34,9 @@ def track_quality(
     sides = edge_letters(arrays["settings"]["axis"], arrays["settings"]["view"])
     names = {id: f"#{i + 1}" if masked_ids else id for i, id in enumerate(sessions)}
     rows = _middle_rows(arrays["ids"])
-    pictures, ids, cdr, ages = (arrays[name][rows] for name in ("x_train", "ids", "cdr", "age"))
-    mosaic = figures.cohort_mosaic(
-        pictures[..., 0], ids.tolist(), cdr=cdr, ages=ages, limit=shown, masked_ids=masked_ids, sides=sides
-    )
+    pictures, cdr, ages = (arrays[name][rows] for name in ("x_train", "cdr", "age"))
+    labels = list(names.values())
+    mosaic = figures.cohort_mosaic(pictures[..., 0], labels, cdr=cdr, ages=ages, limit=shown, sides=sides)
     tracker.figure("qc/mosaic.png", mosaic)
     tracker.figure("qc/mean_and_sd.png", figures.mean_and_sd(arrays["x_train"][..., 0], sides=sides))
     histograms = (np.stack([state[name] for state in states]) for name in ("before", "before_edges", "after"))

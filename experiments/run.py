@@ -3,8 +3,9 @@
 import functools
 import json
 import sys
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from experiments.config import Config, ConfigError, Options, read_yaml, rename, resolve
 from experiments.describe import track_data
+from experiments.extractor import resolve_extractor
 from experiments.judge import Judge, Result, plan_judge
 from geovae import checkpoint
 from geovae.codes import Codes, encode_images
@@ -24,7 +26,7 @@ from geovae.images import as_pictures, comparison_grid, to_float
 from geovae.models import build_model
 from geovae.saved_model import SavedModel
 from geovae.tracking import NullTracker, Tracker
-from geovae.training import EpochRecord, Trainer, TrainState
+from geovae.training import EpochRecord, Trainer, TrainingSummary, TrainState
 
 CHECKPOINT = "checkpoint.safetensors"
 OnEpoch = Callable[[EpochRecord], None]
@@ -50,6 +52,7 @@ def plan_run(config: Config) -> Plan:
     Raises:
         ValueError: for any option out of its range, or a sampler that the model cannot feed.
     """
+    config = config | {"extractor": resolve_extractor(config["extractor"], config["data"])}  # the data may have come
     splits, shape = None, DATASETS[config["data"]["name"]].image_shape
     if shape is None:
         splits = load_data(config["data"])
@@ -84,13 +87,27 @@ def run(plan: Plan, *, output: Path, tracker: Tracker | None = None, on_epoch: O
     if (output / CHECKPOINT).exists():
         checkpoint.load_training(output / CHECKPOINT, state)
     train(plan, state, splits, output, tracker, on_epoch)
-    tracker.artifact(output / CHECKPOINT, "checkpoints")
+    summary = plan.trainer.summarize(state)
+    if summary.undertrained:
+        warnings.warn(f"undertrained: {summary}")
+    result = judge_trained(plan.judge, state.load_best(), splits, output, tracker, summary)
+    if keeps_checkpoint(config["keep_checkpoint"], output / CHECKPOINT, result.model_file):
+        tracker.artifact(output / CHECKPOINT, "checkpoints")
+    return result
 
-    return judge_trained(plan.judge, state.load_best(), splits, output, tracker)
+
+def keeps_checkpoint(wanted: bool | None, checkpoint_file: Path, model_file: Path) -> bool:
+    """Return whether the checkpoint is uploaded: as `wanted`, by default where it is not larger than the model file."""
+    return checkpoint_file.stat().st_size <= model_file.stat().st_size if wanted is None else wanted
 
 
-def judge_trained(judge: Judge, network: Any, splits: Splits, output: Path, tracker: Tracker) -> Result:
-    """Encode the training images, compare the codes with the decoder's metric, and draw and score."""
+def judge_trained(
+    judge: Judge, network: Any, splits: Splits, output: Path, tracker: Tracker, summary: TrainingSummary | None = None
+) -> Result:
+    """Encode the training images, compare the codes with the decoder's metric, and draw and score.
+
+    `summary` says how the training ended; the model file keeps it.
+    """
     config = judge.config
     codes = encode_images(network, splits.train.images)
     _track_pullback(tracker, network, codes)
@@ -101,7 +118,7 @@ def judge_trained(judge: Judge, network: Any, splits: Splits, output: Path, trac
         "data": config["data"],
         "digest": splits.digest,
         "seed": config["seed"],
-    }
+    } | ({"training": asdict(summary)} if summary else {})
     return judge(SavedModel(network, codes, meta, splits.train.labels), splits, output, tracker)
 
 

@@ -81,6 +81,7 @@ class Group:
                 {seed: scores.get(sampler, {}) for seed, scores in val.items()},
                 {seed: scores.get(sampler, {}) for seed, scores in test.items()},
                 runs=[link(run.seed or "run", run.url) for run in self.runs],
+                undertrained=any(run.metrics.get("best/undertrained") for run in self.runs),
             )
             for sampler in samplers or [""]
         ]
@@ -104,7 +105,7 @@ def write_run_report(title: str, records: Sequence[Record], folder: Path, *, not
     entries = [entry for group in groups for entry in group.entries()]
     shown = groups[:SHOWN]
     lead: dict[str, Column] = {
-        "configuration": lambda entry: entry.contender.model,
+        "configuration": lambda entry: entry.contender.model + entry.mark,
         "differs in": lambda entry: entry.contender.variant,
         "sampler": lambda entry: entry.contender.sampler,
     }

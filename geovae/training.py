@@ -50,6 +50,21 @@ class EpochRecord:
     best: bool
 
 
+@dataclass(frozen=True)
+class TrainingSummary:
+    """How a training ended; `undertrained` if its validation loss was still falling when its epochs were used up."""
+
+    epochs: int
+    best_epoch: int
+    best_loss: float
+    undertrained: bool
+
+    def __str__(self) -> str:
+        """Return it as a sentence."""
+        text = f"{self.epochs} epochs, the best was epoch {self.best_epoch} (validation loss {self.best_loss:.4g})"
+        return text + "; the loss was still falling: give it more `epochs`" * self.undertrained
+
+
 @dataclass(eq=False)
 class TrainState:
     """Everything that changes while training; `tensors()` and `meta()` return it, `restore` sets it."""
@@ -136,6 +151,8 @@ class Trainer:
         plateau_patience: epochs without a better validation loss before the learning rate is multiplied.
         plateau_factor: what it is multiplied by, between 0 and 1.
         early_stop: epochs without a better validation loss before training ends; None: never.
+        min_delta: part of the validation loss by which it must fall to count as better, for the plateau and the early
+            stop; the weights that are kept are those of the lowest loss.
         precision: `fp32`; `tf32`, products of matrices and convolutions with 10 bits of fraction on a GPU; `bf16`,
             automatic mixed precision; or `auto`: bf16 on a GPU of 2020 or later, fp32 elsewhere.
         clip_grad_norm: largest norm of the gradient of all parameters together; None: no limit.
@@ -156,6 +173,7 @@ class Trainer:
     plateau_patience: int = 5
     plateau_factor: float = 0.5
     early_stop: int | None = None
+    min_delta: float = 1e-4
     precision: Precision = "auto"
     clip_grad_norm: float | None = None
     channels_last: bool | None = None
@@ -173,6 +191,8 @@ class Trainer:
             raise ValueError(f"`plateau_factor` must lie between 0 and 1, got {self.plateau_factor}")
         if self.early_stop is not None:
             check_count(early_stop=self.early_stop)
+        if not 0 <= self.min_delta < 1:
+            raise ValueError(f"`min_delta` must lie in [0, 1), got {self.min_delta}")
         check_choice("precision", self.precision, PRECISIONS)
         if self.clip_grad_norm is not None:
             check_positive(clip_grad_norm=self.clip_grad_norm)
@@ -196,7 +216,8 @@ class Trainer:
         )
         for group in optimizer.param_groups:
             group["initial_lr"] = self.learning_rate  # base rate that the scheduler scales
-        scheduler = ReduceLROnPlateau(optimizer, factor=self.plateau_factor, patience=self.plateau_patience)
+        plateau = {"factor": self.plateau_factor, "patience": self.plateau_patience, "threshold": self.min_delta}
+        scheduler = ReduceLROnPlateau(optimizer, **plateau)  # type: ignore[arg-type]  # ints and floats
         return TrainState(model, optimizer, scheduler, Generator(device).manual_seed(seed))
 
     def run(self, state: TrainState, train: Tensor, val: Tensor) -> Iterator[EpochRecord]:
@@ -243,10 +264,30 @@ class Trainer:
             state.history.append(record)
             yield record
 
+    def summarize(self, state: TrainState) -> TrainingSummary:
+        """Return how the training of `state`, of at least one epoch, has ended.
+
+        It is undertrained if no early stop ended it, and the loss fell by more than `min_delta` an epoch over the last
+        tenth of the epochs.
+        """
+        losses = [record.val["loss"] for record in state.history]
+        last = max(1, len(losses) // 10)
+        before = min(losses[:-last], default=math.inf)  # of a single epoch nothing shows that it was enough
+        falling = len(losses) == last or before - min(losses[-last:]) > last * self.min_delta * abs(before)
+        best = state.best_record
+        return TrainingSummary(
+            state.epoch, best.epoch, best.val["loss"], undertrained=falling and not self._stalled(state)
+        )
+
     def _stalled(self, state: TrainState) -> bool:
         if self.early_stop is None or not state.history:
             return False
-        return state.epoch - state.best_record.epoch >= self.early_stop
+        better, best = 0, math.nan
+        for record in state.history:
+            loss = record.val["loss"]
+            if not better or loss < best - self.min_delta * abs(best):  # torch's relative threshold
+                better, best = record.epoch, loss
+        return state.epoch - better >= self.early_stop
 
     def _check_place(self, model: nn.Module) -> None:
         if self.compile and getattr(model, "second_derivatives", False):

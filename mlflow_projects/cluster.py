@@ -11,14 +11,7 @@ from geovae.checks import check_count, check_not_negative, check_positive
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
 from tuning.execute import Failure, Task, execute
-from tuning.nodes import (
-    Resources,
-    check_nodes,
-    check_resources,
-    check_store,
-    connected,
-    default_gpus,
-)
+from tuning.nodes import Resources, check_nodes, check_resources, check_store, connected, default_gpus
 from tuning.progress import Progress
 from tuning.storage import Storage
 
@@ -55,22 +48,17 @@ class Cluster:
 
 @contextmanager
 def reached(cluster: Cluster, device: str = "auto") -> Iterator[Resources]:
-    """Connect to the cluster, and give the resources of each run after checking that a node has them.
-
-    Args:
-        cluster: to connect to.
-        device: of the runs; on `cpu` they reserve no GPU.
+    """Connect to the cluster, and give the resources of each run on `device` after checking that a node has them.
 
     Raises:
         ClusterError: if the tracking server or the cluster cannot be reached, or no node has the resources.
     """
     check_store(entry.tracking_uri())
     with connected(cluster.address):
-        # a GPU that its run does not use would keep other runs waiting
+        # on `cpu` none: a GPU that its run does not use would keep other runs waiting
         gpus = cluster.gpus if cluster.gpus != "auto" else 0.0 if device == "cpu" else default_gpus()
-        yield check_resources(
-            Resources(cluster.cpus, gpus, concurrency=cluster.concurrency, max_failures=cluster.max_failures)
-        )
+        wanted = Resources(cluster.cpus, gpus, concurrency=cluster.concurrency, max_failures=cluster.max_failures)
+        yield check_resources(wanted)
 
 
 def run_tasks(

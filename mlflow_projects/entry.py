@@ -41,6 +41,7 @@ def main(function: Callable[..., None], more_help: Callable[[Options], Any] | No
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
         call(function, sys.argv[1:], more_help)
     except (ValueError, FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, TimeoutError) as error:

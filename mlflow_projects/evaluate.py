@@ -1,10 +1,13 @@
 """`mlflow run . -e evaluate`: score a model's samples against its data set's test images, or two sets of images."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Generator, nn
 
+from experiments.extractor import load_extractor, resolve_extractor
 from geovae.checks import check_count
 from geovae.devices import choose_device
 from geovae.evaluation import (
@@ -17,12 +20,13 @@ from geovae.evaluation import (
     differences,
     evaluate,
     headline,
+    is_weak,
 )
 from geovae.evaluation import extractor as build_extractor
 from geovae.evaluation.folders import read_labels
 from geovae.figures.evaluation import neighbour_figure, prd_figure
 from geovae.images.pictures import match_channels, read_images
-from geovae.saved_model import load_model
+from geovae.saved_model import SavedModel, load_model
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
 from mlflow_projects.registry.versions import fetch_model
@@ -35,7 +39,8 @@ class Features:
     """Whose features are scored.
 
     Args:
-        extractor: auto, inception, random-conv-v1, pixels, or module.
+        extractor: auto (a classifier of the model's data set where there is one, else inception where its weights are,
+            else random-conv-v1), inception, mnist-net-v1, fashion-mnist-net-v1, random-conv-v1, pixels, or module.
         inception_weights: file of Inception's weights, if they lie elsewhere than in torch's cache.
         module: package:Class of the extractor `module`.
         module_state: file of its state dict.
@@ -50,8 +55,8 @@ class Features:
     device: str = "auto"
     batch_size: int = 50
 
-    def choose(self) -> str | nn.Module:
-        """Return the extractor, or the name of a shipped one.
+    def choose(self, data: Mapping[str, Any] | None = None) -> str | nn.Module:
+        """Return the extractor, or the name of a shipped one, for the data set of a configuration `data`.
 
         Raises:
             ValueError: for an unknown extractor or device, or a batch size below 1.
@@ -65,7 +70,9 @@ class Features:
             raise ValueError("the extractor 'module' needs to know which: give --module package:Class")
         if self.inception_weights:
             return build_extractor("inception", weights=self.inception_weights)
-        return choose_extractor(self.extractor)
+        if data is None:
+            return choose_extractor(self.extractor)
+        return load_extractor(resolve_extractor(self.extractor, data), data)
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ class Sources:
 def main(
     model: str = "",
     sampler: str = "",
-    n: int = 500,
+    n: int = 1000,
     seed: int = 0,
     compare: Path | None = None,
     cache: Path | None = None,
@@ -117,15 +124,16 @@ def main(
     if model and (sources.real_labels or sources.fake_labels):
         raise ValueError("--real-labels and --fake-labels go with --real and --fake: samples of a model have no labels")
     # built before images are read or drawn: a wrong name or missing weights are noticed at once
+    saved = load_model(fetch_model(model)) if model else None
     scorer = Scorer(
-        features.choose(),
+        features.choose(saved.meta["data"] if saved else None),
         seed=seed,
         batch_size=features.batch_size,
         device=choose_device(features.device),
         cache=FeatureCache(cache) if cache else None,
         progress=True,
     )
-    images = _from_model(model, sampler, n, seed) if model else _from_files(sources)
+    images = _from_model(saved, sampler, n, seed) if saved else _from_files(sources, scorer)
     with entry.open_run("evaluate") as tracker:
         report = evaluate(images, scorer)
         _track(tracker, report, images)
@@ -137,19 +145,34 @@ def main(
     key = headline(scorer.name)
     for name, value in report.values.items():
         print(f"{name:40s} {value:.5g}")
-    print(f"\n{key} {report.values[key]:.5g}; real against real {report.values[f'real_{key}']:.5g}")
+    weak = " (weak: these features cannot rank samplers)" if is_weak(key) else ""
+    print(f"\n{key}{weak} {report.values[key]:.5g}; {_beside(report.values, key)}")
 
 
-def _from_files(sources: Sources) -> ImageSets:
-    train = read_images(sources.train) if sources.train else None
+def _beside(values: Mapping[str, float], key: str) -> str:
+    """Return what the score of real images is, and of decoded codes where there is a model."""
+    text = f"real against real {values[f'real_{key}']:.5g}"
+    if f"decoded_{key}" not in values:
+        return text
+    return f"{text}; decoded held-out codes {values[f'decoded_{key}']:.5g}, {values['decoded_ratio']:.3g} times that"
+
+
+def _from_files(sources: Sources, scorer: Scorer) -> ImageSets:
     labels = [read_labels(file) if file else None for file in (sources.real_labels, sources.fake_labels)]
-    read = {"real": read_images(sources.real), "fake": read_images(sources.fake)}
-    sets = match_channels(read | ({} if train is None else {"train": train}))
+    read = {}
+    for name in ("real", "fake", "train"):
+        if path := getattr(sources, name):
+            read[name] = read_images(path)
+            if len(read[name]) < scorer.least_images:
+                raise ValueError(
+                    f"`{name}` must hold at least {scorer.least_images} images for the scores "
+                    f"{', '.join(scorer.scores)}, {path} holds {len(read[name])}"
+                )
+    sets = match_channels(read)
     return ImageSets(sets["real"], sets["fake"], sets.get("train"), real_labels=labels[0], fake_labels=labels[1])
 
 
-def _from_model(model: str, sampler: str, n: int, seed: int) -> ImageSets:
-    saved = load_model(fetch_model(model))
+def _from_model(saved: SavedModel, sampler: str, n: int, seed: int) -> ImageSets:
     splits = saved.splits()
     z = saved.sampler(sampler or None).sample(n, Generator().manual_seed(seed))
     # other validation images would be left for the score of real images, but without a test part there are none
@@ -159,6 +182,7 @@ def _from_model(model: str, sampler: str, n: int, seed: int) -> ImageSets:
         fake=saved.decode(z),
         train=splits.train.images,
         other_real=None if other is None else other.images,
+        decoded=saved.decode(saved.encode((other or real).images).mu),
         reconstructions=saved.decode(saved.codes.mu),
         latents=Latents(saved.codes.mu, z, saved.encode(real.images).mu),
     )

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -9,41 +10,51 @@ import torch
 from geovae.checks import check_choice, check_count
 from geovae.images import image_grid
 from geovae.samplers import SAMPLERS
-from geovae.saved_model import load_model
+from geovae.saved_model import SavedModel, load_model
 from mlflow_projects import entry
 from mlflow_projects.registry.versions import CHAMPION, NAME, fetch_model
 
 
-def main(
-    model: str = f"models:/{NAME}@{CHAMPION}",
-    sampler: str = "",
-    n: int = 100,
-    seed: int = 0,
-    output: Path = Path("generated"),
-) -> None:
-    """Draw images from a model into a folder of PNG files.
+@dataclass(frozen=True)
+class Drawing:
+    """What is drawn, from which model; `generate` and `brains` share these options.
 
     Args:
         model: a model file, run id or models:/ URI.
         sampler: to draw with; by default the model's best.
-        n: how many images.
+        n: how many.
         seed: of the samples.
         output: new folder for the files.
     """
-    check_count(n=n)
-    check_count(low=0, seed=seed)
-    entry.check_new(output)  # before a model is fetched
-    saved = load_model(fetch_model(model))
-    name = sampler or saved.meta["best_sampler"]
-    check_choice("sampler", name, SAMPLERS)
+
+    model: str = f"models:/{NAME}@{CHAMPION}"
+    sampler: str = ""
+    n: int = 100
+    seed: int = 0
+    output: Path = Path("generated")
+
+    def load(self) -> SavedModel:
+        """Return the model, fetched once the other options are known to be valid."""
+        check_count(n=self.n)
+        check_count(low=0, seed=self.seed)
+        if self.sampler:
+            check_choice("sampler", self.sampler, SAMPLERS)
+        entry.check_new(self.output)
+        return load_model(fetch_model(self.model))
+
+
+def main(drawing: Drawing = Drawing()) -> None:
+    """Draw images from a model into a folder of PNG files."""
+    saved, n = drawing.load(), drawing.n
+    name = drawing.sampler or saved.meta["best_sampler"]
     with entry.open_run("generate") as tracker:
-        z, info = saved.sampler(name).sample(n, torch.Generator().manual_seed(seed), return_info=True)
+        z, info = saved.sampler(name).sample(n, torch.Generator().manual_seed(drawing.seed), return_info=True)
         images = saved.decode(z)
-        write_pngs(output, images)
+        write_pngs(drawing.output, images)
         tracker.image(f"samples/{name}", image_grid(images[:64], scale=2))
         tracker.metrics({f"sampler/{name}/{key}": value for key, value in info.scalars().items()})
-        tracker.tags({"sampler": name, "model_uri": model, "output": output.absolute()})
-    print(f"{n} images drawn with the {name} sampler: {output}/00000000.png ...")
+        tracker.tags({"sampler": name, "model_uri": drawing.model, "output": drawing.output.absolute()})
+    print(f"{n} images drawn with the {name} sampler: {drawing.output}/00000000.png ...")
 
 
 def write_pngs(folder: Path, images: torch.Tensor) -> None:

@@ -26,10 +26,8 @@ def main(path: str, options: Options) -> None:
     config = plan.config
     splits = plan.splits or load_data(config["data"])
     if splits.image_shape != published.image_shape:
-        raise ValueError(
-            f"the model draws images of shape {published.image_shape}, but {config['data']['name']} has "
-            f"{splits.image_shape}"
-        )
+        shapes = f"{published.image_shape}, but {config['data']['name']} has {splits.image_shape}"
+        raise ValueError(f"the model draws images of shape {shapes}")
     plan.network.load_state_dict(published.weights)
     network = plan.network.eval().to(choose_device(config["device"]))
     with entry.open_run("import_checkpoint") as tracker:

@@ -40,10 +40,8 @@ def main(minutes: int = 60, experiment: str = entry.EXPERIMENT) -> None:
 
 def last_signs(runs: Sequence[Any]) -> Mapping[str, float]:
     """Return the time (ms since 1970) of the last record of each run or of any run below it."""
-    signs: dict[str, float] = {}
-    for run in runs:
-        times = [metric.timestamp for metric in run.data._metric_objs]  # the public `metrics` have no time
-        signs[run.info.run_id] = max([run.info.start_time, *times])
+    # of the metrics with their times, which the public `metrics` lack
+    signs = {r.info.run_id: max([r.info.start_time, *(m.timestamp for m in r.data._metric_objs)]) for r in runs}
     # a run that trains is a sign of life of all runs above it, which record nothing meanwhile
     parents = {run.info.run_id: run.data.tags.get("mlflow.parentRunId") for run in runs}
     for run_id in list(parents):

@@ -91,7 +91,9 @@ def read(client: "MlflowClient", runs: Sequence["Run"], folder: Path) -> list[Re
 def _record(client: "MlflowClient", run: "Run") -> Record:
     tags, params = run.data.tags, run.data.params
     options = {k.removeprefix("cfg."): v for k, v in params.items() if k.startswith("cfg.") and k not in LEFT_OUT}
-    warnings = [f"{key}: {value}" for key, value in tags.items() if key.startswith(("warning.", "not_finite."))]
+    warnings = [
+        f"{key}: {value}" for key, value in tags.items() if key.startswith(("warning.", "not_finite.", "undertrained"))
+    ]
     return Record(
         name=run.info.run_name or run.info.run_id,
         group=tags.get("config_over_seeds", run.info.run_id),

@@ -145,8 +145,7 @@ def _task(cell: Cell, variant: str, storage: str, ledger: "MlflowLedger") -> Tas
 
 def check_data(configs: Sequence[Config]) -> None:
     """Load every data set once: a missing file is found now, not after hours."""
-    different = {json.dumps(config["data"], sort_keys=True): config["data"] for config in configs}
-    for data in different.values():
+    for data in {json.dumps(config["data"], sort_keys=True): config["data"] for config in configs}.values():
         load_data(data)
 
 

@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 
 from experiments.config import Options
 from experiments.describe import git_tags
+from experiments.page import run_url
 from experiments.tables import for_terminal
 from geovae.checkpoint import load
 from geovae.checks import check_positive
@@ -34,17 +35,13 @@ DEFINITION = "sweep.yaml"
 
 @dataclass(frozen=True)
 class Definition:
-    """What `sweep.yaml` holds of a sweep; it must be the same when the sweep is resumed.
+    """What `sweep.yaml` holds of a sweep; it must be the same when the sweep is resumed."""
 
-    `space` is a space as `Space.describe` gives it, `options` those of every run, `warm_start` another sweep's id,
-    `trained` the path of a model file.
-    """
-
-    space: dict[str, Any]
-    options: Options
+    space: dict[str, Any]  # as `Space.describe` gives it
+    options: Options  # of every run
     settings: Settings
-    warm_start: str = ""
-    trained: str = ""
+    warm_start: str = ""  # another sweep's id
+    trained: str = ""  # path of a model file
     storage: str = ""
 
     def to_yaml(self) -> str:
@@ -173,9 +170,8 @@ def stored_definition(sweep_id: str) -> Definition:
 def check_resume(stored: Definition, given: dict[str, Any], options: Options, space: str) -> None:
     """Raise a ValueError if anything is given that would change a stored sweep; defaults count as not given."""
     if changed := [name for name, value in options.items() if stored.options.get(name) != value]:
-        raise ValueError(
-            f"a sweep is resumed as it was started; leave out --{changed[0]}, or start a new one with warm_start="
-        )
+        remedy = f"leave out --{changed[0]}, or start a new one with warm_start="
+        raise ValueError(f"a sweep is resumed as it was started; {remedy}")
     defaults, kept = _values({"settings": Settings()}), _values(vars(stored))
     for name, value in _values(given).items():
         if value not in (defaults.get(name, ""), kept[name]):
@@ -230,10 +226,9 @@ def _keep(definition: Definition, tracker: MlflowTracker) -> None:
 
 
 def _announce(tracker: MlflowTracker) -> None:
-    uri = entry.tracking_uri()
-    page = f"#/experiments/{tracker.experiment_id}/runs/{tracker.run_id}"
-    url = f"{uri.rstrip('/')}/{page}" if uri.startswith("http") else f"make ui; http://127.0.0.1:5000/{page}"
-    print(f"sweep {tracker.run_id}: {url}", flush=True)
+    url = run_url(entry.tracking_uri(), str(tracker.experiment_id), str(tracker.run_id))
+    shown = url if url.startswith("http") else f"make ui; http://127.0.0.1:5000/{url}"
+    print(f"sweep {tracker.run_id}: {shown}", flush=True)
 
 
 def _number_of_trials(settings: Settings, resumed: str) -> int | None:

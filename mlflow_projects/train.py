@@ -26,7 +26,9 @@ def main(options: Options, resume: str = "") -> None:
 
 
 def print_result(result: Result) -> None:
-    """Print the score of each sampler, and where the model is."""
+    """Print how the training ended, the score of each sampler, and where the model is."""
+    if result.training is not None:
+        print(f"trained: {result.training}")
     for name, scores in result.val_scores.items():
         print(f"{name:12s} {result.headline} {scores[result.headline]:.4g} against the validation images")
     print(f"model: {result.model_file}    run: {result.run_id}")

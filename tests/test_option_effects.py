@@ -14,6 +14,7 @@ from torch import nn
 
 from geovae.batches import Batches
 from geovae.codes import Codes
+from geovae.graphs import Recorder
 from geovae.models import MODELS, build_model
 from geovae.samplers import SAMPLERS
 from geovae.saved_model import load_model
@@ -142,8 +143,8 @@ def test_every_option_of_a_model_changes_what_it_learns(name, option, images, le
 # -- the trainer
 
 TRAINER_BASE = {"epochs": 9, "batch_size": 8}
-TRAINER_CHANGED = {"batch_size": 9, "plateau_factor": 0.3, "plateau_patience": 1, "early_stop": 2}
-TRAINER_CHANGED |= {"clip_grad_norm": 1e-3, "stream": True}
+TRAINER_CHANGED = {"batch_size": 9, "plateau_factor": 0.3, "plateau_patience": 1, "early_stop": 2, "min_delta": 0.9}
+TRAINER_CHANGED |= {"clip_grad_norm": 1e-3, "stream": True, "precision": "bf16", "channels_last": True}
 
 
 class Worsening(nn.Module):
@@ -162,13 +163,13 @@ class Worsening(nn.Module):
 
 @pytest.mark.parametrize("option", options_of(Trainer))
 def test_every_option_of_the_trainer_changes_the_run(option, images, monkeypatch):
-    """The last four change how a step is computed: memory layout, compiler, mode, where images are."""
+    """Some change how a step is computed: memory layout, compiler, graphs, mode, where images are."""
     value = changed(Trainer, option, TRAINER_CHANGED)
     assert train({}, images, monkeypatch) != train({option: value}, images, monkeypatch)
 
 
 def train(options, images, monkeypatch):
-    seen = SimpleNamespace(compiled=0, stream=[])
+    seen = SimpleNamespace(compiled=0, stream=[], recorded=[])
 
     def compile_loss(function):
         seen.compiled += 1
@@ -179,10 +180,16 @@ def train(options, images, monkeypatch):
             seen.stream.append(stream)
             super().__init__(images, device, batch_size, stream)
 
+    def note_recorder(function, *, generators, enabled):
+        seen.recorded.append(enabled)
+        return Recorder(function, generators=generators, enabled=False)
+
     monkeypatch.setattr(torch, "compile", compile_loss)
+    monkeypatch.setattr("geovae.training.Recorder", note_recorder)
+    monkeypatch.setattr(Trainer, "_records", lambda self, device: self.graphs)  # as on a GPU
     monkeypatch.setattr("geovae.training.Batches", NotedBatches)
     torch.manual_seed(0)
     model, trainer = Worsening(), Trainer(**{**TRAINER_BASE, **options})
     records = list(trainer.run(trainer.start(model), images, images))
     numbers = [(sorted(r.train.items()), sorted(r.val.items()), r.learning_rate) for r in records]
-    return numbers, model.body.weight.stride(), seen.compiled, seen.stream, model.deterministic
+    return numbers, model.body.weight.stride(), seen.compiled, seen.stream, seen.recorded, model.deterministic

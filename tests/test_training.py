@@ -81,6 +81,58 @@ def test_the_plateau_halves_the_learning_rate_and_early_stop_ends():
     assert [r.best for r in records] == [True] + [False] * 6
 
 
+class Scripted(torch.nn.Module):
+    """A model whose validation losses are given."""
+
+    def __init__(self, losses):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+        self.losses = iter(losses)
+
+    def loss(self, x, generator):
+        return {"loss": 0.0 * self.weight + (1.0 if self.training else next(self.losses))}
+
+
+def end(losses, **options):
+    """Train for as many epochs as there are losses, and return the summary."""
+    trainer = Trainer(epochs=len(losses), batch_size=50, **options)
+    state = trainer.start(Scripted(losses))
+    list(trainer.run(state, images(), images(20)))
+    return trainer.summarize(state)
+
+
+def test_a_fall_below_min_delta_delays_neither_the_plateau_nor_the_early_stop():
+    creeping = [1.0 - 1e-3 * i for i in range(10)]
+    assert end(creeping, early_stop=3, min_delta=1e-4).epochs == 10
+    assert end(creeping, early_stop=3, min_delta=1e-2).epochs == 4
+    assert end(creeping, early_stop=3, min_delta=1e-2).best_epoch == 4  # the weights of the lowest loss are kept
+    steps = [1.0, 0.995, 0.985, 0.984, 0.983, 0.982, 0.981]  # the third is the last that counts
+    assert end(steps, early_stop=3, min_delta=1e-2).epochs == 6
+
+    trainer = Trainer(epochs=5, batch_size=50, learning_rate=1e-3, plateau_patience=1, min_delta=1e-2)
+    records = list(trainer.run(trainer.start(Scripted(creeping)), images(), images(20)))
+    assert [record.learning_rate for record in records] == [1e-3, 1e-3, 1e-3, 5e-4, 5e-4]
+
+
+@pytest.mark.parametrize(
+    ("losses", "options", "undertrained"),
+    [
+        ([2.0 - 0.05 * i for i in range(20)], {}, True),
+        ([2.0 - 0.05 * i for i in range(16)] + [1.3] * 4, {}, False),  # has stopped
+        ([1.0 / (i + 1) for i in range(15)] + [9.0] * 5, {}, False),  # has turned
+        ([1.0] * 10 + [1.0 - 1e-6 * i for i in range(10)], {}, False),  # creeps
+        ([1.0, 1.0, 1.0, 1.0, 0.5], {"early_stop": 3}, False),  # the early stop came before
+        ([1.0, 0.5, 0.4], {"early_stop": 3}, True),  # it never came
+        ([1.0], {}, True),  # nothing shows that one epoch is enough
+    ],
+)
+def test_a_training_whose_loss_still_falls_at_its_end_is_undertrained(losses, options, undertrained):
+    summary = end(losses, **options)
+    assert summary.undertrained == undertrained
+    assert ("give it more `epochs`" in str(summary)) == undertrained
+    assert f"{summary.epochs} epochs, the best was epoch {summary.best_epoch} " in str(summary)
+
+
 def test_bf16_trains(device):
     trainer = Trainer(epochs=2, batch_size=25, precision="bf16")
     records = list(trainer.run(trainer.start(model().to(device)), images(), images(10)))
@@ -297,6 +349,7 @@ def test_a_run_killed_in_the_middle_of_an_epoch_ends_with_the_same_weights(tmp_p
         ({"epochs": 0}, "`epochs` must be a whole number of at least 1, got 0"),
         ({"batch_size": -3}, "`batch_size` must be a whole number of at least 1, got -3"),
         ({"early_stop": 0}, "`early_stop` must be a whole number of at least 1, got 0"),
+        ({"min_delta": -0.1}, r"`min_delta` must lie in \[0, 1\), got -0.1"),
         ({"learning_rate": 0.0}, "`learning_rate` must be positive and finite, got 0.0"),
         ({"learning_rate": float("nan")}, "`learning_rate` must be positive and finite, got nan"),
         ({"plateau_patience": -1}, "`plateau_patience` must be a whole number of at least 0, got -1"),

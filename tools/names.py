@@ -27,6 +27,7 @@ METRICS = {
         "lower is better"
     ),
     "best/epoch": "the epoch they come from [epoch]",
+    "best/undertrained": "1 where the validation loss was still falling when the epochs were used up, else 0",
     "best/<score>": "headline score on validation images of the best sampler (parent: of the best run)",
     "val_score/<sampler>/<score>": "samples against the validation images: choices are made by these",
     "score/<sampler>/<score>": "samples against the test images: what is reported",
@@ -58,7 +59,10 @@ TAGS = {
     "precision_used": "`fp32`, `tf32` or `bf16`: what `training.precision` stood for there",
     "config": "fingerprint of the configuration: the same for runs that ask for the same results",
     "config_over_seeds": "the same without the seed: group by it to average over seeds",
-    "best_sampler": "the sampler with the lowest headline score on validation images",
+    "undertrained": "how a training ended whose validation loss was still falling at its last epoch",
+    "best_sampler": (
+        "the sampler with the lowest headline score on validation images, among those that do not copy if there are any"
+    ),
     "headline": "the score by which runs are ranked",
     "warning.<sampler>": "warnings of a sampler",
     "warning.scores": "warnings of the evaluation, such as too few samples for the number of features",
@@ -103,7 +107,9 @@ ARTIFACTS = {
     "figures/latent_map.png": "codes by class, and samples of each sampler",
     "figures/pullback.png": "posterior variances against the decoder's pull-back metric",
     "model/model.safetensors": "the model file: weights, codes, samplers' options, scores",
-    "checkpoints/checkpoint.safetensors": "the training state, to go on from",
+    "checkpoints/checkpoint.safetensors": (
+        "the training state, to go on from; uploaded with `keep_checkpoint`, or where it is not larger than the model"
+    ),
     "figures/prd.png": "of `evaluate`: precision-recall curve",
     "figures/nearest.png": "of `evaluate`: samples beside their nearest training images",
     "leaderboard.md": "of a comparison: runs and samplers, of a sweep: configurations; best first",
@@ -204,7 +210,7 @@ def _pattern(key: str) -> str:
 def _placeholder(word: str) -> str:
     if word == "score":
         stems = "|".join(re.sub(r"<\w+>", r"[\\w.-]+?", re.escape(name)) for name in SCORES)
-        return rf"(real_|reconstructions_)?({stems})(_n)?(_class\w+?)?(_sd)?"
+        return rf"(real_|decoded_|reconstructions_)?({stems})(_n)?(_class\w+?)?(_sd)?"
     if word in TABLES:
         return "(?:" + "|".join(map(re.escape, TABLES[word])) + ")"
     return ".+" if word in ("option", "metric") else "[^/]+"
@@ -217,7 +223,8 @@ def as_markdown() -> str:
         *_table("Metrics", METRICS),
         *_table("`<loss>`", LOSSES),
         *_table("`<score>`", SCORES),
-        "A prefix `real_` says what real images give beside the same reference (what perfect looks like), "
+        "A prefix `real_` says what real images give beside the same reference (what perfect looks like), `decoded_` "
+        "what decoded codes of other held-out images give (what a perfect sampler of the latent space would get), "
         "`reconstructions_` compares the samples with reconstructions; a suffix `_sd` or `_stderr` is the spread of "
         "the number, `_class<label>` the number within one class.\n",
         *_table("`<diagnostic>`", DIAGNOSTICS),

@@ -119,9 +119,8 @@ def check_resources(resources: Resources) -> Resources:
     fit = sum(min(int(node.get(name, 0) / n + 1e-9) for name, n in needed.items()) for node in nodes)
     if fit < 1:
         most = ", ".join(f"{n.get('CPU', 0):g} CPUs and {n.get('GPU', 0):g} GPUs" for n in nodes)
-        raise ClusterError(
-            f"no node has the {resources.cpus:g} CPUs and {resources.gpus:g} GPUs of a trial; nodes have: {most}"
-        )
+        wanted = f"{resources.cpus:g} CPUs and {resources.gpus:g} GPUs"
+        raise ClusterError(f"no node has the {wanted} of a trial; nodes have: {most}")
     return replace(resources, concurrency=min(resources.concurrency or fit, fit))
 
 
@@ -136,9 +135,8 @@ def check_store(uri: str) -> None:
     except urllib.error.HTTPError:
         return  # it answered, if only that it wants a password
     except OSError as error:
-        raise ClusterError(
-            f"no tracking server answers at {shown}: {error}; start it or set MLFLOW_TRACKING_URI"
-        ) from error
+        remedy = "start it or set MLFLOW_TRACKING_URI"
+        raise ClusterError(f"no tracking server answers at {shown}: {error}; {remedy}") from error
 
 
 def check_nodes(storage: str, uri: str) -> None:
@@ -212,8 +210,7 @@ def missing_on_node(storage: str, marker: str, uri: str) -> str:
 def _alive_nodes() -> list[dict[str, Any]]:
     import ray
 
-    nodes = ray.nodes()
-    return [node for node in nodes if node["Alive"]]
+    return [node for node in ray.nodes() if node["Alive"]]
 
 
 def _one_line(error: BaseException) -> str:

@@ -58,10 +58,8 @@ class RunStore:
             try:
                 return function()
             except MlflowException as error:
-                status: int = error.get_http_status_code()
-                if (
-                    status < 500 or self._stop_retries
-                ):  # below 500 the store rejected the request: a retry changes nothing
+                # below 500 the store rejected the request: a retry changes nothing
+                if error.get_http_status_code() < 500 or self._stop_retries:
                     raise
                 if not warned:
                     warnings.warn("the tracking store does not answer; running trials go on, new ones start later")
@@ -122,10 +120,8 @@ class RunStore:
         runs = self._search(self._query)
         for run in runs:
             if run.data.tags.get("role") == "configuration":
-                number = _number(run)
-                found.setdefault(
-                    number, Configuration(number, json.loads(run.data.tags["options"]), {}, run.info.run_id)
-                )
+                number, options = _number(run), json.loads(run.data.tags["options"])
+                found.setdefault(number, Configuration(number, options, {}, run.info.run_id))
         for run in runs:
             if run.data.tags.get("role") == "seed" and (number := _number(run)) in found:
                 one = _from_mlflow(run)
@@ -200,9 +196,8 @@ def find_sweep(client: Any, sweep_id: str) -> Any:
     try:
         run = client.get_run(sweep_id)
     except MlflowException as error:
-        raise FileNotFoundError(
-            f"no sweep {sweep_id!r} in the tracking store {without_password(client.tracking_uri)}"
-        ) from error
+        store = without_password(client.tracking_uri)
+        raise FileNotFoundError(f"no sweep {sweep_id!r} in the tracking store {store}") from error
     if run.data.tags.get("role") != "sweep":
         raise FileNotFoundError(f"run {sweep_id} is no sweep: give the id of a run with the tag role=sweep")
     return run

@@ -84,8 +84,8 @@ def _mutations(space: Space) -> dict[str, Any]:
             found[dimension.name] = list(dimension.values)
             continue
         low, high = dimension.values
-        log, whole = dimension.kind == "log_uniform", isinstance(low, int) and isinstance(high, int)
-        if whole:
+        log = dimension.kind == "log_uniform"
+        if dimension.whole:
             found[dimension.name] = (tune.lograndint if log else tune.randint)(low, high + 1)
         else:
             found[dimension.name] = (tune.loguniform if log else tune.uniform)(low, high)
@@ -99,10 +99,9 @@ def check_population(space: Space, options: Mapping[str, Any]) -> None:
     for dimension in space.dimensions:
         for value in dimension.values:
             if _weight_shapes(config_in(space, options, corner | {dimension.name: value})) != shapes:
-                raise SpaceError(
-                    f"scheduler=pbt copies weights between runs, and {dimension.name} changes their shapes; set it, "
-                    f"{dimension.name}={corner[dimension.name]}"
-                )
+                remedy = f"set it, {dimension.name}={corner[dimension.name]}"
+                reason = f"copies weights between runs, and {dimension.name} changes their shapes"
+                raise SpaceError(f"scheduler=pbt {reason}; {remedy}")
 
 
 def _weight_shapes(config: Config) -> dict[str, Any]:

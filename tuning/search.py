@@ -30,14 +30,11 @@ class Listed:
 
 
 class Sampled:
-    """Proposes `trials` configurations chosen by Optuna; dimensions of kind `grid` cycle through their values.
+    """Proposes `trials` configurations of `space` chosen by Optuna; dimensions of kind `grid` cycle through theirs.
 
-    Args:
-        space: where to search.
-        method: `optuna` for the tree-structured Parzen estimator, which learns from the scores, or `random`.
-        trials: how many configurations.
-        seed: of the choices; a resumed search needs another one, or it would propose its first configurations again.
-        earlier: options and scores of another sweep's configurations, for a warm start.
+    The method `optuna` is the tree-structured Parzen estimator, which learns from the scores. A resumed search needs
+    another `seed`, or it would propose its first configurations again. `earlier` are options and scores of another
+    sweep's configurations, for a warm start.
     """
 
     def __init__(
@@ -115,10 +112,9 @@ def importances(rows: Sequence[tuple[Mapping[str, Any], float]], space: Space) -
     # fANOVA fits a forest: to three points it fits anything, and without variance there are no shares
     if search.warm_started < 4 or len({score for _, score in rows}) < 2:
         return {}
+    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     try:
-        found = optuna.importance.get_param_importances(
-            search.study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0)
-        )
+        found = optuna.importance.get_param_importances(search.study, evaluator=evaluator)
     except (RuntimeError, ValueError):  # no option that all configurations share, or none that varies
         return {}
     return {name: float(value) for name, value in found.items()}

@@ -49,11 +49,7 @@ class Dimension:
         """Let Optuna choose a value."""
         if self.kind in ("choice", "grid"):
             return trial.suggest_categorical(self.name, self.values)
-        low, high = self.values
-        log = self.kind == "log_uniform"
-        if all(isinstance(end, int) for end in self.values):
-            return trial.suggest_int(self.name, low, high, step=int(self.step or 1), log=log)
-        return trial.suggest_float(self.name, low, high, step=self.step, log=log)
+        return (trial.suggest_int if self.whole else trial.suggest_float)(self.name, *self.values, **self._spread())
 
     def distribution(self) -> "BaseDistribution":
         """Return the values as Optuna's distribution."""
@@ -61,11 +57,16 @@ class Dimension:
 
         if self.kind in ("choice", "grid"):
             return CategoricalDistribution(self.values)
-        low, high = self.values
-        log = self.kind == "log_uniform"
-        if all(isinstance(end, int) for end in self.values):
-            return IntDistribution(low, high, log=log, step=int(self.step or 1))
-        return FloatDistribution(low, high, log=log, step=self.step)
+        return (IntDistribution if self.whole else FloatDistribution)(*self.values, **self._spread())
+
+    @property
+    def whole(self) -> bool:
+        """Whether both ends of a range are whole numbers, and so are its values."""
+        return all(isinstance(end, int) for end in self.values)
+
+    def _spread(self) -> dict[str, Any]:
+        """Return the arguments that Optuna takes beside the ends of a range."""
+        return {"log": self.kind == "log_uniform", "step": int(self.step or 1) if self.whole else self.step}
 
 
 @dataclass(frozen=True)
@@ -91,17 +92,9 @@ class Space:
     def grid(self, *kinds: str) -> list[Options]:
         """Return every combination of the dimensions of these kinds; [{}] if there are none."""
         points: list[Options] = [{}]
-        for dimension in self.dimensions:
-            if dimension.kind in kinds:
-                points = [
-                    point | more
-                    for point in points
-                    for more in (
-                        [{dimension.name: value} for value in dimension.values]
-                        if dimension.active(self.fixed | point)
-                        else [{}]
-                    )
-                ]
+        for d in (d for d in self.dimensions if d.kind in kinds):
+            choices = [{d.name: value} for value in d.values]
+            points = [p | more for p in points for more in (choices if d.active(self.fixed | p) else [{}])]
         return points
 
     def corners(self) -> list[Options]:
@@ -238,7 +231,6 @@ def _when(
         raise SpaceError(f"{where}: {name}: `when` maps the name of an earlier choice to its values")
     for other in conditions:
         if other not in known:
-            raise SpaceError(
-                f"{where}: {name}: `when` names {other!r}, which is no choice, grid or fixed option above it"
-            )
+            what = f"{other!r}, which is no choice, grid or fixed option above it"
+            raise SpaceError(f"{where}: {name}: `when` names {what}")
     return {other: tuple(v if isinstance(v, list) else [v]) for other, v in conditions.items()}

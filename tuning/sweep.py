@@ -55,10 +55,8 @@ class Settings:
         check_count(low=2, halving=self.halving)
         check_rounds(self.seeds, self.reduction)
         if self.scheduler == "pbt" and self.seeds != (1,):
-            raise ValueError(
-                f"`scheduler` pbt changes runs while they train, so that no other seed can repeat them: set `seeds` to "
-                f"1, got {list(self.seeds)}"
-            )
+            reason = "changes runs while they train, so that no other seed can repeat them"
+            raise ValueError(f"`scheduler` pbt {reason}: set `seeds` to 1, got {list(self.seeds)}")
 
 
 @dataclass

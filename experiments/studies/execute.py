@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Protocol
 
 from experiments.config import Config, fingerprint
@@ -96,22 +95,15 @@ def execute(
     """Return the outcome of every configuration, in the study's order; those not finished yet are run first.
 
     A failed run (a training that diverges, codes that no sampler takes) does not stop the study: the second result has
-    the reason under the run's name, and the variants of its model are left out.
-
-    Args:
-        study: from `read_study`.
-        ledger: of its runs.
-        folder: for the files of the runs, one subfolder for each configuration; an interrupted run resumes from it.
-        report_progress: called with a line of progress after every run.
-        failed: runs that failed before, elsewhere, and are not tried again.
+    the reason under the run's name, and the variants of its model are left out. `folder` has a subfolder for each
+    configuration, from which an interrupted run resumes. Runs that `failed` elsewhere before are not tried again.
     """
     outcomes: list[Outcome] = []
     failures = dict(failed or {})
     known = {(cell.name, v): ledger.find(fingerprint(c)) for cell in study.cells for v, c in cell.configs.items()}
-    waiting = [(cell.data, cell.model, v) for cell in study.cells for v in cell.configs if known[cell.name, v] is None]
-    n_finished = len(known) - len(waiting)
+    n_waiting, n_done, started = sum(found is None for found in known.values()), 0, time.monotonic()
+    n_finished = len(known) - n_waiting
     report_progress(f"{study.name} ({study.size}): {len(known)} runs, {n_finished} of them finished before")
-    pace = Pace(waiting)
     for cell in study.cells:
         model_file = folder / fingerprint(cell.configs[TRAINED]) / MODEL
         for variant in cell.configs:  # the training first
@@ -122,12 +114,12 @@ def execute(
                 except (ValueError, RuntimeError, MemoryError) as error:
                     failures[name] = " ".join(str(error).split())
                     report_progress(f"{name} failed: {failures[name]}")
-            if known[cell.name, variant] is None:
-                line = pace.after((cell.data, cell.model, variant), finished=found is not None)
-                if found is not None:
-                    report_progress(line.format(name=name))
+            n_done += known[cell.name, variant] is None
             if found is None:
                 continue
+            if known[cell.name, variant] is None:
+                left = (time.monotonic() - started) / n_done * (n_waiting - n_done)
+                report_progress(f"[{n_done}/{n_waiting}] {name}: about {duration(left)} left")
             if variant == TRAINED and not model_file.is_file() and found.run_id is not None:  # trained elsewhere
                 model_file = ledger.model_file(found.run_id)
             outcomes.append(Outcome(cell, variant, found, model_file))
@@ -147,36 +139,6 @@ def run_variant(cell: Cell, variant: str, model_file: Path, ledger: Ledger) -> F
             warnings.filterwarnings("ignore", message="sampler ")  # a variant may be meant to fail; its run has the tag
             result = rejudge(model_file, config, output=output, keep=False, tracker=tracker)
         return Found(result.run_id, tracker.recorded)
-
-
-class Pace:
-    """Estimates the time left from the seconds that runs of each kind (data, model, variant) took."""
-
-    def __init__(self, waiting: list[tuple[str, str, str]]) -> None:
-        self._waiting = list(waiting)
-        self._total = len(waiting)
-        self._seconds: dict[tuple[str, str, str], list[float]] = {}
-        self._last = time.monotonic()
-
-    def after(self, kind: tuple[str, str, str], *, finished: bool) -> str:
-        """Return a line of progress, with a place for `name`, after a run has finished or failed."""
-        now = time.monotonic()
-        seconds, self._last = now - self._last, now
-        self._waiting.remove(kind)
-        if finished:
-            self._seconds.setdefault(kind, []).append(seconds)
-        place = f"[{self._total - len(self._waiting)}/{self._total}]"
-        return f"{place} {{name}}: {duration(seconds)}; about {duration(self._left())} left"
-
-    def _left(self) -> float:
-        """Sum over what is waiting: the mean of its own kind, else of all trainings or all variants, else of all."""
-        every = [s for seconds in self._seconds.values() for s in seconds]
-        alike = {
-            trained: [s for kind, seconds in self._seconds.items() for s in seconds if (kind[2] == TRAINED) == trained]
-            for trained in (True, False)
-        }
-        means = [fmean(self._seconds.get(k) or alike[k[2] == TRAINED] or every or [0.0]) for k in self._waiting]
-        return sum(means)
 
 
 def duration(seconds: float) -> str:

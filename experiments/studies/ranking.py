@@ -30,6 +30,8 @@ def entries_of(
         run_url: returns the address of a run, by its id.
     """
     entries: dict[tuple[str, Contender], Entry] = {}
+    outcomes = list(outcomes)
+    undertrained = {(o.cell.data, o.cell.model) for o in outcomes if o.found.metrics.get("best/undertrained")}
     for outcome in outcomes:
         names = [outcome.variant]
         if outcome.variant == TRAINED:
@@ -42,7 +44,8 @@ def entries_of(
                 if repeats and sampler not in varied:
                     continue
                 contender = Contender(outcome.cell.model, name, sampler)
-                entry = Entry(outcome.cell.data, contender, outcome.headline, {}, {}, {}, repeats)
+                marked = (outcome.cell.data, outcome.cell.model) in undertrained
+                entry = Entry(outcome.cell.data, contender, outcome.headline, {}, {}, {}, repeats, undertrained=marked)
                 entry = entries.setdefault((outcome.cell.data, contender), entry)
                 seed = outcome.cell.seed
                 entry.val[seed] = outcome.scores(sampler, "val_score")
@@ -126,8 +129,15 @@ def rank_table(entries: Sequence[Entry]) -> str:
     ranking = rank(entries)
     if len(ranking.standings) < 2 or ranking.blocks < 2:
         return ""
+    marks = {entry.contender: entry.mark for entry in entries if entry.undertrained}
     rows = [
-        [str(s.contender), f"{s.rank:.2f}", f"{s.ratio:.3f}", f"{s.wins} of {ranking.blocks}" if i else None, _p(s.p)]
+        [
+            f"{s.contender}{marks.get(s.contender, '')}",
+            f"{s.rank:.2f}",
+            f"{s.ratio:.3f}",
+            f"{s.wins} of {ranking.blocks}" if i else None,
+            _p(s.p),
+        ]
         for i, s in enumerate(ranking.standings)
     ]
     friedman = "" if math.isnan(ranking.friedman) else f" All alike (Friedman): p = {_p(ranking.friedman)}."

@@ -51,7 +51,7 @@ def write_report(
         run_url: returns the address of a run, by its id.
     """
     entries = entries_of(study, outcomes, run_url)
-    opening = [f"# {study.title}", study.about, bottom_line(entries), missing(failures or {})]
+    opening = [f"# {study.title}", study.about, bottom_line(entries), undertrained(entries), missing(failures or {})]
     middle = list(REPORTS[study.report](study, entries, outcomes))
     parts: list[Part] = [*opening, *middle, *closing(study, entries, outcomes, run_url), all_numbers(entries)]
     files = write_page(study.title, parts, output)
@@ -65,6 +65,14 @@ def missing(failures: Mapping[str, str]) -> str:
         return ""
     rows = "\n".join(f"* {escape(name)}: {escape(reason)}" for name, reason in failures.items())
     return f"**{len(failures)} runs failed** and are missing below; ranks leave out who misses a block:\n\n{rows}"
+
+
+def undertrained(entries: Sequence[Entry]) -> str:
+    """Return which models were not trained to the end."""
+    names = dict.fromkeys(f"{entry.contender.model} on {entry.data}" for entry in entries if entry.undertrained)
+    if not names:
+        return ""
+    return f"**Undertrained** (†): {escape(', '.join(names))}. Their validation loss was still falling at the end."
 
 
 def in_short(parts: Sequence[str]) -> str:

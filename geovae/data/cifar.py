@@ -56,4 +56,4 @@ def load(
     )
 
 
-DATASET = DataSet(load, image_shape=SHAPE)
+DATASET = DataSet(load, image_shape=SHAPE, extractor="trained")

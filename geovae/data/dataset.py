@@ -23,10 +23,13 @@ class DataSet:
     Attributes:
         load: takes keyword arguments and returns `Splits`; its signature and docstring define the options.
         image_shape: (c, h, w), None where it depends on the files.
+        extractor: the features that scores compare by default, a name of `geovae.evaluation.EXTRACTORS`; "trained" for
+            those of a classifier of the training split, where it has labels; None for what no data set needs.
     """
 
     load: Callable[..., Splits]
     image_shape: tuple[int, int, int] | None
+    extractor: str | None = None
 
     def __call__(self, **options: Any) -> Splits:
         """Return the splits for `options`."""

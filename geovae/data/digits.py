@@ -43,7 +43,7 @@ def load(
     return Splits(_augment(splits.train, augment, seed), splits.val, splits.test, SOURCE)
 
 
-DATASET = DataSet(load, image_shape=SHAPE)
+DATASET = DataSet(load, image_shape=SHAPE, extractor="trained")
 
 
 def _load_digits() -> Split:

@@ -63,7 +63,7 @@ def load(
     return limit_train(Splits(splits.train, splits.val, test or splits.test, str(source)), train_size, seed)
 
 
-DATASET = DataSet(load, image_shape=None)
+DATASET = DataSet(load, image_shape=None, extractor="trained")
 
 
 def read_folder(

@@ -9,4 +9,10 @@ SHAPE = (1, 32, 32)
 NAMES = ("mnist", "fashion_mnist", "kmnist")
 ORIGINALS = "the four idx files (.gz or not)"
 READ = partial(read_npz, shape=SHAPE)
-DATASETS = {name: DataSet(make_loader(name, f"{name}_32x32.npz", SHAPE, ORIGINALS, READ), SHAPE) for name in NAMES}
+EXTRACTORS = {"mnist": "mnist-net-v1", "fashion_mnist": "fashion-mnist-net-v1"}
+DATASETS = {
+    name: DataSet(
+        make_loader(name, f"{name}_32x32.npz", SHAPE, ORIGINALS, READ), SHAPE, extractor=EXTRACTORS.get(name, "trained")
+    )
+    for name in NAMES
+}

@@ -38,7 +38,7 @@ def load(
     return limit_train(splits, train_size, seed)
 
 
-DATASET = DataSet(load, image_shape=SHAPE)
+DATASET = DataSet(load, image_shape=SHAPE, extractor="mnist-net-v1")
 
 
 def read_all() -> Split:

@@ -64,7 +64,7 @@ def load(
     return limit_train(splits, train_size, seed)
 
 
-DATASET = DataSet(load, image_shape=SHAPE)
+DATASET = DataSet(load, image_shape=SHAPE, extractor="trained")
 
 
 def class_numbers(labels: np.ndarray, n: int, where: str) -> Tensor:

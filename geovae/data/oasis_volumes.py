@@ -62,7 +62,7 @@ def load(
     return limit_train(splits, train_size, seed)
 
 
-DATASET = DataSet(load, image_shape=SHAPE)
+DATASET = DataSet(load, image_shape=SHAPE, extractor="trained")
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

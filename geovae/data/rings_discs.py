@@ -49,7 +49,7 @@ def load(
     return limit_train(splits, train_size, seed)
 
 
-DATASET = DataSet(load, image_shape=SHAPE)
+DATASET = DataSet(load, image_shape=SHAPE, extractor="trained")
 
 
 def draw_shapes(radius: Tensor, thickness: Tensor) -> Tensor:

@@ -55,4 +55,5 @@ def _channels_first(x: np.ndarray, where: str) -> Tensor:
     return images
 
 
-DATASET = DataSet(make_loader("svhn", "train_32x32.mat", SHAPE, "train_32x32.mat and test_32x32.mat", read_mat), SHAPE)
+LOAD = make_loader("svhn", "train_32x32.mat", SHAPE, "train_32x32.mat and test_32x32.mat", read_mat)
+DATASET = DataSet(LOAD, SHAPE, extractor="trained")

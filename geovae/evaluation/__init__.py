@@ -3,7 +3,7 @@
 To add a score: one file with a decorated function, and one line in `SCORES` (scores.py).
 """
 
-from geovae.evaluation.evaluate import ImageSets, Latents, Report, Scorer, differences, evaluate
+from geovae.evaluation.evaluate import evaluate
 from geovae.evaluation.extractors import EXTRACTORS, FeatureCache, choose_extractor, content_hash, extract, extractor
 from geovae.evaluation.frechet import (
     Statistics,
@@ -13,16 +13,30 @@ from geovae.evaluation.frechet import (
     statistics,
     write_statistics,
 )
+from geovae.evaluation.image_sets import ImageSets, Latents
 from geovae.evaluation.inception import checked_weights, inception_weights_path
 from geovae.evaluation.kid import kid
 from geovae.evaluation.neighbour_scores import memorisation, neighbours, precision_recall
 from geovae.evaluation.prd import PrdCurve, prd, prd_curve
+from geovae.evaluation.report import Report, differences
 from geovae.evaluation.score import Number, Score, half_sample_spread, per_class, score
-from geovae.evaluation.scores import SCORES, better, headline, recorded_numbers
+from geovae.evaluation.scorer import Scorer
+from geovae.evaluation.scores import (
+    LEAST_NOVELTY,
+    SCORES,
+    better,
+    copies,
+    headline,
+    is_biased,
+    is_weak,
+    recorded_numbers,
+)
+from geovae.evaluation.trained import is_trained_name, trained_classifier, trained_name
 from geovae.images.pictures import read_images
 
 __all__ = [
     "EXTRACTORS",
+    "LEAST_NOVELTY",
     "SCORES",
     "FeatureCache",
     "ImageSets",
@@ -37,6 +51,7 @@ __all__ = [
     "checked_weights",
     "choose_extractor",
     "content_hash",
+    "copies",
     "differences",
     "evaluate",
     "extract",
@@ -46,6 +61,9 @@ __all__ = [
     "half_sample_spread",
     "headline",
     "inception_weights_path",
+    "is_biased",
+    "is_trained_name",
+    "is_weak",
     "kid",
     "memorisation",
     "neighbours",
@@ -58,5 +76,7 @@ __all__ = [
     "recorded_numbers",
     "score",
     "statistics",
+    "trained_classifier",
+    "trained_name",
     "write_statistics",
 ]

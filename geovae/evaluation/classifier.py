@@ -9,12 +9,11 @@ import hashlib
 from itertools import pairwise
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from geovae.images import to_float
-
-N_FEATURES = 256
 
 
 class Classifier(nn.Module):
@@ -22,20 +21,21 @@ class Classifier(nn.Module):
 
     Args:
         n_classes: number of classes.
-        channels: of the images, which may have any height and width from 16 on.
+        channels: of the images, which may have any height and width from 4 on.
+        width: filters of the first convolution; all other widths are in proportion to it.
     """
 
-    def __init__(self, n_classes: int, channels: int = 1) -> None:
+    def __init__(self, n_classes: int, channels: int = 1, width: int = 32) -> None:
         """Build the layers."""
         super().__init__()
-        widths = (channels, 32, 48, 64, 96)
+        widths = (channels, width, width * 3 // 2, width * 2, width * 3)
         self.convolutions = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1, bias=False) for a, b in pairwise(widths))
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:])
-        self.hidden = nn.Linear(widths[-1] * 16, N_FEATURES)
-        self.head = nn.Linear(N_FEATURES, n_classes)
+        self.hidden = nn.Linear(widths[-1] * 16, width * 8)
+        self.head = nn.Linear(width * 8, n_classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """Return the hidden layer (b, 256) after its ReLU, for images (b, c, h, w) in [0, 1]."""
+        """Return the hidden layer (b, 8 * width) after its ReLU, for images (b, c, h, w) in [0, 1]."""
         x = 2 * x - 1
         for stage, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
             x = norm(convolution(x)).relu()
@@ -49,13 +49,38 @@ class Classifier(nn.Module):
         return logits
 
 
-class ShippedClassifier(nn.Module):
-    """A classifier of 10 classes whose weights come with the package; as a module it gives the hidden layer's features.
+class ClassifierFeatures(nn.Module):
+    """The hidden layer of a classifier as an extractor; `classes` reads the predicted class off the same features.
 
-    Takes gray images (b, 1, h, w) in [0, 1], of 32x32 as in training.
+    Attributes:
+        name: of the extractor.
+        id: the name and a hash of the weights.
+        network: the classifier.
     """
 
     name: str
+    id: str
+    network: Classifier
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the features (b, dims) of images (b, c, h, w) in [0, 1]."""
+        return self.network.features(x)
+
+    @torch.inference_mode()
+    def classes(self, features: Tensor) -> Tensor:
+        """Return the class (n,), int64 on the CPU, that the classifier's last layer makes of features (n, dims)."""
+        head = self.network.head
+        guesses: Tensor = head(features.to(head.weight)).argmax(1).cpu()
+        return guesses
+
+    def classify(self, images: Tensor) -> Tensor:
+        """Return the class (n,) of each image, uint8 or float (n, c, h, w)."""
+        return self.classes(self(to_float(images)))
+
+
+class ShippedClassifier(ClassifierFeatures):
+    """A classifier of 10 classes whose weights come with the package. Takes gray images, of 32x32 as in training."""
+
     sha256: str
 
     def __init__(self) -> None:
@@ -79,12 +104,7 @@ class ShippedClassifier(nn.Module):
         """Return the features (b, 256) of gray images (b, 1, h, w) in [0, 1]."""
         if x.shape[1] != 1:
             raise ValueError(f"{self.name} takes gray images, got {x.shape[1]} channels")
-        return self.network.features(x)
-
-    def classify(self, images: Tensor) -> Tensor:
-        """Return the class (n,) of each image, uint8 or float (n, 1, h, w)."""
-        guesses: Tensor = self.network(to_float(images)).argmax(1)
-        return guesses
+        return super().forward(x)
 
 
 class MnistNet(ShippedClassifier):

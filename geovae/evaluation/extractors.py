@@ -29,6 +29,7 @@ from geovae.evaluation.frechet import (
     write_statistics,
 )
 from geovae.evaluation.inception import Inception, checked_weights, inception_weights_path
+from geovae.evaluation.trained import TrainedClassifier, is_trained_name
 from geovae.images import check_images, to_float
 
 # (filters, kernel, stride, pooled grid): each stage gives its mean over every cell of the grid
@@ -126,8 +127,11 @@ EXTRACTORS: dict[str, type[nn.Module]] = {
 def extractor(name: str, **options: Any) -> nn.Module:
     """Return the extractor `name` of `EXTRACTORS`, built with its `options`, in evaluation mode.
 
-    inception: `weights`; random-conv-v1: `seed`; module: `target`, `state`, `options`; the others have none.
+    inception: `weights`; random-conv-v1: `seed`; module: `target`, `state`, `options`; the others have none. A name
+    such as `net-1a2b3c4d` is that of a classifier that was trained here before (see trained.py).
     """
+    if is_trained_name(name):
+        return TrainedClassifier(name).eval()
     check_choice("extractor", name, EXTRACTORS)
     return EXTRACTORS[name](**options).eval()
 
@@ -135,12 +139,16 @@ def extractor(name: str, **options: Any) -> nn.Module:
 def choose_extractor(name: str) -> str:
     """Return the extractor that `name` stands for: `auto` is inception where its weights are found.
 
+    This is for images of an unknown data set; one that is known may have a better one (`DataSet.extractor`).
+
     Raises:
         FileNotFoundError: for inception without its weights.
         ValueError: for an unknown name, one that needs more than a name, or weights that are not the published ones.
     """
     if name == "auto":
         name = "random-conv-v1" if inception_weights_path() is None else "inception"
+    if is_trained_name(name):
+        return name
     check_choice("extractor", name, EXTRACTORS)
     if name == "module":
         raise ValueError(

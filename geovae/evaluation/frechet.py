@@ -39,12 +39,14 @@ class Statistics(NamedTuple):
         "frechet": Number(
             "Frechet distance of the features", "squared feature units", "lower", equal=0.0, names=("fid", "fd_{}")
         )
-    }
+    },
+    any_n=True,
 )
 def frechet(*, real: Tensor, fake: Tensor) -> Numbers:
     """Return {"frechet": d^2} of feature matrices `real` (n, dims) and `fake` (m, dims), at least 2 rows each.
 
-    The value is biased upwards for small n (Chong & Forsyth 2020, arXiv 1911.07023): compare equal n only.
+    The value is biased upwards for small n (Chong & Forsyth 2020, arXiv 1911.07023): compare equal n
+    only. More rows of `real` lessen the bias of all.
     """
     # float64 and centred factors: covariances of float32 features would lose the digits that the distance needs
     mean_x, mean_y = (m.mean(dim=0, dtype=torch.float64) for m in (real, fake))

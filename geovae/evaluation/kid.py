@@ -20,7 +20,8 @@ from geovae.neighbours import blocks
         "kid_stderr": Number(
             "standard error of the kernel distance", noise=math.inf, names=("kid_stderr", "kid_{}_stderr")
         ),
-    }
+    },
+    any_n=True,
 )
 def kid(*, real: Tensor, fake: Tensor, groups: int = 20, seed: int = 0) -> Numbers:
     """Return {"kid", "kid_stderr"} of `real` (n, dims) and `fake` (m, dims), at least 2 rows each.

@@ -139,7 +139,7 @@ MEMORISATION = {
 def memorisation(space: str, *, train: Matrix, fake: Matrix, held_out: Matrix) -> Numbers:
     """Compare the distances to the nearest of `train` (n, dims) of `fake` (m, dims) and of `held_out` (l, dims).
 
-    Keys, with `space` (pixels, codes) in the name: `nn_<space>_distance` (median for `fake`), `..._ratio` (over the
+    Keys, with `space` (such as pixels) in the name: `nn_<space>_distance` (median for `fake`), `..._ratio` (over the
     held-out median; 1 is new, 0 copied), `..._auc` (probability that a fake point is nearer than a held-out one, ties
     half; 1/2 is new, 1 copied), `..._close` (part of `fake` nearer than 95 % of the held-out points; 0.05 is new, 1
     copied) and `..._flag` (1 where that is more than half: the sampler returns its training set).

@@ -57,11 +57,13 @@ class Score:
         compute: the function, called with checked tensors of one type on the device of `real`.
         numbers: what each number means.
         least_rows: of each matrix, for the default options.
+        any_n: whether sets of different n compare: the larger one then only lessens noise and bias.
     """
 
     compute: Callable[..., Numbers]
     numbers: Mapping[str, Number]
     least_rows: int = 2
+    any_n: bool = False
 
     @full_precision()
     def __call__(self, *, real: Matrix, fake: Matrix, **options: Any) -> Numbers:
@@ -75,9 +77,11 @@ class Score:
         return self.compute(real=real, fake=fake, **options)
 
 
-def score(numbers: Mapping[str, Number], *, least_rows: int = 2) -> Callable[[Callable[..., Numbers]], Score]:
+def score(
+    numbers: Mapping[str, Number], *, least_rows: int = 2, any_n: bool = False
+) -> Callable[[Callable[..., Numbers]], Score]:
     """Return a decorator that makes a `Score` of a function of keyword-only `real` and `fake`."""
-    return lambda compute: Score(compute, numbers, least_rows)
+    return lambda compute: Score(compute, numbers, least_rows, any_n)
 
 
 def deviations(tables: Sequence[Numbers]) -> Numbers:
@@ -190,3 +194,8 @@ def subsample(n: int, size: int, seed: int) -> Tensor:
     if size >= n:
         return torch.arange(n)
     return torch.from_numpy(np.sort(np.random.default_rng(seed).permutation(n)[:size]))
+
+
+def subset(rows: Tensor, n: int, seed: int) -> Tensor:
+    """Return `n` rows drawn with `seed`, in their order; `rows` itself where there are no more."""
+    return rows if n >= len(rows) else rows[subsample(len(rows), n, seed).to(rows.device)]

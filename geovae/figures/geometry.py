@@ -9,7 +9,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import Figure
 
 Map = tuple[Tensor, Tensor, Tensor]
 """x (columns,), y (rows,) and values (rows, columns)."""
@@ -18,19 +18,19 @@ Map = tuple[Tensor, Tensor, Tensor]
 def geometry_figure(
     volume: Map,
     mu: Tensor,
+    labels: Tensor | None,
     *,
-    labels: Tensor | None = None,
-    curves: dict[str, Tensor] | None = None,
-    strips: dict[str, Tensor] | None = None,
-    distance: Map | None = None,
-    source: Tensor | None = None,
+    curves: dict[str, Tensor],
+    strips: dict[str, Tensor],
+    distance: Map,
+    source: Tensor,
 ) -> "Figure":
     """Return Fig. 1: the log volume element with codes and curves, the distance map, and the decoded strips below.
 
     Args:
         volume: log sqrt det G on a grid.
         mu: codes (n, 2).
-        labels: of the codes (n,).
+        labels: of the codes (n,), or None.
         curves: for each kind, such as "affine" and "geodesic", curves (b, m, 2).
         strips: for each kind the decoded points of its curves, (b, m, c, h, w) in [0, 1].
         distance: the Riemannian distance from `source` on a grid.
@@ -38,22 +38,21 @@ def geometry_figure(
     """
     from matplotlib import pyplot
 
-    strips = strips or {}
-    n_maps = 1 if distance is None else 2
-    figure = pyplot.figure(figsize=(6 * n_maps, 5 + 0.8 * _n_rows(strips)), layout="constrained")
-    # a subfigure of height 0 is an error in matplotlib, hence the smallest ratio without strips
-    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=[5, max(0.8 * _n_rows(strips), 0.01)])[:, 0]
-    axes = upper.subplots(1, n_maps, squeeze=False)[0]
-    draw_map(axes[0], volume, "log volume element log sqrt(det G)")
+    rows = [(f"{name} {i + 1}", strip) for name, kind in strips.items() for i, strip in enumerate(kind)]
+    figure = pyplot.figure(figsize=(12, 5 + 0.8 * len(rows)), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=[5, 0.8 * len(rows)])[:, 0]
+    left, right = upper.subplots(1, 2)
+    draw_map(left, volume, "log volume element log sqrt(det G)")
     colours = {"color": "white"} if labels is None else {"c": labels.numpy(), "cmap": "tab10"}
-    axes[0].scatter(*mu.detach().cpu().numpy().T, s=4, **colours)
-    draw_curves(axes[0], curves or {})
-    if distance is not None:
-        draw_map(axes[1], distance, "Riemannian distance", levels=20)
-        if source is not None:
-            axes[1].scatter(*source.detach().cpu().numpy(), marker="*", s=120, c="white", edgecolors="black")
-    if strips:
-        _draw_strips(lower, strips)
+    left.scatter(*mu.detach().cpu().numpy().T, s=4, **colours)
+    draw_curves(left, curves)
+    draw_map(right, distance, "Riemannian distance", levels=20)
+    right.scatter(*source.detach().cpu().numpy(), marker="*", s=120, c="white", edgecolors="black")
+    for ax, (name, strip) in zip(lower.subplots(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
+        picture = torch.cat(list(strip.detach().cpu()), dim=2).permute(1, 2, 0)  # (h, m w, c)
+        ax.imshow(picture.squeeze(2).numpy(), cmap="gray", vmin=0, vmax=1, aspect="equal")
+        ax.set(xticks=[], yticks=[])
+        ax.set_ylabel(name, rotation=0, ha="right", va="center")
     return figure
 
 
@@ -74,8 +73,7 @@ def draw_curves(ax: "Axes", curves: dict[str, Tensor]) -> None:
         for i, curve in enumerate(points.detach().cpu().numpy()):
             ax.plot(*curve.T, style, color=f"C{3 + i % 6}", linewidth=2, label=name if i == 0 else None)
             ax.plot(*curve[[0, -1]].T, "o", color=f"C{3 + i % 6}")
-    if curves:
-        ax.legend(loc="upper right")
+    ax.legend(loc="upper right")
 
 
 def pullback_figure(predicted: Tensor, observed: Tensor) -> "Figure":
@@ -92,17 +90,3 @@ def pullback_figure(predicted: Tensor, observed: Tensor) -> "Figure":
     if predicted.shape[1] <= 10:
         ax.legend()
     return figure
-
-
-def _n_rows(strips: dict[str, Tensor]) -> int:
-    return sum(len(s) for s in strips.values())
-
-
-def _draw_strips(figure: "SubFigure", strips: dict[str, Tensor]) -> None:
-    axes = figure.subplots(_n_rows(strips), 1, squeeze=False)[:, 0]
-    rows = [(f"{name} {i + 1}", strip) for name, kind in strips.items() for i, strip in enumerate(kind)]
-    for ax, (name, strip) in zip(axes, rows, strict=True):
-        picture = torch.cat(list(strip.detach().cpu()), dim=2).permute(1, 2, 0)  # (h, m w, c)
-        ax.imshow(picture.squeeze(2).numpy(), cmap="gray", vmin=0, vmax=1, aspect="equal")
-        ax.set(xticks=[], yticks=[])
-        ax.set_ylabel(name, rotation=0, ha="right", va="center")

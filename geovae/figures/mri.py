@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geovae.checks import check_choice
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -20,30 +22,20 @@ SIDES = (("L", "R"), ("P", "A"), ("I", "S"))
 
 def cohort_mosaic(
     pictures: np.ndarray,
-    ids: Sequence[str],
+    names: Sequence[str],
     *,
-    cdr: Sequence[float] | None = None,
-    ages: Sequence[float] | None = None,
+    cdr: Sequence[float],
+    ages: Sequence[float],
     limit: int = 48,
-    masked_ids: bool = False,
     sides: Sequence[str] = (),
 ) -> "Figure":
-    """Return a figure of the first `limit` of pictures (n, h, w), with id, CDR and age.
+    """Return a figure of the first `limit` of pictures (n, h, w) with their names, CDR and age.
 
-    Args:
-        pictures: uint8, or floats from 0 to 1.
-        ids: (n,).
-        cdr: (n,), NaN where not assessed.
-        ages: (n,) years, NaN where unknown.
-        limit: number of pictures shown; showing them on a shared server may count as redistribution.
-        masked_ids: show running numbers in place of ids.
-        sides: letters of the patient's sides at the left, right, top and bottom of every picture.
+    `cdr` (n,) is NaN where it was not assessed, `ages` (n,) in years where unknown; `sides` are as in `mean_and_sd`.
     """
     from matplotlib.figure import Figure
 
-    _check(pictures, 3, "pictures", "(n, h, w)")
-    if len(ids) != len(pictures):
-        raise ValueError(f"`ids` must be as many as the {len(pictures)} pictures, got {len(ids)}")
+    _check(pictures)
     n = min(limit, len(pictures))
     columns = max(1, int(np.ceil(np.sqrt(n * 1.4))))
     rows = -(-n // columns)
@@ -53,8 +45,9 @@ def cohort_mosaic(
         if i < n:
             ax.imshow(pictures[i], cmap="gray")
             _letters(ax, sides[:2], 6)
-            name = f"#{i + 1}" if masked_ids else str(ids[i])
-            ax.set_title(f"{name}\n{_about(cdr, ages, i)}".rstrip(), fontsize=6.5, pad=2)
+            grade = "-" if np.isnan(cdr[i]) else f"{cdr[i]:g}"
+            age = "age ?" if np.isnan(ages[i]) else f"{ages[i]:.0f} y"
+            ax.set_title(f"{names[i]}\nCDR {grade}, {age}", fontsize=6.5, pad=2)
     figure.suptitle(f"{n} of {len(pictures)}; CDR -: not assessed", fontsize=8)
     return figure
 
@@ -66,7 +59,7 @@ def mean_and_sd(pictures: np.ndarray, *, sides: Sequence[str] = ()) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    _check(pictures, 3, "pictures", "(n, h, w)")
+    _check(pictures)
     # One picture at a time: all pictures of a cohort in float64 would fill the memory.
     mean, square = (np.zeros(pictures.shape[1:]) for _ in range(2))
     for picture in pictures:
@@ -75,9 +68,8 @@ def mean_and_sd(pictures: np.ndarray, *, sides: Sequence[str] = ()) -> "Figure":
     mean /= len(pictures)
     sd = np.sqrt(np.maximum(square / len(pictures) - mean**2, 0))
     figure = Figure(figsize=(7, 4), layout="constrained")
-    for ax, image, name, colours in zip(
-        figure.subplots(1, 2), (mean, sd), ("mean", "standard deviation"), ("gray", "magma"), strict=True
-    ):
+    shown = (mean, "mean", "gray"), (sd, "standard deviation", "magma")
+    for ax, (image, name, colours) in zip(figure.subplots(1, 2), shown, strict=True):
         ax.set_axis_off()
         ax.set_title(f"{name} of {len(pictures)}", fontsize=9)
         _letters(ax, sides, 9)
@@ -85,56 +77,20 @@ def mean_and_sd(pictures: np.ndarray, *, sides: Sequence[str] = ()) -> "Figure":
     return figure
 
 
-def planes_at(
-    data: np.ndarray, affine: np.ndarray, mm: Sequence[float] | None = None
-) -> tuple[dict[str, np.ndarray], tuple[int, int, int]]:
-    """Return the three planes through a point of a volume (x, y, z) in RAS order, and the voxel (3,) where they meet.
-
-    Args:
-        data: the volume.
-        affine: (4, 4) to mm.
-        mm: the point (x, y, z); None is the middle of the grid.
-    """
-    _check(data, 3, "data", "(x, y, z)")
-    if mm is None:
-        x, y, z = _middle(data.shape)
-    else:
-        index = np.linalg.solve(affine[:3, :3], np.asarray(mm, float) - affine[:3, 3])
-        x, y, z = (int(np.rint(i)) for i in index)
-        if not all(0 <= i < n for i, n in zip((x, y, z), data.shape, strict=True)):
-            raise ValueError(f"the point {tuple(mm)} mm is outside the volume, whose voxel there would be {(x, y, z)}")
-    return {"sagittal": data[x], "coronal": data[:, y], "axial": data[:, :, z]}, (x, y, z)
-
-
 def orthogonal_views(
-    planes: Mapping[str, np.ndarray],
-    affine: np.ndarray,
-    meeting: Sequence[int] | None = None,
-    *,
-    view: str = "neurological",
-    title: str = "",
-    lines: bool = True,
+    planes: Mapping[str, np.ndarray], affine: np.ndarray, *, view: str = "neurological", title: str = ""
 ) -> "Figure":
-    """Return sagittal, coronal and axial views with mm, correct aspect and the letters of the patient's sides.
+    """Return the sagittal (y, z), coronal (x, z) and axial (x, y) middle planes of a volume with axes in mm.
 
-    Args:
-        planes: `sagittal` (y, z), `coronal` (x, z) and `axial` (x, y), as `planes_at` gives them.
-        affine: (4, 4) of the volume in RAS order, mm.
-        meeting: voxel (3,) in which the planes meet; None: the middle of the grid.
-        view: `neurological` or `radiological` (left and right, and front and back, exchanged).
-        title: above the views.
-        lines: draw the positions of the other planes.
+    Aspect and scale are those of the brain, lines show the positions of the other planes, letters the patient's sides.
+    `affine` (4, 4) is the volume's, in RAS order; `radiological` exchanges left and right, and front and back.
     """
     from matplotlib.figure import Figure
 
-    if view not in VIEWS:
-        raise ValueError(f"`view` must be neurological or radiological, got {view!r}")
-    if set(planes) != set(PLANES):
-        raise ValueError(f"`planes` must be {', '.join(PLANES)}, got {', '.join(planes)}")
-    if meeting is None:
-        meeting = _middle((*planes["axial"].shape, planes["coronal"].shape[1]))
+    check_choice("view", view, VIEWS)
     figure = Figure(figsize=(10.5, 4.1), layout="constrained")
-    point = affine[:3, :3] @ np.asarray(meeting, float) + affine[:3, 3]
+    meeting = [round((n - 1) / 2) for n in (*planes["axial"].shape, planes["coronal"].shape[1])]
+    point = affine[:3, :3] @ meeting + affine[:3, 3]
     top = max(float(plane.max()) for plane in planes.values())
     widths = [float(np.ptp(_ends(affine, PLANES[name][0], planes[name].shape[0]))) for name in PLANES]
     axes = figure.subplots(1, 3, width_ratios=widths)  # so that all views have one scale
@@ -142,22 +98,18 @@ def orthogonal_views(
         _view(ax, planes[name], affine, (across, up), view == "radiological", top)
         through = 3 - across - up
         ax.set_title(f"{name}, {'xyz'[through]} = {point[through]:.0f} mm", fontsize=9)
-        if lines:
-            ax.axvline(point[across], color="tab:cyan", linewidth=0.5)
-            ax.axhline(point[up], color="tab:cyan", linewidth=0.5)
-    figure.suptitle(
-        f"{title}  ({view}: patient's left is on the {'left' if view == VIEWS[0] else 'right'})", fontsize=9
-    )
+        ax.axvline(point[across], color="tab:cyan", linewidth=0.5)
+        ax.axhline(point[up], color="tab:cyan", linewidth=0.5)
+    left = "left" if view == VIEWS[0] else "right"
+    figure.suptitle(f"{title}  ({view}: patient's left is on the {left})", fontsize=9)
     return figure
 
 
 def histograms(before: np.ndarray, edges: np.ndarray, after: np.ndarray) -> "Figure":
     """Return the histograms of all volumes before and after normalisation, one line each, the median in black.
 
-    Args:
-        before: counts (n, bins).
-        edges: (n, bins + 1), in each volume's own unit.
-        after: counts (n, bins) of values from 0 to 1, without the background.
+    `before` are counts (n, bins) with `edges` (n, bins + 1) in each volume's own unit, `after` counts (n, bins) of
+    values from 0 to 1, without the background.
     """
     from matplotlib.figure import Figure
 
@@ -177,18 +129,11 @@ def histograms(before: np.ndarray, edges: np.ndarray, after: np.ndarray) -> "Fig
 
 
 def viewer_html(data: np.ndarray, affine: np.ndarray, *, title: str = "") -> str:
-    """Return a self-contained page in which the planes of a volume can be moved with the mouse; 0.6 MB at 2 mm.
-
-    Args:
-        data: (x, y, z), floats from 0 to 1, or uint8.
-        affine: (4, 4), mm.
-        title: of the page.
-    """
+    """Return a self-contained page in which the planes of a volume (x, y, z) can be moved; 0.6 MB at 2 mm."""
     import warnings
 
     import nibabel as nib
 
-    _check(data, 3, "data", "(x, y, z)")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of nilearn, about its own defaults
         from nilearn.plotting import view_img
@@ -233,25 +178,12 @@ def _letters(ax: "Axes", sides: Sequence[str], size: float) -> None:
         ax.text(x, y, letter, transform=ax.transAxes, fontsize=size, **style)
 
 
-def _middle(shape: Sequence[int]) -> list[int]:
-    return [round((n - 1) / 2) for n in shape]
-
-
 def _ends(affine: np.ndarray, axis: int, n: int) -> tuple[float, float]:
     """Return the mm of the first and last face of `n` voxels along an axis."""
     size, first = affine[axis, axis], affine[axis, 3]
     return float(first - size / 2), float(first + size * (n - 0.5))
 
 
-def _about(cdr: Sequence[float] | None, ages: Sequence[float] | None, i: int) -> str:
-    parts = []
-    if cdr is not None:
-        parts.append(f"CDR {'-' if np.isnan(cdr[i]) else format(float(cdr[i]), 'g')}")
-    if ages is not None:
-        parts.append("age ?" if np.isnan(ages[i]) else f"{ages[i]:.0f} y")
-    return ", ".join(parts)
-
-
-def _check(array: np.ndarray, ndim: int, name: str, shape: str) -> None:
-    if np.ndim(array) != ndim or 0 in np.shape(array):
-        raise ValueError(f"`{name}` must have shape {shape} and not be empty, got {np.shape(array)}")
+def _check(pictures: np.ndarray) -> None:
+    if np.ndim(pictures) != 3 or 0 in np.shape(pictures):
+        raise ValueError(f"`pictures` must have shape (n, h, w) and not be empty, got {np.shape(pictures)}")

@@ -18,12 +18,8 @@ GRADES = {0.0: "tab:green", 0.5: "gold", 1.0: "tab:orange", 2.0: "tab:red", 3.0:
 def real_versus_generated(generated: np.ndarray, real: np.ndarray, names: Sequence[str]) -> "Figure":
     """Return generated pictures (m, h, w), below each its nearest real one, and the difference of the two.
 
-    A difference near 0 is a copy, not a new brain. Its rms is in units of the grey range, 0 to 1.
-
-    Args:
-        generated: uint8, or floats from 0 to 1.
-        real: (m, h, w) for each the nearest picture of the training set.
-        names: (m,) of the real pictures.
+    A difference near 0 is a copy, not a new brain. Its rms is in units of the grey range, 0 to 1. Pictures are uint8,
+    or floats from 0 to 1; `names` (m,) are of the real ones.
     """
     from matplotlib.figure import Figure
 
@@ -36,8 +32,8 @@ def real_versus_generated(generated: np.ndarray, real: np.ndarray, names: Sequen
     figure = Figure(figsize=(wide * m + 0.9, 3 * (wide * height / width + 0.15)), layout="constrained")
     axes = figure.subplots(3, m, squeeze=False)
     for i, name in enumerate(names):
-        axes[0, i].imshow(top[i], cmap="gray", vmin=0, vmax=1)
-        axes[1, i].imshow(middle[i], cmap="gray", vmin=0, vmax=1)
+        for ax, picture in zip(axes[:2, i], (top[i], middle[i]), strict=True):
+            ax.imshow(picture, cmap="gray", vmin=0, vmax=1)
         colours = axes[2, i].imshow(difference[i], cmap="RdBu_r", vmin=-0.5, vmax=0.5)
         axes[1, i].set_title(name, fontsize=7, pad=2)
         axes[2, i].set_title(f"rms {np.sqrt(np.square(difference[i]).mean()):.3f}", fontsize=7, pad=2)
@@ -49,40 +45,30 @@ def real_versus_generated(generated: np.ndarray, real: np.ndarray, names: Sequen
     return figure
 
 
-def interpolation_gif(frames: np.ndarray, *, milliseconds: int = 120, back: bool = True) -> bytes:
-    """Return an endless animated GIF of pictures (t, h, w), such as those decoded along a geodesic.
-
-    Args:
-        frames: uint8, or floats from 0 to 1.
-        milliseconds: duration of each frame.
-        back: run to the end and back again.
-    """
+def interpolation_gif(frames: np.ndarray) -> bytes:
+    """Return an endless animated GIF of pictures (t, h, w), uint8 or floats from 0 to 1, to the end and back again."""
     from PIL import Image
 
     if np.ndim(frames) != 3 or len(frames) < 2:
         raise ValueError(f"`frames` must have shape (t, h, w) with t at least 2, got {np.shape(frames)}")
     # 64 greys: GIF compresses repeated values, and noise in the last bits would be most of the file
     pictures = [Image.fromarray((np.rint(_grey(f) * 63) * (255 / 63)).round().astype(np.uint8)) for f in frames]
-    pictures += pictures[-2:0:-1] if back else []
+    pictures += pictures[-2:0:-1]
     file = io.BytesIO()
-    pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0)
+    pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=120, loop=0)  # milliseconds each
     return file.getvalue()
 
 
 def latent_map_of_cohort(mu: Tensor, *, ages: Sequence[float], cdr: Sequence[float]) -> "Figure":
     """Return codes (n, d) on their first two principal directions, coloured by age and by CDR, side by side.
 
-    Args:
-        mu: codes, on the CPU.
-        ages: (n,) years; NaN (unknown) is drawn as a cross.
-        cdr: (n,), NaN where not assessed.
+    `ages` (n,) are in years; NaN (unknown) is drawn as a cross. `cdr` (n,) is NaN where it was not assessed.
     """
     from matplotlib.figure import Figure
 
     if mu.ndim != 2 or not len(mu) == len(ages) == len(cdr):
-        raise ValueError(
-            f"`mu` (n, d), `ages` and `cdr` must be equally many: {tuple(mu.shape)}, {len(ages)}, {len(cdr)}"
-        )
+        shapes = f"{tuple(mu.shape)}, {len(ages)}, {len(cdr)}"
+        raise ValueError(f"`mu` (n, d), `ages` and `cdr` must be equally many: {shapes}")
     xy = project(mu, *principal_directions(mu.double())).numpy()
     age, grade = np.asarray(ages, float), np.asarray(cdr, float)
     figure = Figure(figsize=(9, 4), layout="constrained")

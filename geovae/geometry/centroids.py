@@ -3,7 +3,7 @@
 Every choice returns indices into the codes without duplicates, so that each centroid has its own posterior variance.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -14,6 +14,8 @@ from geovae.devices import full_precision
 
 # Beyond exp(+-30) a float32 posterior variance is no information about data but a collapsed or broken encoder.
 LARGEST_LOG_VAR = 30.0
+Distances = Callable[[Tensor, Tensor], Tensor]
+"""Returns the distances (a, b) between two sets of points, given by their indices (a,) and (b,)."""
 
 
 def check_codes(codes: Codes, *, need_log_var: bool = False) -> Codes:
@@ -98,31 +100,43 @@ def snap(centres: Tensor, points: Tensor) -> Tensor:
 def _published(mu: Tensor, k: int, seed: int) -> Tensor:
     """k-medoids as the published code runs it: the k most central codes to start, alternating until nothing moves."""
     points = mu.detach().double().cpu()
-    medoids = torch.cat([rows.sum(1) for rows in _distance_rows(points, points)]).topk(k, largest=False).indices
-    for _ in range(300):  # the limit of the published code
-        labels = torch.cat([rows.argmin(1) for rows in _distance_rows(points, points[medoids])])
-        moved = torch.stack([_best_medoid(points, labels, i, m) for i, m in enumerate(medoids)])
+    every = torch.arange(len(points))
+
+    def distances(a: Tensor, b: Tensor) -> Tensor:
+        return torch.cdist(points[a], points[b])
+
+    central = torch.cat([distances(rows, every).sum(1) for rows in _blocks(every, len(every))])
+    return alternate_medoids(distances, central.topk(k, largest=False).indices, len(points), 300)
+
+
+def alternate_medoids(distances: Distances, medoids: Tensor, n: int, limit: int) -> Tensor:
+    """Return where k-medoids moves the medoids (k,) of n points, at most `limit` times.
+
+    In turn each point goes to its nearest medoid, and each medoid to the most central of its points.
+    """
+    for _ in range(limit):
+        labels = torch.cat([distances(medoids, rows).argmin(0) for rows in _blocks(torch.arange(n), len(medoids))])
+        members = [torch.nonzero(labels == i).squeeze(1) for i in range(len(medoids))]
+        moved = torch.stack([_best_medoid(distances, *pair) for pair in zip(members, medoids, strict=True)])
         if torch.equal(moved, medoids):
             break
         medoids = moved
     return medoids
 
 
-def _best_medoid(points: Tensor, labels: Tensor, cluster: int, medoid: Tensor) -> Tensor:
+def _best_medoid(distances: Distances, members: Tensor, medoid: Tensor) -> Tensor:
     """Return the member with the smallest summed distance to its cluster; the old medoid wins a tie."""
-    members = torch.nonzero(labels == cluster).squeeze(1)
     if len(members) == 0:
         return medoid
-    inside = points[members]
-    costs = torch.cat([rows.sum(1) for rows in _distance_rows(inside, inside)])
+    costs = torch.cat([distances(rows, members).sum(1) for rows in _blocks(members, len(members))])
     old = costs[members == medoid]
     best = costs.argmin()
     return members[best] if len(old) == 0 or costs[best] < old[0] else medoid
 
 
-def _distance_rows(a: Tensor, b: Tensor, elements: int = 2**22) -> Iterator[Tensor]:
-    """Yield the distance matrix of a (n, d) and b (m, d) in blocks of rows."""
-    return (torch.cdist(rows, b) for rows in a.split(max(elements // len(b), 1)))
+def _blocks(rows: Tensor, columns: int) -> tuple[Tensor, ...]:
+    """Return the indices in parts whose distance matrices, of so many columns, stay small."""
+    return rows.split(max(2**22 // columns, 1))
 
 
 CENTROIDS: dict[str, Callable[[Tensor, int, int], Tensor]] = {

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from geovae.checks import check_finite
 from geovae.devices import full_precision
+from geovae.geometry.centroids import alternate_medoids
 from geovae.geometry.curves import SmoothMetric, SquaredNorm, curve_lengths, geodesics, resample, smooth, straight
 
 if TYPE_CHECKING:
@@ -172,7 +173,15 @@ def geodesic_medoids(
     if not 1 <= k <= n:
         raise ValueError(f"`k` must lie in 1..{n}, got {k}")
     random = np.random.default_rng(seed)
-    runs = [_medoid_run(graph, _spread_medoids(graph, k, random), n_iterations) for _ in range(n_init)]
+
+    def distances(a: Tensor, b: Tensor) -> Tensor:
+        return torch.from_numpy(_shortest(graph, a.numpy())[:, b.numpy()])
+
+    starts = [torch.from_numpy(_spread_medoids(graph, k, random)) for _ in range(n_init)]
+    runs = []
+    for medoids in (alternate_medoids(distances, start, n, n_iterations) for start in starts):
+        nearest = distances(medoids, torch.arange(n)).min(0)
+        runs.append(Clusters(nearest.indices, medoids, float(nearest.values.sum())))
     return min(runs, key=lambda c: c.cost)
 
 
@@ -185,24 +194,3 @@ def _spread_medoids(graph: "csr_matrix", k: int, random: np.random.Generator) ->
         medoids.append(int(random.choice(len(nearest), p=chances)))
         nearest = np.minimum(nearest, _shortest(graph, medoids[-1]))
     return np.array(medoids)
-
-
-def _medoid_run(graph: "csr_matrix", medoids: np.ndarray, n_iterations: int) -> Clusters:
-    for _ in range(n_iterations):
-        labels = _shortest(graph, medoids).argmin(0)
-        moved = np.array([_central(graph, labels == i, m) for i, m in enumerate(medoids)])
-        if (moved == medoids).all():
-            break
-        medoids = moved
-    distances = _shortest(graph, medoids)
-    labels = torch.from_numpy(distances.argmin(0))
-    return Clusters(labels, torch.from_numpy(medoids), float(distances.min(0).sum()))
-
-
-def _central(graph: "csr_matrix", inside: np.ndarray, medoid: int) -> int:
-    """Return the member of a cluster, given as a mask (n,), with the smallest summed distance to its members."""
-    members = np.flatnonzero(inside)
-    if len(members) == 0:
-        return medoid
-    within = _shortest(graph, members)[:, members].sum(1)
-    return int(members[within.argmin()])

@@ -11,17 +11,11 @@ OnError = Literal["fail", "skip"]
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One thing that is wrong.
+    """One thing that is wrong."""
 
-    Attributes:
-        where: a session id, or a file, or the subject of the sentence.
-        sentence: what is wrong and what to do.
-        warning: True if the preparation continues whatever `on_error` is.
-    """
-
-    where: str
-    sentence: str
-    warning: bool = False
+    where: str  # a session id, or a file, or the subject of the sentence
+    sentence: str  # what is wrong and what to do
+    warning: bool = False  # whether the preparation continues whatever `on_error` is
 
     def __str__(self) -> str:
         """Return one line."""

@@ -15,10 +15,8 @@ def run_in_processes(
 ) -> Iterator[Result]:
     """Yield `function(item)` for each item, in the order in which they finish.
 
-    Args:
-        function: of a module, so that another process can import it.
-        items: arguments that can be pickled.
-        workers: number of processes, None for one a core; one worker is this process.
+    `function` belongs to a module, so that another process can import it, and items can be pickled. `workers` is the
+    number of processes, None for one a core; one worker is this process.
     """
     workers = min(workers or count_cores(), len(items))
     if workers <= 1:

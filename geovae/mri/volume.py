@@ -10,17 +10,11 @@ Step = dict[str, Any]  # {"step": name, ...its numbers}, all of it JSON
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """One brain.
+    """One brain."""
 
-    Attributes:
-        data: float32 (x, y, z), any memory order.
-        affine: (4, 4) float64, from voxel indices to mm; RAS+: x grows to the right, y to the front, z upwards.
-        history: the steps so far, oldest first.
-    """
-
-    data: np.ndarray
-    affine: np.ndarray
-    history: tuple[Step, ...] = ()
+    data: np.ndarray  # float32 (x, y, z), any memory order
+    affine: np.ndarray  # (4, 4) float64, from voxel indices to mm; RAS+: x to the right, y to the front, z upwards
+    history: tuple[Step, ...] = ()  # the steps so far, oldest first
 
     def __post_init__(self) -> None:
         """Check type and shapes."""

@@ -92,5 +92,5 @@ class FusedTransition:
         return new, info
 
     def _blocks(self, n: int) -> dict[str, Any]:
-        rows = 16 if n < MANY else 32
-        return {"ROWS": rows, "COLUMNS": 64, "PRECISION": "ieee", "num_warps": 4}
+        columns = max(16, min(64, 2048 // self.width))  # what fits into the registers
+        return {"ROWS": 16 if n < MANY else 32, "COLUMNS": columns, "PRECISION": "ieee", "num_warps": 4}

@@ -64,7 +64,7 @@ if triton is not None:
             by_linear += tl.dot(traces, linear, input_precision=PRECISION)
         return log_volume, by_linear + 2.0 * x * by_square
 
-    @triton.jit
+    @triton.jit(do_not_specialize=["n", "k", "n_leapfrog"])  # one compilation for all sizes
     def transition_kernel(
         position_in, log_p_in, gradient_in, noise, uniform,
         position_out, log_p_out, gradient_out, acceptance, accepted, diverged, energy, energy_error,

@@ -30,14 +30,10 @@ LONGEST_RETRY = 30.0  # seconds between two attempts, at most
 class Outbox:
     """A queue on disk with one delivering thread.
 
-    Args:
-        folder: holds `records.jsonl`, `sent` (the number of delivered records), `lock` and `files/`; it is removed once
-            everything has arrived.
-        deliver: delivers waiting records, see `Deliver`.
-        batch: deliver as soon as this many records wait,
-        interval: or this many seconds after the first of them.
-        remedy: the sentence that explains to the user how to deliver what could not be delivered.
-        patience: seconds to wait for another process that still delivers from this folder, before a warning.
+    `folder` holds `records.jsonl`, `sent` (the number of delivered records), `lock` and `files/`; it is removed once
+    everything has arrived. `deliver` is called as soon as `batch` records wait, or `interval` seconds after the first.
+    `remedy` is the sentence that explains to the user how to deliver what could not be delivered. Another process that
+    still delivers from this folder is waited for, for `patience` seconds, before a warning.
     """
 
     def __init__(
@@ -138,9 +134,8 @@ class Outbox:
         self.failures = 0
         if self._abandoned:  # without a file lock, another process may deliver by now: leave its counter alone
             return
-        _write_sent(
-            self.folder, self._sent + delivered
-        )  # before the records are forgotten, and outside of the condition
+        # before the records are forgotten, and outside of the condition
+        _write_sent(self.folder, self._sent + delivered)
         with self._changed:
             del self._waiting[:delivered]
             self._sent += delivered

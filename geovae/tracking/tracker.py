@@ -76,14 +76,10 @@ class NullTracker(Tracker):
 
     run_id: str | None = None
 
-    def params(self, values: Mapping[str, object]) -> None:
-        """Ignore `values`."""
+    def _ignore(self, *values: Any, **options: Any) -> None:
+        pass
 
-    def metrics(self, values: Mapping[str, float], *, step: int = 0, timestamp: float | None = None) -> None:
-        """Ignore `values`."""
-
-    def image(self, key: str, image: np.ndarray, *, step: int = 0) -> None:
-        """Ignore `image`."""
+    params = metrics = image = text = artifact = dataset = tags = close = _ignore
 
     def figure(self, name: str, figure: "Figure") -> None:
         """Close `figure`."""
@@ -91,24 +87,9 @@ class NullTracker(Tracker):
 
         pyplot.close(figure)
 
-    def text(self, name: str, text: str) -> None:
-        """Ignore `text`."""
-
-    def artifact(self, path: Path, folder: str = "") -> None:
-        """Ignore `path`."""
-
-    def dataset(self, *, name: str, digest: str, source: str, context: str, shape: tuple[int, ...]) -> None:
-        """Ignore the data set."""
-
-    def tags(self, values: Mapping[str, object]) -> None:
-        """Ignore `values`."""
-
     def child(self, name: str, tags: Mapping[str, object] | None = None) -> "NullTracker":
         """Return a tracker that records nothing either."""
         return NullTracker()
-
-    def close(self, status: Status = "FINISHED") -> None:
-        """Do nothing."""
 
 
 class MlflowTracker(Tracker):

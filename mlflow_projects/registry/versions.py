@@ -1,7 +1,6 @@
 """Model files in MLflow: fetch one by its URI, log one as a pyfunc model with its scores, register it with a card."""
 
 import io
-import os
 import re
 import time
 import warnings
@@ -161,20 +160,15 @@ def _example(saved: SavedModel) -> tuple[Any, dict[str, Any]]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Suppress MLflow's progress bars and its warnings about models."""
+    """Suppress MLflow's messages and its warnings about models."""
     import logging
 
-    before = os.environ.get("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR")
-    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
-    level = logging.getLogger("mlflow").level
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logger = logging.getLogger("mlflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.getLogger("mlflow").setLevel(level)
-        if before is None:
-            del os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"]
-        else:
-            os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = before
+        logger.setLevel(level)

@@ -23,6 +23,27 @@ TESTED = ("prd_f8", "prd_f1_8", RATIO)  # scores on test images; few enough to b
 # the UI's first columns, which no view can leave out: a tick, name, creation, duration; and their widths
 LEADING = {"0": 73, "attributes.`Run Name`": 140, "runDateAndNestInfo": 140, "duration": 80}
 Card = Mapping[str, Any]
+UNCHANGED = {  # the part of the UI's state that all views share
+    "orderByAsc": True,
+    "startTime": "ALL",
+    "lifecycleFilter": "Active",
+    "datasetsFilter": [],
+    "modelVersionFilter": "All Runs",
+    "runsExpanded": {},
+    "runsPinned": [],
+    "runsHidden": [],
+    "runsVisibilityMap": {},
+    "runsHiddenMode": "FIRST_10_RUNS",
+    "viewMaximized": False,
+    "runListHidden": False,
+    "isAccordionReordered": True,
+    "useGroupedValuesInCharts": True,
+    "hideEmptyCharts": True,
+    "groupBy": None,
+    "groupsExpanded": {},
+    "autoRefreshEnabled": True,
+    "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
+}
 
 
 def scores_view(
@@ -81,36 +102,16 @@ def _save(client: "MlflowClient", experiment_id: str, key: str, name: str, state
 
 def _state(search: str, headline: str, columns: Sequence[str], section: str, cards: Sequence[Card]) -> dict[str, Any]:
     """Return the UI's state: which runs, which columns, and which cards stand first among the charts."""
-    return {
+    first = {"uuid": SECTION, "name": section, "display": True, "deleted": False, "isReordered": True}
+    height = 560 if section == "pictures" else 420
+    return UNCHANGED | {
         "searchFilter": search,
         "orderByKey": f"metrics.`best/{headline}`",
-        "orderByAsc": True,
-        "startTime": "ALL",
-        "lifecycleFilter": "Active",
-        "datasetsFilter": [],
-        "modelVersionFilter": "All Runs",
         "selectedColumns": list(columns),
         "columnOrder": [*LEADING, *columns],
         "columnWidths": LEADING | {column: _width(column) for column in columns},
-        "runsExpanded": {},
-        "runsPinned": [],
-        "runsHidden": [],
-        "runsVisibilityMap": {},
-        "runsHiddenMode": "FIRST_10_RUNS",
         "compareRunCharts": list(cards),
-        "compareRunSections": [
-            {"uuid": SECTION, "name": section, "display": True, "deleted": False, "isReordered": True}
-            | {"isGenerated": False, "columns": 1, "cardHeight": 560 if section == "pictures" else 420}
-        ],
-        "viewMaximized": False,
-        "runListHidden": False,
-        "isAccordionReordered": True,
-        "useGroupedValuesInCharts": True,
-        "hideEmptyCharts": True,
-        "groupBy": None,
-        "groupsExpanded": {},
-        "autoRefreshEnabled": True,
-        "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
+        "compareRunSections": [first | {"isGenerated": False, "columns": 1, "cardHeight": height}],
     }
 
 

@@ -12,15 +12,21 @@ from geovae.evaluation import (
     Report,
     Scorer,
     content_hash,
+    copies,
     differences,
     evaluate,
     extract,
     extractor,
     frechet,
+    is_biased,
+    is_weak,
 )
 from geovae.evaluation.inception import Inception
+from geovae.neighbours import code_novelty
 
-pytestmark = pytest.mark.filterwarnings("ignore:n = .* is below the .* features", "ignore:the real-versus-real row")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:n = .* is below the .* features", "ignore:the real-versus-real row", "ignore:copies"
+)
 QUICK = ("frechet", "kid", "precision_recall")
 
 
@@ -97,9 +103,9 @@ def test_one_network_has_a_half_sample_spread(sets):
 
 
 def test_without_train_the_real_row_is_two_halves(sets):
-    with pytest.warns(UserWarning, match="real-versus-real row is at n = 30, not 60"):
+    with pytest.warns(UserWarning, match="real-versus-real row is at n = 40, not 60"):
         report = scored(pair(sets), extractor="pixels", scores=("kid",))
-    assert report.values["real_n"] == 30
+    assert report.values["real_n"] == 40
     assert report.settings["real_row"] == "two halves of real"
     assert not any(key.startswith("nn_") for key in report.values)
 
@@ -122,10 +128,75 @@ def test_reconstructions_classes_codes_and_curve(sets, generator):
     assert values["reconstructions_n"] == 60
     assert values["reconstructions_fd_pixels"] > 0
     assert {"fd_pixels_class0", "fd_pixels_class1", "n_class0"} <= values.keys()
-    assert {"nn_codes_distance", "nn_codes_flag", "nn_pixels_auc"} <= values.keys()
+    assert {"code_novelty", "nn_pixels_auc"} <= values.keys()
     assert len(report.curve["precision"]) == len(report.curve["recall"]) == 1001
     assert report.nearest["train"] == report.nearest["reconstructions"]
     assert len(report.nearest["train"]) == 60
+
+
+def test_decoded_codes_are_a_row_of_their_own(sets, generator):
+    """Decoded codes that are the real images of the other part score like these: the row and the ratio say so."""
+    other, fake = shapes(60, generator), sets["fake"]
+    more = {"real": sets["real"], "other_real": other, "decoded": other}
+    report = scored(more | {"fake": fake}, extractor="pixels", scores=("frechet", "kid")).values
+    for key in ("fd_pixels", "kid_pixels"):
+        assert report[f"decoded_{key}"] == pytest.approx(report[f"real_{key}"])
+    assert report["decoded_ratio"] == pytest.approx(report["fd_pixels"] / report["decoded_fd_pixels"])
+    blurred = torch.nn.functional.avg_pool2d(other, 3, 1, 1)
+    worse = scored(more | {"fake": fake, "decoded": blurred}, extractor="pixels", scores=("frechet",)).values
+    assert worse["decoded_ratio"] < report["decoded_ratio"]
+    assert worse["decoded_fd_pixels"] > worse["real_fd_pixels"]
+
+
+def test_the_ratio_to_decoded_codes_is_at_equal_n(sets, generator):
+    """With 20 decoded codes as many samples count: sets of one kind have ratio 1, though their distances differ."""
+    other = shapes(40, generator)
+    more = {"real": sets["real"], "other_real": other[:20], "decoded": other[:20], "fake": sets["fake"]}
+    values = scored(more, extractor="pixels", scores=("frechet",)).values
+    assert (values["n"], values["decoded_n"]) == (60, 20)
+    assert values["decoded_ratio"] == pytest.approx(1.0, abs=0.3)
+    assert values["fd_pixels"] < 0.9 * values["decoded_fd_pixels"]
+
+
+def test_decoded_codes_of_the_real_images_are_compared_with_the_other_half(sets):
+    """Reconstructions of the very images that they are compared with would be too near: here they would be at 0."""
+    values = scored(pair(sets) | {"decoded": sets["real"]}, extractor="pixels", scores=("frechet",)).values
+    assert values["decoded_n"] == 40
+    assert values["decoded_fd_pixels"] > 0.1
+    with pytest.raises(ValueError, match="`decoded` must hold an image for each of 80 held-out, got 60"):
+        scored(pair(sets) | {"decoded": sets["fake"]})
+
+
+def test_all_real_images_count_where_a_score_allows_it(sets):
+    """60 samples against 80: the Frechet distance is that of all, the others that of 60."""
+    values = scored(pair(sets), extractor="pixels", scores=QUICK).values
+    real, fake = (extract((sets[k] * 255).round().to(torch.uint8), extractor("pixels")) for k in ("real", "fake"))
+    assert values["fd_pixels"] == pytest.approx(frechet(real=real, fake=fake)["frechet"])
+    assert (values["n"], values["reference_n"], values["n_features"]) == (60, 80, 144)
+    assert 60 * values["coverage"] == pytest.approx(round(60 * values["coverage"]))  # a part of 60 real images
+
+
+def test_a_sampler_near_its_training_codes_copies(sets, generator):
+    codes, held_out, new = (torch.randn(n, 3, generator=generator) for n in (120, 80, 60))
+    near = codes[:60] + 0.05 * torch.randn(60, 3, generator=generator)
+    found = {}
+    for name, z in (("near", near), ("new", new)):
+        report = scored(pair(sets) | {"latents": Latents(codes, z, held_out)}, extractor="pixels", scores=("frechet",))
+        found[name] = report.values["code_novelty"], copies(report.values), " ".join(report.notes)
+    assert found["near"][0] == code_novelty(near, codes, held_out) < 0.5
+    assert found["near"][1]
+    assert "copies: code novelty 0." in found["near"][2]
+    assert found["new"][0] == pytest.approx(1.0, abs=0.3)
+
+
+def test_marks():
+    assert is_biased({"n": 100.0, "reference_n": 300.0, "n_features": 256.0})
+    assert is_biased({"n": 300.0, "reference_n": 200.0, "n_features": 256.0})
+    assert not is_biased({"n": 256.0, "reference_n": 300.0, "n_features": 256.0})
+    assert not is_biased({})
+    assert [is_weak(name) for name in ("random-conv-v1", "fd_random-conv-v1", "fid", "fd_mnist-net-v1")] == [1, 1, 0, 0]
+    assert [copies({"code_novelty": x}) for x in (0.94, 0.95, 2.0)] == [True, False, False]
+    assert not copies({})
 
 
 def test_report_is_strict_json_and_comes_back(sets):
@@ -200,6 +271,18 @@ def test_bad_input(sets):
         ImageSets(**sets, real_labels=torch.zeros(80), fake_labels=torch.zeros(80))
 
 
+def test_the_least_number_of_images_is_enough(sets):
+    scorer = Scorer("pixels")
+    few = {name: images[: scorer.least_images] for name, images in sets.items()}
+    assert (
+        evaluate(ImageSets(**few), scorer).values["n"]
+        == evaluate(ImageSets(few["real"], few["fake"]), scorer).values["n"]
+    )
+    one_fewer = ImageSets(few["real"], few["fake"][1:])
+    with pytest.raises(ValueError, match="must have at least 10 rows"):
+        evaluate(one_fewer, scorer)
+
+
 def test_sets_sorted_by_class_are_reduced_at_random():
     """The scores and the real row look at all of a sorted set, not at its beginning: means differ little."""
     ramp = {n: torch.linspace(0, 255, n).to(torch.uint8).reshape(n, 1, 1, 1) for n in (200, 120, 60)}
@@ -244,4 +327,4 @@ def test_each_set_meets_the_network_once(sets):
 
     network = Counting()
     scored(sets, extractor=network, scores=("frechet", "prd"))
-    assert network.seen == 60 + 60 + 60  # real, fake, and as many of train
+    assert network.seen == 80 + 60 + 60  # real, fake, and as many of train

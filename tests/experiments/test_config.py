@@ -101,7 +101,9 @@ def test_the_resolved_configuration_reads_back_to_itself(tmp_path):
 
 def test_the_fingerprint_is_of_what_decides_the_results():
     config = resolve([])
-    assert fingerprint(config) == fingerprint(resolve(["--device", "cpu", "--images_every", "3"]))
+    assert fingerprint(config) == fingerprint(
+        resolve(["--device", "cpu", "--images_every", "3", "--keep_checkpoint", "true"])
+    )
     others = [resolve([flag]) for flag in ("--model.beta=0.1", "--sampler.riemannian.floor=0.02", "--seed=1")]
     assert len({fingerprint(one) for one in [config, *others]}) == 4
     assert fingerprint(config, over_seeds=True) == fingerprint(others[2], over_seeds=True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from matplotlib import pyplot
 
-from experiments.figure1 import figure1
+from experiments.studies.reports.figure1 import figure1
 from geovae.codes import Codes
 from geovae.models import build_model
 from geovae.samplers import RiemannianSampler

@@ -9,12 +9,12 @@ from scipy import stats
 
 from experiments.leaderboard import Contender, Entry, score_table
 from experiments.studies.cells import TRAINED, Cell, Study
-from experiments.studies.execute import Found, Outcome, Pace, duration
+from experiments.studies.execute import Found, Outcome, duration
 from experiments.studies.ranking import entries_of, holm, rank, rank_table
 from experiments.studies.reports import REPORTS
 from experiments.studies.reports.scores import score_section
 from experiments.studies.reports.table1 import TABLE1
-from experiments.studies.study_report import bottom_line, in_short, write_report
+from experiments.studies.study_report import bottom_line, in_short, undertrained, write_report
 from experiments.tables import LONGEST_DESCRIPTION
 
 HEAD = "fd_pixels"
@@ -150,14 +150,24 @@ def test_other_features_and_other_data_are_never_subtracted_from_fid():
     assert "difference |" not in text
 
 
-def test_the_pace_estimates_each_kind_by_its_own_kind(monkeypatch):
-    clock = iter([0.0, 10.0, 12.0, 30.0])
-    monkeypatch.setattr("experiments.studies.execute.time.monotonic", lambda: next(clock))
-    trained, few = ("d", "vae", TRAINED), ("d", "vae", "few")
-    pace = Pace([trained, few, trained, few])
-    assert pace.after(trained, finished=True).format(name="a") == "[1/4] a: 10 s; about 30 s left"
-    assert pace.after(few, finished=True).format(name="b") == "[2/4] b: 2 s; about 12 s left"
-    assert pace.after(trained, finished=True).format(name="c") == "[3/4] c: 18 s; about 2 s left"
+def test_models_that_were_not_trained_to_the_end_are_marked_in_every_table(tmp_path):
+    trained = outcome(
+        TRAINED, {"val_score/prior/fd_pixels": 3.0, "score/prior/fd_pixels": 1.0, "best/undertrained": 1.0}
+    )
+    far = outcome("far", {"val_score/riemannian/fd_pixels": 9.0, "score/riemannian/fd_pixels": 9.0})
+    study = Study("s", "ci", "t", "", "scores", [trained.cell], ["far"])
+    entries = entries_of(study, [trained, far])
+    assert [entry.mark for entry in entries] == [" †", " †"]
+    assert (
+        undertrained(entries) == "**Undertrained** (†): vae on d. Their validation loss was still falling at the end."
+    )
+    assert "| vae / prior † |" in score_table(entries)
+    assert "† undertrained: " in score_section(entries)
+    assert "| vae / prior † |" in rank_table([replace(e, test={0: {HEAD: 1.0}, 1: {HEAD: 2.0}}) for e in entries])
+    marked = [replace(one, undertrained=one.contender.model == "wae") for one in paper_entries("fid", "mnist", 0.0)]
+    assert "| WAE † |" in table1_text(marked)
+    assert "| RAE |" in table1_text(marked)
+    assert undertrained(paper_entries("fid", "mnist", 0.0)) == ""
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(45, "45 s"), (200, "3 min"), (9000, "2.5 h")])

@@ -160,7 +160,10 @@ def test_a_published_model_of_other_images_is_refused_before_a_run_is_made(clien
     ("changed", "sentence"),
     [
         ({"fake.npy": np.zeros((80, 8, 9, 1), np.uint8)}, r"`real` is \(1, 8, 8\), `fake` is \(1, 8, 9\)"),
-        ({"fake.npy": np.zeros((1, 8, 8, 1), np.uint8)}, "`fake` must hold at least 2 images, got 1"),
+        (
+            {"fake.npy": np.zeros((19, 8, 8, 1), np.uint8)},
+            "`fake` must hold at least 20 images for .*, fake.npy holds 19",
+        ),
         ({"labels.npy": np.zeros(79, int)}, r"`real_labels` must be of shape \(80,\), got \(79,\)"),
         ({"report.json": None}, "report.json is not the report.json of an earlier evaluation: this is not the JSON of"),
     ],

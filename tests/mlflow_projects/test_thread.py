@@ -97,7 +97,6 @@ def test_a_child_holds_what_the_ui_shows(project, children):
         "environment.json",
         "figures/latent_map.png",
         "model/model.safetensors",
-        "checkpoints/checkpoint.safetensors",
     } <= files
     keys = {re.split("[%+]", path.split("/")[1])[0] for path in files if path.startswith("images/")}
     assert {"reconstructions", "samples~prior", "samples~mixture", "samples~riemannian"} <= keys

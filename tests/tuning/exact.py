@@ -31,7 +31,7 @@ def check_finished(sweep, run, epochs=EPOCHS):
     files = sweep.files(run.info.run_id)
     expected = {("reconstructions", step) for step in (*range(1, epochs + 1, 10), epochs)} | {("samples~prior", 0)}
     assert pictures(files) == Counter(expected), run.info.run_name
-    left = {"config.yaml", "environment.json", "model/model.safetensors", "checkpoints/checkpoint.safetensors"}
+    left = {"config.yaml", "environment.json", "model/model.safetensors"}
     left |= {"figures/latent_map.png"} | ({"figures/pullback.png"} if run.data.tags["model"] == "vae" else set())
     assert {file for file in files if not file.startswith("images/")} == left, run.info.run_name
     assert run.data.metrics["best/fd_pixels"] > 0

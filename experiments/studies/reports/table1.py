@@ -100,7 +100,9 @@ def _table_beside_paper(group: list[Entry], data: str) -> str:
         cells += [f"{paper.fid:.2f}", _pair(paper.f8, paper.f1_8)] if paper else [MISSING, MISSING]
         if comparable:
             cells.append(f"{entry.mean(head) - row.entries[column].fid:+.2f}")
-        rows.append([row.label, *cells, our_place, their_place if paper else None, Markdown(" ".join(entry.runs))])
+        rows.append(
+            [row.label + entry.mark, *cells, our_place, their_place if paper else None, Markdown(" ".join(entry.runs))]
+        )
     titles = ["row", f"{head} val", f"{head} test", "KID test", "F8 / F1/8", "nearest train"]
     titles += [f"paper's FID ({column})", "paper's F8 / F1/8", *(["difference"] if comparable else [])]
     titles += ["place", "paper's place", RUNS]

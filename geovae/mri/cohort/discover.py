@@ -40,34 +40,22 @@ HINTS = {
 
 @dataclass(frozen=True)
 class Session:
-    """One scan: its file and its subject.
+    """One scan: its file and its subject."""
 
-    Attributes:
-        id: unique; the key of the table's row.
-        subject: who was scanned.
-        visit: 1, 2, ... within the subject.
-        path: the volume; of an Analyze pair the image file.
-        product: for OASIS-1 a key of `OASIS_FILES`, else the layout.
-        mask: the brain mask, where one is asked for.
-    """
-
-    id: str
+    id: str  # unique; the key of the table's row
     subject: str
-    visit: int
-    path: Path
-    product: str
-    mask: Path | None = None
+    visit: int  # 1, 2, ... within the subject
+    path: Path  # the volume; of an Analyze pair the image file
+    product: str  # for OASIS-1 a key of `OASIS_FILES`, else the layout
+    mask: Path | None = None  # the brain mask, where one is asked for
 
 
 def discover(
     source: str | Path, layout: Layout = "auto", *, product: str = "t88_masked"
 ) -> tuple[list[Session], list[Problem]]:
-    """Return the sessions below `source`, sorted by id, and problems (several files of one session).
+    """Return the sessions below the folder `source`, see `walk_files`, sorted by id, and problems.
 
-    Args:
-        source: folder; it is searched with all folders below it, but for hidden ones, see `walk_files`.
-        layout: `auto` is the first of oasis1, bids, flat for which there is a file.
-        product: which volume of an OASIS-1 session: `t88_masked` (brain only), `t88`, `subj`, `raw` or `fseg`.
+    `layout` and `product` are as in `Selection`.
 
     Raises:
         FileNotFoundError: if nothing fits; it shows the pattern and the files there.
@@ -98,10 +86,8 @@ def discover(
 def with_masks(sessions: Sequence[Session], pattern: str | None = None) -> tuple[list[Session], list[Problem]]:
     """Return the sessions with their mask files, and a problem for each session without one.
 
-    Args:
-        sessions: as `discover` returns them.
-        pattern: glob within the volume's folder, in which `{id}` and `{subject}` are replaced, such as
-            `{id}*_mask.nii.gz`; None finds the masked T88_111 volume of an OASIS-1 session.
+    `pattern` is a glob within the volume's folder, in which `{id}` and `{subject}` are replaced, such as
+    `{id}*_mask.nii.gz`; None finds the masked T88_111 volume of an OASIS-1 session.
     """
     masked, problems = [], []
     for session in sessions:

@@ -60,9 +60,8 @@ def _line(what: str, value: object, expected: str = "") -> str:
 
 def _sessions(sessions: Sequence[Session]) -> list[str]:
     visits = Counter(f"MR{s.visit}" for s in sessions)
-    averaged = Counter(
-        part for s in sessions for part in s.path.name.split("_") if part[:1] == "n" and part[1:].isdigit()
-    )
+    parts = [part for s in sessions for part in s.path.name.split("_")]
+    averaged = Counter(part for part in parts if part[:1] == "n" and part[1:].isdigit())
     ends = shorten([sessions[0].id, sessions[-1].id]) if sessions else "-"
     lines = [
         _line("subjects", len({s.subject for s in sessions})),

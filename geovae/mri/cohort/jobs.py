@@ -127,13 +127,7 @@ def array_path(folder: Path, id: str, arrays: Arrays) -> Path | None:
 
 
 def load_state(path: Path, key: str | None = None, names: Sequence[str] | None = None) -> dict[str, Any] | None:
-    """Return the content of a state, `numbers` as a dict; None if it is missing, damaged or of another key.
-
-    Args:
-        path: of the file.
-        key: that it must have.
-        names: the arrays to read; None reads everything.
-    """
+    """Return the arrays `names` (None: all) of a state; None if it is missing, damaged or of another `key`."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             if key is not None and str(archive["key"]) != key:
@@ -149,12 +143,11 @@ def load_state(path: Path, key: str | None = None, names: Sequence[str] | None =
 def input_files(session: Session) -> list[Path]:
     """Return the files of a session that exist."""
     files: list[Path] = []
-    for path in (session.path, session.mask):
-        if path is not None:
-            try:
-                files += dict.fromkeys(both_halves(path))
-            except (ValueError, FileNotFoundError):  # reading it reports the missing half
-                files += [path] if path.is_file() else []
+    for path in filter(None, (session.path, session.mask)):
+        try:
+            files += dict.fromkeys(both_halves(path))
+        except (ValueError, FileNotFoundError):  # reading it reports the missing half
+            files += [path] * path.is_file()
     return files
 
 

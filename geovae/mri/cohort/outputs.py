@@ -33,37 +33,25 @@ class Finished(NamedTuple):
 
 
 def write_outputs(folder: Path, finished: Sequence[Finished], settings: dict[str, Any]) -> dict[str, str]:
-    """Write npz, manifest and qc table, and return their paths by name.
-
-    Args:
-        folder: of the data set.
-        finished: in the order of the rows.
-        settings: of `prepare`, for the npz.
-    """
+    """Write npz (with the `settings` of `prepare`), manifest and qc table, and return their paths by name."""
     ids = [f.session.id for f in finished]
     shapes = [f.outcome.shape for f in finished]
+    shape = (sum(k for k, *_ in shapes), *shapes[0][1:])
     images = (_read_state(folder, id, "pictures") for id in ids)
     thumbs = np.stack([_read_state(folder, id, "thumb") for id in ids])
+    manifest = [_manifest_row(f, folder, settings["arrays"]) for f in finished]
     files = {
-        "npz": write_npz(
-            folder / "OASIS.npz", images, (sum(k for k, *_ in shapes), *shapes[0][1:]), _arrays(finished, settings)
-        ),
-        "manifest": write_csv(
-            folder / "manifest.csv", [_manifest_row(f, folder, settings["arrays"]) for f in finished]
-        ),
+        "npz": write_npz(folder / "OASIS.npz", images, shape, _arrays(finished, settings)),
+        "manifest": write_csv(folder / "manifest.csv", manifest),
         "qc_table": write_csv(folder / "qc_table.csv", qc_rows(ids, [f.outcome.numbers for f in finished], thumbs)),
     }
     return {name: str(path) for name, path in files.items()}
 
 
 def write_npz(path: Path, images: Iterable[np.ndarray], shape: tuple[int, ...], arrays: Mapping[str, Any]) -> Path:
-    """Write `x_train`, uint8 (n, h, w, 1), and further arrays, not compressed; equal content gives equal bytes.
+    """Write `x_train`, uint8 (n, h, w, 1), and further arrays by name, not compressed; equal content gives equal bytes.
 
-    Args:
-        path: of the file.
-        images: blocks (m, h, w) of uint8 that together are (n, h, w).
-        shape: (n, h, w).
-        arrays: what else to store, by name; no objects.
+    `images` are blocks (m, h, w) of uint8 that together have the `shape` (n, h, w).
     """
     # By hand, because `numpy.savez` wants all images in memory and stores the time of writing.
     with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
@@ -73,9 +61,8 @@ def write_npz(path: Path, images: Iterable[np.ndarray], shape: tuple[int, ...], 
             rows = 0
             for block in images:
                 if block.dtype != np.uint8 or block.shape[1:] != shape[1:]:
-                    raise ValueError(
-                        f"images must be uint8 (m, {shape[1]}, {shape[2]}), got {block.dtype} {block.shape}"
-                    )
+                    got = f"{block.dtype} {block.shape}"
+                    raise ValueError(f"images must be uint8 (m, {shape[1]}, {shape[2]}), got {got}")
                 file.write(np.ascontiguousarray(block).data)
                 rows += len(block)
         if rows != shape[0]:
@@ -109,26 +96,18 @@ def correlations(thumbs: np.ndarray) -> list[dict[str, float]]:
 
 
 def qc_rows(ids: Sequence[str], numbers: Sequence[Mapping[str, Any]], thumbs: np.ndarray) -> list[dict[str, Any]]:
-    """Return one row a session for `qc_table.csv`.
+    """Return one row for each of the sessions `ids` (n,), for `qc_table.csv`.
 
-    Args:
-        ids: (n,) of sessions.
-        numbers: of `Processed`, one for each session.
-        thumbs: (n, x, y, z) uint8.
-
-    Returns:
-        Rows with percentiles (in the file's unit), brain volume (ml), centre of mass (mm), voxels lost, correlations,
-        and `suspect`: the axes along which the mirrored mean fits better, else empty.
+    With percentiles (in the file's unit), brain volume (ml), centre of mass (mm), voxels lost, correlations, and
+    `suspect`: the axes along which the mirrored mean fits better, else empty. `numbers` (n,) are those of `Processed`,
+    `thumbs` (n, x, y, z) uint8.
     """
     rows = []
     for id, of_session, fit in zip(ids, numbers, correlations(thumbs), strict=True):
-        row = {"id": id, **{f"p{q}": of_session[f"p{q}"] for q in PERCENTAGES}}
-        row |= {"low": of_session["low"], "high": of_session["high"], "brain_ml": of_session["brain_ml"]}
+        columns = (*(f"p{q}" for q in PERCENTAGES), "low", "high", "brain_ml")
+        row = {"id": id, **{name: of_session[name] for name in columns}}
         row |= dict(zip(("centre_x_mm", "centre_y_mm", "centre_z_mm"), of_session["centre_mm"], strict=True))
-        row |= {
-            "brain_voxels_lost": of_session["brain_voxels_lost"],
-            "obliquity_degrees": of_session["obliquity_degrees"],
-        }
+        row |= {name: of_session[name] for name in ("brain_voxels_lost", "obliquity_degrees")}
         row |= {f"correlation_{name}": round(value, 4) for name, value in fit.items()}
         mirrored = [name for name in ("front_back", "up_down") if fit[name] > fit["mean"]]
         rows.append(row | {"suspect": " ".join(f"mirrored_{name}" for name in mirrored)})

@@ -101,10 +101,9 @@ def prepare(
     jobs = [Job(session, folder, steps, execution) for session, _ in pairs]
     running = run_in_processes(run_job, jobs, execution.workers)
     outcomes = {o.id: o for o in _with_bar(running, len(jobs), execution.progress)}
-    problems += [Problem(o.id, sentence) for o in outcomes.values() for sentence in o.problems]
-    problems += [
-        Problem(o.id, sentence, warning=True) for o in outcomes.values() for sentence in o.numbers.get("warnings", ())
-    ]
+    for outcome in outcomes.values():
+        problems += [Problem(outcome.id, sentence) for sentence in outcome.problems]
+        problems += [Problem(outcome.id, sentence, warning=True) for sentence in outcome.numbers.get("warnings", ())]
     sound = [Finished(s, row, outcomes[s.id]) for s, row in pairs if not outcomes[s.id].problems]
     problems += _check_same_shapes({f.session.id: f.outcome.shape for f in sound})
     finished = _of_most_common_shape(sound)
@@ -176,7 +175,4 @@ def _with_bar(items: Iterable[Outcome], total: int, show: bool) -> Iterable[Outc
     from tqdm import tqdm
 
     interval = 0.5 if sys.stderr.isatty() else 20.0  # a log file gets a line every 20 seconds
-    bar: Iterable[Outcome] = tqdm(
-        items, total=total, desc=plural(total, "volume"), unit=" volumes", mininterval=interval
-    )
-    return bar
+    return iter(tqdm(items, total=total, desc=plural(total, "volume"), unit=" volumes", mininterval=interval))

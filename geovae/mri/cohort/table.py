@@ -70,11 +70,7 @@ def find_table(source: str | Path) -> Path:
 
 
 def read_table(path: str | Path, *, required: Sequence[str] = tuple(COLUMNS)) -> tuple[list[Row], list[Problem]]:
-    """Return the sound rows of a csv, tsv or xlsx file, and its problems.
-
-    Args:
-        path: of the file.
-        required: which of id, sex, age, cdr must be columns.
+    """Return the sound rows of a csv, tsv or xlsx file, and its problems; the columns `required` must exist.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -103,12 +99,9 @@ def read_table(path: str | Path, *, required: Sequence[str] = tuple(COLUMNS)) ->
 def join(
     sessions: Sequence[Session], rows: Sequence[Row], repeats: Repeats = "drop"
 ) -> tuple[list[Pair], list[Problem]]:
-    """Return sessions with their rows, in the order of sessions, and problems: what has no partner.
+    """Return sessions with their rows (by session id, or by subject), and problems: what has no partner.
 
-    Args:
-        sessions: as `discover` returns them.
-        rows: by session id, or by subject.
-        repeats: later visits of a subject (MR2) are dropped, kept or a problem; one without the first always is.
+    Later visits of a subject (MR2) are dropped, kept or, with `fail`, a problem; one without the first always is.
     """
     used, problems = _visits(sessions, repeats)
     by_id = {row.id: row for row in rows}

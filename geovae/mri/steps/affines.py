@@ -73,16 +73,11 @@ def choose_affine(
     spacing: tuple[float, float, float],
     header: np.ndarray | None,
 ) -> tuple[np.ndarray, str]:
-    """Return an affine (4, 4) and the policy that gave it.
+    """Return an affine (4, 4) and the policy that gave it, for a grid of `shape` voxels (x, y, z) of `spacing` mm.
 
-    Args:
-        policy: `table` is the affine of the OASIS-1 product; `header` the file's; `identity` assumes that the voxel
-            axes run to the right, front and top from 0 mm, with the header's spacing; `auto` is `table` for an OASIS-1
-            product, else `header`.
-        product: a key of `PRODUCTS`, or any other name.
-        shape: (x, y, z) voxels of the volume.
-        spacing: edge lengths (3,) of a voxel, mm.
-        header: the affine (4, 4) of the header, None if it has none.
+    The policy `table` is the affine of the OASIS-1 product; `header` the file's, None if it has none; `identity`
+    assumes axes of voxels to the right, front and top from 0 mm; `auto` is `table` for a `product` of `PRODUCTS`, else
+    `header`.
 
     Raises:
         ValueError: if the policy gives no affine; the message names the remedy.

@@ -13,14 +13,10 @@ Shape3 = tuple[int, int, int]
 
 
 def crop_or_pad(volume: Volume, shape: Shape3, *, centre: Centre = "grid", mask: np.ndarray | None = None) -> Volume:
-    """Return the volume cropped, and padded with 0, to `shape` voxels.
+    """Return the volume (x, y, z) cropped, and padded with 0, to `shape` voxels.
 
-    Args:
-        volume: (x, y, z).
-        shape: voxels of the result along each axis.
-        centre: the new grid is centred on the middle of the old one (for volumes aligned with a template), or on the
-            centre of mass of the mask.
-        mask: brain (x, y, z), for `mass` and to count `brain_voxels_lost` in the history; None: voxels above 0.
+    The new grid is centred on the middle of the old one (for volumes aligned with a template), or on the centre of mass
+    of the brain `mask` (x, y, z). The history counts the `brain_voxels_lost`. Without a mask, voxels above 0 are brain.
 
     Raises:
         ValueError: for a shape that is not three numbers above 0, or an unknown centre.

@@ -15,10 +15,8 @@ MIN_BRAIN = 0.02  # share of the grid
 def brain_mask(volume: Volume, rule: MaskRule = "nonzero", file: Volume | None = None) -> np.ndarray:
     """Return a boolean mask (x, y, z) in the volume's memory order.
 
-    Args:
-        volume: skull-stripped for `nonzero`; `otsu` separates head from air, not brain from skull.
-        rule: how the voxels are chosen.
-        file: for the rule `file`, a mask in the same grid; voxels above 0 count.
+    The rule `nonzero` needs a skull-stripped volume; `otsu` separates head from air, not brain from skull; for `file`,
+    the voxels above 0 of `file` count, a mask in the same grid.
 
     Raises:
         ValueError: for an unknown rule, no mask, or a mask of another grid.
@@ -59,9 +57,9 @@ def strip(volume: Volume, mask: np.ndarray) -> Volume:
     return volume.after("strip", np.where(mask, volume.data, np.float32(0)), voxels_kept=int(np.count_nonzero(mask)))
 
 
-def otsu_threshold(data: np.ndarray, bins: int = 256) -> float:
+def otsu_threshold(data: np.ndarray) -> float:
     """Return the threshold that maximises the variance between the two classes (Otsu 1979)."""
-    counts, edges = np.histogram(in_memory_order(data)[0], bins=bins)
+    counts, edges = np.histogram(in_memory_order(data)[0], bins=256)
     centres = (edges[1:] + edges[:-1]) / 2
     below = np.cumsum(counts)[:-1].astype(float)
     above = counts.sum() - below

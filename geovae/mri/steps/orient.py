@@ -58,15 +58,13 @@ def resample(volume: Volume, spacing: float) -> Volume:
     affine, shape = _covering_grid(volume, spacing)
     blocks = _whole_blocks(volume, spacing)
     if blocks is not None:
-        # exact, and much faster than the Gaussian
-        return volume.after(
-            "resample", _block_means(volume.data, blocks), affine, spacing_mm=spacing, shape=list(shape)
-        )
-    factor = np.maximum(spacing / volume.spacing, 1)
-    sigma = np.sqrt(factor**2 - 1) / 2.355  # full widths at half maximum add in squares
-    data = gaussian_filter(volume.data, sigma, mode="constant") if sigma.any() else volume.data
-    matrix = np.linalg.inv(volume.affine) @ affine
-    data = affine_transform(data, matrix[:3, :3], matrix[:3, 3], shape, order=1, mode="constant", cval=0.0)
+        data = _block_means(volume.data, blocks)  # exact, and much faster than the Gaussian
+    else:
+        factor = np.maximum(spacing / volume.spacing, 1)
+        sigma = np.sqrt(factor**2 - 1) / 2.355  # full widths at half maximum add in squares
+        data = gaussian_filter(volume.data, sigma, mode="constant") if sigma.any() else volume.data
+        matrix = np.linalg.inv(volume.affine) @ affine
+        data = affine_transform(data, matrix[:3, :3], matrix[:3, 3], shape, order=1, mode="constant", cval=0.0)
     return volume.after("resample", data, affine, spacing_mm=spacing, shape=list(shape))
 
 

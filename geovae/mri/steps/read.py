@@ -41,11 +41,8 @@ class Header:
 def read_volume(path: str | Path, *, affine: AffinePolicy = "header", product: str = "") -> Volume:
     """Return the volume (x, y, z) of a file as stored, float32, with its affine in mm.
 
-    Args:
-        path: `.nii`, or either half of an `.hdr`/`.img` pair, all with or without `.gz`.
-        affine: see `choose_affine`. Analyze stores no orientation: its `header` is nibabel's guess, LAS about the
-            middle of the grid.
-        product: of OASIS-1, for the table of affines.
+    `path` is a `.nii`, or either half of an `.hdr`/`.img` pair, all with or without `.gz`. `affine` and `product` are
+    as in `choose_affine`; Analyze stores no orientation: its `header` is nibabel's guess, LAS about the grid's middle.
 
     Raises:
         FileNotFoundError: for a missing file or half of a pair.
@@ -79,19 +76,16 @@ def both_halves(path: Path) -> tuple[Path, Path]:
     plain = path.with_name(path.name.removesuffix(".gz"))
     if plain.suffix not in SUFFIXES:
         raise ValueError(f"`{path.name}` must end in .nii, .hdr or .img, with or without .gz")
-    if plain.suffix == ".nii":
-        halves = (path, path)
-    else:
-        end = ".gz" if packed else ""
-        halves = (plain.with_name(plain.stem + ".hdr" + end), plain.with_name(plain.stem + ".img" + end))
-    for half in halves:
+    suffixes = (".nii", ".nii") if plain.suffix == ".nii" else (".hdr", ".img")
+    header, image = (plain.with_name(plain.stem + suffix + ".gz" * packed) for suffix in suffixes)
+    for half in (header, image):
         other = half.with_name(half.name.removesuffix(".gz") if packed else half.name + ".gz")
         if half.is_file():
             continue
         if other.is_file():
             raise ValueError(f"`{path.name}` and `{other.name}`: compress both halves of a pair, or neither")
         raise FileNotFoundError(f"`{half}` is missing" + ("" if half == path else f", the partner of `{path.name}`"))
-    return halves
+    return header, image
 
 
 def unpack(path: Path) -> bytes:
@@ -223,14 +217,9 @@ def _open_image(kind: str, header: bytes, image: bytes | None) -> "SpatialImage"
     from nibabel.fileholders import FileHolder
 
     # AnalyzeImage by name: `nib.load` would choose SPM's variant, and obey stray `.mat` files.
-    classes = {
-        ("analyze", True): nib.AnalyzeImage,
-        ("nifti1", True): nib.Nifti1Pair,
-        ("nifti1", False): nib.Nifti1Image,
-        ("nifti2", True): nib.Nifti2Pair,
-        ("nifti2", False): nib.Nifti2Image,
-    }
-    cls: Any = classes.get((kind, image is not None))
+    pairs: dict[str, Any] = {"analyze": nib.AnalyzeImage, "nifti1": nib.Nifti1Pair, "nifti2": nib.Nifti2Pair}
+    singles: dict[str, Any] = {"nifti1": nib.Nifti1Image, "nifti2": nib.Nifti2Image}
+    cls = (singles if image is None else pairs).get(kind)
     if cls is None:
         raise ValueError("an Analyze header in a `.nii` file: Analyze needs a pair, .hdr and .img")
     first = FileHolder(fileobj=io.BytesIO(header))

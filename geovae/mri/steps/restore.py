@@ -15,13 +15,10 @@ Space = Literal["unknown", "scanner", "aligned", "talairach", "mni"]  # in the o
 
 
 def picture_to_volume(picture: np.ndarray, affine: np.ndarray, *, axis: Axis, view: View) -> Volume:
-    """Return a picture (rows, columns) as a volume of one voxel along `axis`, in RAS order.
+    """Return a picture (rows, columns), uint8 or floats from 0 to 1, as a volume one voxel thick along `axis`, in RAS.
 
-    Args:
-        picture: uint8 from 0 to 255, which become 0 to 1, or floats.
-        affine: (4, 4), mm, as in `affines` of the npz, or `Plane.affine`.
-        axis: of the settings of the npz.
-        view: of the settings of the npz; the wrong one mirrors the brain, so there is no default.
+    `affine` (4, 4), mm, is that of the plane; `axis` and `view` are those of the settings of the npz: the wrong view
+    mirrors the brain, so there is no default.
     """
     if np.ndim(picture) != 2:
         raise ValueError(f"`picture` must have shape (rows, columns), got {np.shape(picture)}")
@@ -38,10 +35,7 @@ def array_to_volume(data: np.ndarray, affine: np.ndarray, *, low: float = 0.0, h
 def write_nifti(volume: Volume, path: str | Path, *, space: Space = "aligned") -> Path:
     """Write a volume (x, y, z) as float32 NIfTI-1 (`.nii` or `.nii.gz`), affine in mm as sform and qform; atomically.
 
-    Args:
-        volume: what to write.
-        path: of the file.
-        space: what the coordinates refer to; T88 is `talairach`.
+    `space` is what the coordinates refer to; T88 is `talairach`.
 
     Raises:
         ValueError: for another suffix or an unknown space.

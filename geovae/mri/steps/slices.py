@@ -22,21 +22,13 @@ AXES: dict[str, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """One plane of a volume.
+    """One plane of a volume."""
 
-    Attributes:
-        data: float32 (x, y), (x, z) or (y, z), as in the volume.
-        axis: the axis it is perpendicular to.
-        index: of the voxels along that axis.
-        mm: position of the plane's middle along that axis.
-        affine: (4, 4), mm, of the plane as a volume of one voxel along its axis.
-    """
-
-    data: np.ndarray
-    axis: Axis
-    index: int
-    mm: float
-    affine: np.ndarray
+    data: np.ndarray  # float32 (x, y), (x, z) or (y, z), as in the volume
+    axis: Axis  # the axis it is perpendicular to
+    index: int  # of the voxels along that axis
+    mm: float  # position of the plane's middle along that axis
+    affine: np.ndarray  # (4, 4), mm, of the plane as a volume of one voxel along its axis
 
 
 def slice_index(volume: Volume, axis: Axis, at: float, unit: Unit = "fraction") -> int:

@@ -4,7 +4,6 @@ A displacement is exp(v) of a smooth velocity field v in mm (Arsigny 2006, scali
 is the sum of smooth noise and of `atrophy` times a field that opens the ventricles; `atrophy` also shrinks the brain.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -69,25 +68,22 @@ def _ventricles(t1: np.ndarray, grey: np.ndarray, white: np.ndarray, affine: np.
 
 @dataclass(frozen=True, eq=False)
 class Anatomy:
-    """One deformed brain.
+    """One deformed brain: a point p of it lies at p + displacement in the template."""
 
-    Attributes:
-        displacement: (3, x, y, z) mm on the coarse grid: a point p of the brain is at p + displacement in the template.
-        scale: mm of the brain for one mm of the template.
-        atrophy: 0 (none) to about 1.
-    """
-
-    displacement: np.ndarray
-    scale: float
-    atrophy: float
+    displacement: np.ndarray  # (3, x, y, z) mm on the coarse grid
+    scale: float  # mm of the brain for one mm of the template
+    atrophy: float  # 0 (none) to about 1
 
     def sample(self, values: np.ndarray, points: np.ndarray) -> np.ndarray:
         """Return the template's `values` (x, y, z), linear, at points (3, n) of the brain, mm; 0 outside."""
+        return self.look_up(values, self.move(points))
+
+    def move(self, points: np.ndarray) -> np.ndarray:
+        """Return the points (3, n) of the brain with their displacement, mm."""
         from scipy.ndimage import map_coordinates
 
         coarse = (points - START[:, None]) / COARSE
-        moved = points + np.stack([map_coordinates(u, coarse, order=1, mode="nearest") for u in self.displacement])
-        return self.look_up(values, moved)
+        return points + np.stack([map_coordinates(u, coarse, order=1, mode="nearest") for u in self.displacement])
 
     def look_up(self, values: np.ndarray, moved: np.ndarray) -> np.ndarray:
         """Return the template's `values` (x, y, z), linear, at points (3, n), mm, already displaced; 0 outside."""
@@ -96,18 +92,6 @@ class Anatomy:
         inverse = np.linalg.inv(template().affine)
         index = (inverse[:3, :3] / self.scale) @ moved + inverse[:3, 3:]
         return np.asarray(map_coordinates(values, index, order=1, mode="constant", cval=0.0))
-
-    def displacement_on(self, axes: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the displacement (3, x, y, z) in mm on the grid of the positions `axes` (mm along x, y and z).
-
-        Linear between the nodes, as in `sample`, but one axis at a time.
-        """
-        field = self.displacement.astype(np.float32)
-        for axis, mm in enumerate(axes):
-            place = np.clip((mm - START[axis]) / COARSE, 0, GRID[axis] - 1)
-            hats = np.maximum(1 - np.abs(place[:, None] - np.arange(GRID[axis])), 0).astype(np.float32)
-            field = np.moveaxis(np.tensordot(hats, field, (1, axis + 1)), 0, axis + 1)
-        return field
 
     def ventricle_ml(self) -> float:
         """Return the true volume of the lateral ventricles, ml."""

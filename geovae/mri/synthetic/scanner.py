@@ -17,16 +17,13 @@ def scan(
 ) -> np.ndarray:
     """Return int16 values (x, y, z) in the product's own order of axes; 0 outside of the brain.
 
-    Args:
-        anatomy: what is scanned.
-        generator: draws gain, contrast, the smooth bias and noise of this scan.
-        product: `t88_masked`, `subj` or `raw` (grey values) or `fseg` (1 fluid, 2 grey, 3 white).
-        voxel: edge in units of the product's own voxels: 2 gives half as many along each axis.
+    Grey values of `t88_masked`, `subj` or `raw`, or the labels of `fseg` (1 fluid, 2 grey, 3 white). `generator` draws
+    gain, contrast, bias and noise. `voxel` is the edge in units of the product's own voxels.
     """
     shape, spacing = grid_of(product, voxel)
     affine = table_affine(product, shape, spacing)
-    inside, points, displacement = _near(anatomy, affine, shape)
-    brain_template, moved = template(), points + displacement
+    inside, points = _near(anatomy, affine, shape)
+    brain_template, moved = template(), anatomy.move(points)
     t1 = anatomy.look_up(brain_template.t1, moved)
     values = np.zeros(int(np.prod(shape)), np.float64)
     brain = t1 > 0
@@ -77,10 +74,8 @@ def _grey(t1: np.ndarray, points: np.ndarray, generator: np.random.Generator) ->
     return np.asarray(np.maximum(values, 1))  # 0 is the background
 
 
-def _near(
-    anatomy: Anatomy, affine: np.ndarray, shape: tuple[int, int, int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the voxels (n,) that can be brain, as flat indices, their positions (3, n) and displacements, mm.
+def _near(anatomy: Anatomy, affine: np.ndarray, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the voxels (n,) that can be brain, as flat indices, and their positions (3, n) in mm.
 
     They lie within two steps of the coarse grid from brain. The affine only permutes and flips axes, so each coordinate
     belongs to one axis of voxels.
@@ -92,7 +87,7 @@ def _near(
     axis_of = np.abs(affine[:3, :3]).argmax(axis=1)
     mm = [affine[row, axis_of[row]] * np.arange(shape[axis_of[row]]) + affine[row, 3] for row in range(3)]
     cells = [np.clip(np.rint((mm[r] - START[r]) / COARSE).astype(int) + 1, 0, GRID[r] + 1) for r in range(3)]
-    x, y, z = index = np.nonzero(brain[np.ix_(*cells)])
+    index = np.nonzero(brain[np.ix_(*cells)])
     points = np.stack([mm[row][index[row]] for row in range(3)])
     stored = tuple(index[row] for row in np.argsort(axis_of))
-    return np.ravel_multi_index(stored, shape), points, anatomy.displacement_on(mm)[:, x, y, z]
+    return np.ravel_multi_index(stored, shape), points

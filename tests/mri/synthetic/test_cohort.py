@@ -104,15 +104,6 @@ def test_no_deformation_gives_the_template_back():
     np.testing.assert_allclose(still.sample(known.t1, points), known.t1[tuple(index)], atol=1e-3)
 
 
-def test_one_axis_at_a_time_displaces_as_every_point_for_itself():
-    anatomy = draw_anatomy(np.random.default_rng(5), 0.5)
-    axes = [np.linspace(*ends, n) for ends, n in (((90, -95), 31), ((-130, 90), 23), ((-80, 104), 29))]  # also outside
-    points = np.stack(np.meshgrid(*axes, indexing="ij")).reshape(3, -1)
-    moved = points + anatomy.displacement_on(axes).reshape(3, -1)
-    known = template()
-    np.testing.assert_allclose(anatomy.look_up(known.t1, moved), anatomy.sample(known.t1, points), atol=0.01)
-
-
 def test_the_exponential_of_a_constant_velocity_is_a_shift():
     velocity = np.zeros((3, *GRID))
     velocity[1] = 2.5
