@@ -107,8 +107,8 @@ def fetch(originals: Originals, folder: Path, *, progress: bool = True) -> Path:
         else:
             names = ", ".join(other.name for other in originals.files[number:])
             raise FileNotFoundError(
-                f"`{file.name}` cannot be fetched ({'; '.join(reasons)}): fetch {names} by hand from {originals.page}, "
-                f"put it into `{folder}` and try again, or give another folder or a mirror's address as `source`"
+                f"`{file.name}` cannot be fetched ({'; '.join(reasons)}): fetch {names} by hand from {originals.page} "
+                f"into `{folder}` and try again, or give another folder or a mirror's address as `source`"
             )
     return folder
 
@@ -124,6 +124,8 @@ def _try_address(file: Original, path: Path, address: str, *, progress: bool) ->
     """Put the file at `address` in place, or return why that is not possible."""
     try:
         with _partial_file(path) as part:
+            if path.exists():  # another process has finished it since
+                return ""
             continued = part.seek(0, 2) > 0
             _receive_all(part, address, file.name, progress=progress)
             found = digest(Path(part.name), file.checksum)

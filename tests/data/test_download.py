@@ -185,7 +185,7 @@ def test_without_a_network_one_sentence_says_what_to_fetch_from_where_and_where_
     message = (
         rf"`b.bin` cannot be fetched \({away}b.bin: .*Connection refused\): fetch b.bin, c.bin by hand from {PAGE}"
     )
-    message += rf", put it into `{tmp_path}/originals` and try again, or give another folder or a mirror"
+    message += rf" into `{tmp_path}/originals` and try again, or give another folder or a mirror"
     with pytest.raises(FileNotFoundError, match=message) as raised:
         get(Originals(PAGE, files))
     assert "\n" not in str(raised.value)

@@ -97,9 +97,7 @@ def test_prepare_fetches_from_a_mirror(client, host):
 
 def test_prepare_that_cannot_fetch_says_what_to_do_before_a_run_is_made(client, host):
     host.files.clear()
-    with pytest.raises(
-        FileNotFoundError, match=r"it answers 404 Not Found\): fetch .* put it into `data/originals/mnist`"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"it answers 404 Not Found\): fetch .* into `data/originals/mnist`"):
         entry.call(prepare.main, ["--dataset=mnist", "--root=data"])
     assert not client.search_experiments(filter_string="name = 'geovae'")
 
