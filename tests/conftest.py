@@ -7,6 +7,7 @@ os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["MPLBACKEND"] = "Agg"
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,13 @@ DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 def device(request: pytest.FixtureRequest) -> torch.device:
     """Every test that takes `device` runs on the CPU always, and on the GPU where there is one."""
     return torch.device(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _no_experiment_of_another_test() -> Iterator[None]:
+    """Take back what `mlflow.set_experiment` tells later processes: each test's store has ids of its own."""
+    yield
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
 
 
 @pytest.fixture

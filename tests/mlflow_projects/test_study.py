@@ -32,7 +32,6 @@ def store(tmp_path_factory):
     yield mlflow.MlflowClient()
     os.chdir(before[0])
     mlflow.set_tracking_uri(None)
-    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)  # set by MLflow; other tests have stores with other ids
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     if before[1] is not None:
         os.environ["MLFLOW_TRACKING_URI"] = before[1]

@@ -37,7 +37,8 @@ def environment(**more):
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "GIT_PYTHON_REFRESH": "quiet",
     }
-    return {**os.environ, **names, **more}
+    inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_EXPERIMENT_ID"}
+    return {**inherited, **names, **more}
 
 
 def until(what, seconds=180, pause=0.2):
