@@ -14,7 +14,7 @@ from geovae.images import image_grid
 
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"
-SAMPLERS = ("prior", "mixture", "riemannian")
+SAMPLERS = ("prior", "mixture", "local", "fine_mixture", "riemannian")
 
 
 def main() -> None:
@@ -61,7 +61,7 @@ def samples(client: mlflow.MlflowClient, run_id: str, sampler: str) -> np.ndarra
 
 def side_by_side(grids: dict[str, np.ndarray]) -> Image.Image:
     """Return the grids in one row, each under its name."""
-    width, height = 260, 284
+    width, height = 200, 224
     picture = Image.new("L", (width * len(grids), height), 255)
     draw = ImageDraw.Draw(picture)
     for i, (name, grid) in enumerate(grids.items()):
