@@ -1,6 +1,5 @@
 """Samplers that draw exactly: the prior N(0, I), Gaussian mixtures fitted to the codes, and a VampPrior's mixture."""
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -12,6 +11,7 @@ from geovae.checks import check_count, check_positive, check_seed
 from geovae.codes import Codes
 from geovae.geometry.centroids import check_codes
 from geovae.samplers.base import Drawn, SampleInfo, Sampler
+from geovae.samplers.em import refine_mixture
 
 PROBES = 3000  # draws that measure the novelty; the standard error of their median is about 2 %
 RIDGE = 1e-4  # of the mean variance within clusters: a cluster of few codes spans a plane only
@@ -91,23 +91,24 @@ class FineMixtureSampler(MixtureSampler):
     Args:
         novelty: how far draws shall lie from the training codes, in units of held-out codes: 1 is as far as new data,
             below .95 a sampler copies.
-        max_iter: steps of EM.
+        steps: of EM.
         seed: of k-means.
     """
 
-    def __init__(self, novelty: float = 1.0, max_iter: int = 10, seed: int = 0) -> None:
+    def __init__(self, novelty: float = 1.0, steps: int = 10, seed: int = 0) -> None:
         check_positive(novelty=novelty)
-        check_count(max_iter=max_iter)
+        check_count(steps=steps)
         check_seed(seed)
-        self.novelty, self.max_iter, self.seed = novelty, max_iter, seed
+        self.novelty, self.steps, self.seed = novelty, steps, seed
 
     def _fit_mixture(self, mu: np.ndarray, distinct: int) -> Any:
-        from sklearn.exceptions import ConvergenceWarning
-
         model = self._from_clusters(mu, self._find_components(mu, max(min(distinct, len(mu) // 2), 1)))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a few steps are what is asked for
-            return model.fit(mu)
+        start = (model.weights_, model.means_, model.covariances_)
+        x, *parameters = (torch.from_numpy(values).to(self._like.device) for values in (mu, *start))
+        refined = refine_mixture(x, *parameters, ridge=model.reg_covar, steps=self.steps)
+        model.weights_, model.means_, model.covariances_ = (values.cpu().numpy() for values in refined)
+        model.precisions_cholesky_ = np.linalg.inv(np.linalg.cholesky(model.covariances_)).swapaxes(1, 2)
+        return model
 
     def _find_components(self, mu: np.ndarray, most: int) -> int:
         """Return the largest number of clusters, up to `most`, whose Gaussians give draws that are novel enough."""
@@ -130,16 +131,9 @@ class FineMixtureSampler(MixtureSampler):
         ridge = max(RIDGE * float((spread**2).mean()), 1e-9 * float((mu**2).mean()), 1e-30)  # codes may coincide
         covariances = np.stack([np.cov(m, rowvar=False, bias=True).reshape(2 * mu.shape[1:]) for m in members])
         covariances += ridge * np.eye(mu.shape[1])
-        weights = np.array([len(m) for m in members]) / len(mu)
-        model = GaussianMixture(
-            components,
-            max_iter=self.max_iter,
-            reg_covar=ridge,
-            weights_init=weights,
-            means_init=clusters.cluster_centers_,
-            precisions_init=np.linalg.inv(covariances),
-        )
-        model.weights_, model.means_, model.covariances_ = weights, clusters.cluster_centers_, covariances
+        model = GaussianMixture(components, reg_covar=ridge)
+        model.weights_ = np.array([len(m) for m in members]) / len(mu)
+        model.means_, model.covariances_ = clusters.cluster_centers_, covariances
         return model
 
     def _is_novel(self, model: Any) -> bool:
