@@ -58,7 +58,7 @@ def differ(a, b):
 
 # -- samplers, on the codes of a trained model, with extras as `vamp` and `rhvae` need them
 
-SAMPLER_BASE = {"riemannian": {"n_centroids": 20}, "rhvae": {"target_acceptance": 0.99}}
+SAMPLER_BASE = {"riemannian": {"preset": None, "n_centroids": 20}, "rhvae": {"target_acceptance": 0.99}}
 SAMPLER_CHANGED = {
     "mixture": {"n_components": 3, "n_init": 12},
     "fine_mixture": {"novelty": 1.3},

@@ -20,6 +20,8 @@ RIDGE = 1e-4  # of the mean variance within clusters: a cluster of few codes spa
 class PriorSampler(Sampler):
     """Independent draws from N(0, I), the prior of a VAE: the baseline of every sampler."""
 
+    follows_codes = False
+
     def _fit(self, codes: Codes) -> None:
         self._like = codes.mu[:1]  # for dimension, type and device
 
@@ -146,6 +148,7 @@ class FineMixtureSampler(MixtureSampler):
 class VampSampler(Sampler):
     """Draws from `(1/K) sum_k N(mu_k, diag exp(log_var_k))`: the prior of a VampPrior (Tomczak & Welling 2018)."""
 
+    follows_codes = False
     needs = ("prior.mu", "prior.log_var")
     diagnostics = MixtureSampler.diagnostics
 
