@@ -7,6 +7,7 @@ export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export RAY_USAGE_STATS_ENABLED ?= 0
 PORT ?= 5000
+CORES := $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n : 4))) # more threads do not help networks this small
 FASHION ?= /usr/share/datasets/fashion-mnist
 MNIST ?= data_folders/originals/mnist
 BRAINS := data_folders/synthetic
@@ -27,7 +28,7 @@ $(VENV)/ready: requirements.txt
 	touch $@
 
 demo: setup ## train three models on real MNIST digits, sample, score and register the best (minutes)
-	mlflow run . --env-manager local --experiment-name geovae --run-name demo -P concurrency=1
+	mlflow run . --env-manager local --experiment-name geovae --run-name demo -P concurrency=1 -P cpus=$(CORES)
 
 demo-oasis: setup ## brains: write a synthetic OASIS-1 tree, prepare it, train, sample, register (up to 10 minutes)
 	$(OASIS) -e cohort -P folder=$(BRAINS)/source -P subjects=96 -P workers=2
