@@ -123,6 +123,10 @@ class LocalSampler(Sampler):
         if not self._novelty.reference > 0:
             return 1.0  # codes coincide: there is no distance to match
         centres, deviations = self._draw_parts(PROBES, Generator().manual_seed(0))
+        moved = (centres + deviations != centres).any(1)  # no scale moves a bump whose neighbours all coincide with it
+        if not moved.any():
+            return 1.0
+        centres, deviations = centres[moved], deviations[moved]
         low, high = math.log(SHORTEST), math.log(LONGEST)
         for _ in range(BISECTIONS):
             middle = (low + high) / 2

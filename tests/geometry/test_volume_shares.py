@@ -39,6 +39,17 @@ def test_bumps_apart_have_one_unit_each_whatever_their_variances(d):
     assert mass(metric) == pytest.approx(5, rel=0.02)
 
 
+@pytest.mark.parametrize("s", [0.5, 4.0])
+def test_at_another_sharpness_narrow_or_wide_bumps_have_more(s):
+    """A lone bump has |Sigma|^((1 - s) / 2) (2 pi rho^2 / (d s))^(d / 2)."""
+    metric = LatentMetric(points(1, 4), points(1, 4, 1).exp(), temperature=1.3, floor=1e-30)
+    bump = BumpMixture(metric, sharpness=s / 2)
+    z = bump.draw(torch.zeros(400_000, dtype=torch.long), points(400_000, 4, 2))
+    found = float((s * metric.log_volume(z) - bump.log_prob(z)).exp().mean())
+    expected = float(metric.values.prod()) ** ((s - 1) / 2) * (2 * math.pi * 1.3**2 / (4 * s)) ** 2
+    assert found == pytest.approx(expected, rel=0.02)
+
+
 @pytest.mark.parametrize("d", [4, 6])
 def test_overlapping_bumps_have_the_volume_of_their_tuples(d):
     codes, variances = points(8, d), torch.linspace(0.5, 2, d).double()

@@ -71,3 +71,14 @@ def test_no_default_piles_up(dense_and_sparse: Codes, name: str) -> None:
         _, info = SAMPLERS[name]().fit(dense_and_sparse).sample(500, seeded(), return_info=True)
     assert info.scalars()["cluster_share_distance"] < 0.2
     assert info.scalars()["codes_reached"] > 150
+
+
+def test_new_data_reach_a_large_part_of_the_codes_and_those_in_the_middle_of_clusters_do_not() -> None:
+    """Samples that gather in the middle of each cluster have its share, but few codes."""
+    centres = 20 * torch.eye(10, 16)[torch.arange(2000) % 10]
+    codes, fresh = (centres + torch.randn(2000, 16, generator=seeded(s)) for s in (0, 1))
+    spread = Spread(codes)
+    new, middle = spread.scalars(fresh), spread.scalars(centres + 0.3 * torch.randn(2000, 16, generator=seeded(2)))
+    assert new["codes_reached"] > 600
+    assert middle["codes_reached"] < new["codes_reached"] / 3
+    assert max(new["cluster_share_distance"], middle["cluster_share_distance"]) < 0.2
