@@ -80,7 +80,7 @@ def ablations(report: Path) -> str:
 
 def trade_offs(report: Path) -> str:
     """Return the curves of quality against novelty, and the ranks."""
-    return pictures(report, "trade-") + "".join(tables(report).partition("\n### Ranks")[1:])
+    return pictures(report, "trade-") + "\n" + "".join(tables(report).partition("\n### Ranks")[1:])
 
 
 def without_last_column(table: str) -> str:
