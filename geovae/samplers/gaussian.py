@@ -11,6 +11,7 @@ from geovae.checks import check_count, check_positive, check_seed
 from geovae.codes import Codes
 from geovae.geometry.centroids import check_codes
 from geovae.samplers.base import Drawn, Novelty, SampleInfo, Sampler
+from geovae.samplers.choice import choose_evenly
 from geovae.samplers.em import refine_mixture
 
 LEAST_CLASS, LEAST_HELD_OUT = 50, 20  # codes of a class for a mixture of its own, and held-out codes to measure with
@@ -68,13 +69,23 @@ class MixtureSampler(Sampler):
         return GaussianMixture(max(components, 1), n_init=self.n_init, random_state=self.seed).fit(_as_array(codes.mu))
 
     def _draw(self, n: int, generator: torch.Generator) -> Drawn:
-        seed = torch.randint(2**31, (), generator=generator, device=generator.device)
-        random = np.random.RandomState(int(seed))
-        self._model.random_state = random
-        points = random.permutation(self._model.sample(n)[0])  # scikit-learn sorts its draws by component
-        z = torch.from_numpy(points).to(self._like)
+        z = self._draw_points(n, generator).to(self._like)
         components = float(self._model.n_components)
         return z, lambda: SampleInfo({"n_components": components, **self._novelty.scalars(z)})
+
+    def _draw_points(self, n: int, generator: torch.Generator) -> Tensor:
+        """Return n points in float64, spread evenly over the components, in random order."""
+        weights, means, covariances = (
+            torch.from_numpy(getattr(self._model, f"{name}_")).to(generator.device)
+            for name in ("weights", "means", "covariances")
+        )
+        which = choose_evenly(weights, n, generator)
+        z = torch.randn(n, means.shape[1], generator=generator, device=generator.device, dtype=torch.float64)
+        start = 0
+        for component, count in zip(*torch.unique_consecutive(which, return_counts=True), strict=True):
+            rows = slice(start, start := start + int(count))
+            z[rows] = means[component] + z[rows] @ torch.linalg.cholesky(covariances[component]).T
+        return z[torch.randperm(n, generator=generator, device=generator.device)]
 
     def log_density(self, z: Tensor) -> Tensor:
         """Return the exact log-density (n,) at the points z (n, d), in nats and float64."""
