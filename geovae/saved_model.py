@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geovae.checkpoint import check_kind, load, restore_weights, save
-from geovae.checks import check_choice
+from geovae.checkpoint import check_finite, check_kind, load, restore_weights, save
+from geovae.checks import check_choice, check_fields
 from geovae.codes import Codes, encode_images
 from geovae.data import DATASETS, Splits
 from geovae.images import to_uint8
@@ -25,6 +25,18 @@ CODES = {  # names in the file -> fields of `Codes`
     "codes.held_out": "held_out",
     "labels": "labels",
     "codes.held_out_labels": "held_out_labels",
+}
+# of a model file's header; where a field is optional, None is admitted
+HEADER: dict[str, Any] = {
+    "model": str,
+    "options": dict,
+    "image_shape": list,
+    "data": dict | None,
+    "digest": str | None,
+    "sampler": dict | None,
+    "best_sampler": str | None,
+    "headline": str | None,
+    "scores": dict | None,
 }
 
 
@@ -113,13 +125,34 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> SavedMod
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged, of another kind, or of another architecture than its header names.
+        ValueError: if it is damaged, of another kind, of another architecture than its header names, or holds values
+            that are not finite.
     """
     tensors, meta = load(path)
     check_kind(path, meta, "model")
-    model = build_model(meta["model"], tuple(meta["image_shape"]), **meta["options"])
+    _check_header(path, meta, tensors)
+    check_finite(path, tensors)
+    try:
+        model = build_model(meta["model"], tuple(meta["image_shape"]), **meta["options"])
+    except (ValueError, TypeError, LookupError, RuntimeError) as error:  # of options that the model does not have
+        raise ValueError(f"{path} does not describe a model: {' '.join(str(error).split())[:200]}") from error
     weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     restore_weights(path, lambda: model.load_state_dict(weights))
     extras = {k.removeprefix("codes.extras."): v for k, v in tensors.items() if k.startswith("codes.extras.")}
     codes = Codes(extras=extras, **{field: tensors[name] for name, field in CODES.items() if name in tensors})
     return SavedModel(model.to(device).eval(), codes, meta)
+
+
+def _check_header(path: Path | str, meta: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    where = f"the header of {path}"
+    check_fields(where, meta, HEADER)
+    shape, options = meta["image_shape"], meta["options"]
+    if not 3 <= len(shape) <= 4 or not all(type(size) is int and 1 <= size <= 100_000 for size in shape):
+        raise ValueError(f"{where} must hold `image_shape` of three or four sizes, got {str(shape)[:100]}")
+    check_fields(f"`sampler` in {where}", meta.get("sampler") or {}, dict.fromkeys(meta.get("sampler") or {}, dict))
+    mu = tensors.get("codes.mu")
+    if mu is None or mu.ndim != 2 or not mu.is_floating_point():
+        raise ValueError(f"{path} holds no codes `codes.mu` (n, d)")
+    # before a model is built: a number that is too large would fill the memory
+    if options.get("latent_dim", mu.shape[1]) != mu.shape[1]:
+        raise ValueError(f"{where} names latent_dim {str(options['latent_dim'])[:50]}, its codes have {mu.shape[1]}")
