@@ -216,7 +216,7 @@ def test_nifti_without_orientation_is_refused_and_identity_is_the_remedy(tmp_pat
     image = nib.Nifti1Image(head(), None)
     image.header.set_zooms((2, 2, 2))
     nib.save(image, tmp_path / "a.nii")
-    with pytest.raises(ValueError, match=r"neither sform nor qform.*pass affine='identity'"):
+    with pytest.raises(ValueError, match=r"neither a valid sform nor qform.*pass affine='identity'"):
         read_volume(tmp_path / "a.nii")
     volume = read_volume(tmp_path / "a.nii", affine="identity")
     np.testing.assert_array_equal(volume.affine, np.diag([2, 2, 2, 1]))
