@@ -7,6 +7,7 @@ export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export RAY_USAGE_STATS_ENABLED ?= 0
 PORT ?= 5000
+CORES := $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n : 4))) # more threads do not help networks this small
 FASHION ?= /usr/share/datasets/fashion-mnist
 MNIST ?= data_folders/originals/mnist
 BRAINS := data_folders/synthetic
@@ -14,7 +15,7 @@ OASIS  := mlflow run . --env-manager local --experiment-name geovae-oasis
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-oasis demo-volumes demo-augmentation ui test test-slow lint format requirements names mlproject docs \
-	screenshots pictures pictures-studies pictures-oasis test-gpu gpu-pack clean
+	screenshots pictures pictures-studies pictures-volume pictures-oasis test-gpu gpu-pack clean
 
 help: ## print this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*##/:/' | awk -F': ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -27,7 +28,7 @@ $(VENV)/ready: requirements.txt
 	touch $@
 
 demo: setup ## train three models on real MNIST digits, sample, score and register the best (minutes)
-	mlflow run . --env-manager local --experiment-name geovae --run-name demo -P concurrency=1
+	mlflow run . --env-manager local --experiment-name geovae --run-name demo -P concurrency=1 -P cpus=$(CORES)
 
 demo-oasis: setup ## brains: write a synthetic OASIS-1 tree, prepare it, train, sample, register (up to 10 minutes)
 	$(OASIS) -e cohort -P folder=$(BRAINS)/source -P subjects=96 -P workers=2
@@ -90,8 +91,11 @@ docs: setup ## build the documentation with search and the API reference into si
 pictures: setup ## make the pictures of the README from the latest demo
 	PYTHONPATH=. python tools/pictures.py
 
-pictures-studies: setup ## copy tables and figures of the latest small studies into the documentation
+pictures-studies: setup ## copy tables and figures of the latest studies into the documentation
 	PYTHONPATH=. python tools/study_pictures.py
+
+pictures-volume: setup ## draw the picture of docs/volume.md, which is calculated
+	PYTHONPATH=. python tools/volume_pictures.py
 
 pictures-oasis: setup ## copy the pictures of docs/oasis.md from the latest demo-oasis
 	python tools/oasis_pictures.py

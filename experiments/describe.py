@@ -10,13 +10,15 @@ import torch
 
 from experiments.config import Config, fingerprint, flatten, to_yaml
 from geovae.data import Splits
+from geovae.files import atomic_path
 from geovae.tracking import MlflowTracker, Tracker
 
 
 def describe_run(name: str, config: Config, tracker: MlflowTracker, output: Path | None = None) -> Path:
     """Record what a run is made of, and return its output folder with `config.yaml` in it."""
     output = writable(output or tracker.output)
-    (output / "config.yaml").write_text(to_yaml(config))
+    with atomic_path(output / "config.yaml") as temporary:
+        temporary.write_text(to_yaml(config))
     tracker.artifact(output / "config.yaml")
     # text of its own: the versions are too many for parameters, and nobody compares runs by them
     tracker.text("environment.json", json.dumps(environment(), indent=2))

@@ -1,8 +1,8 @@
 """Range checks of options and tensors: each raises a ValueError that names the value and the rule."""
 
 import math
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # `geovae.mri` checks its options without torch, which would slow down the start of its workers
     from torch import Tensor
@@ -48,6 +48,16 @@ def check_finite(**tensors: "Tensor") -> None:
     for name, values in tensors.items():
         if not values.isfinite().all():
             raise ValueError(f"`{name}` must be finite, got NaN or infinity")
+
+
+def check_fields(where: str, values: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    """Raise a ValueError unless each field has its type; one whose type admits None may be missing."""
+    for name, kind in kinds.items():
+        value = values.get(name)
+        if not isinstance(value, kind):
+            expected = getattr(kind, "__name__", str(kind))
+            found = "nothing" if value is None else f"{type(value).__name__} {str(value)[:50]!r}"
+            raise ValueError(f"{where} must hold `{name}` of type {expected}, got {found}")
 
 
 def check_seed(seed: int) -> None:

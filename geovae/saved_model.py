@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from geovae.checkpoint import check_kind, load, restore_weights, save
-from geovae.checks import check_choice
+from geovae.checkpoint import check_finite, check_kind, load, restore_weights, save
+from geovae.checks import check_choice, check_fields
 from geovae.codes import Codes, encode_images
 from geovae.data import DATASETS, Splits
 from geovae.images import to_uint8
@@ -19,6 +19,25 @@ from geovae.models import build_model
 from geovae.samplers import SAMPLERS, Sampler
 
 BATCH = 500  # images decoded at once
+CODES = {  # names in the file -> fields of `Codes`
+    "codes.mu": "mu",
+    "codes.log_var": "log_var",
+    "codes.held_out": "held_out",
+    "labels": "labels",
+    "codes.held_out_labels": "held_out_labels",
+}
+# of a model file's header; where a field is optional, None is admitted
+HEADER: dict[str, Any] = {
+    "model": str,
+    "options": dict,
+    "image_shape": list,
+    "data": dict | None,
+    "digest": str | None,
+    "sampler": dict | None,
+    "best_sampler": str | None,
+    "headline": str | None,
+    "scores": dict | None,
+}
 
 
 @dataclass(frozen=True)
@@ -27,16 +46,15 @@ class SavedModel:
 
     Attributes:
         model: in evaluation mode.
-        codes: of its training images (n, d), on the CPU, with those of its validation images as `held_out`.
+        codes: of its training images (n, d), on the CPU, with those of its validation images as `held_out`, and the
+            labels of both where they have any.
         meta: the rest of the header: `model`, `options`, `image_shape`, `data`, `digest`; after scoring also `sampler`
             (options by name), `best_sampler`, `headline` and `scores`.
-        labels: of the training images (n,), where they have any.
     """
 
     model: Any
     codes: Codes
     meta: dict[str, Any]
-    labels: Tensor | None = None
 
     def encode(self, images: Tensor) -> Codes:
         """Return the codes (n, d) of `images` (n, c, h, w), uint8 or floats in [0, 1]; codes are on the CPU."""
@@ -89,22 +107,16 @@ def save_model(
     *,
     name: str,
     options: dict[str, Any],
-    labels: Tensor | None = None,
     **meta: Any,
 ) -> Path:
     """Write a model file, atomically: `model`, built by `build_model(name, image_shape, **options)`.
 
-    `codes` (n, d) and `labels` (n,) are those of its training set. `**meta` is JSON for the header: `image_shape` is
+    `codes` (n, d) are those of its training set. `**meta` is JSON for the header: `image_shape` is
     required; samplers, data and scores are optional.
     """
-    tensors = {f"model.{key}": value for key, value in model.state_dict().items()} | {"codes.mu": codes.mu}
-    if codes.log_var is not None:
-        tensors["codes.log_var"] = codes.log_var
-    if codes.held_out is not None:
-        tensors["codes.held_out"] = codes.held_out
+    tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
+    tensors |= {name: value for name, field in CODES.items() if (value := getattr(codes, field)) is not None}
     tensors |= {f"codes.extras.{key}": value for key, value in codes.extras.items()}
-    if labels is not None:
-        tensors["labels"] = labels
     return save(path, tensors, {"kind": "model", "model": name, "options": options, **meta})
 
 
@@ -113,13 +125,34 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> SavedMod
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged, of another kind, or of another architecture than its header names.
+        ValueError: if it is damaged, of another kind, of another architecture than its header names, or holds values
+            that are not finite.
     """
     tensors, meta = load(path)
     check_kind(path, meta, "model")
-    model = build_model(meta["model"], tuple(meta["image_shape"]), **meta["options"])
+    _check_header(path, meta, tensors)
+    check_finite(path, tensors)
+    try:
+        model = build_model(meta["model"], tuple(meta["image_shape"]), **meta["options"])
+    except (ValueError, TypeError, LookupError, RuntimeError) as error:  # of options that the model does not have
+        raise ValueError(f"{path} does not describe a model: {' '.join(str(error).split())[:200]}") from error
     weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     restore_weights(path, lambda: model.load_state_dict(weights))
     extras = {k.removeprefix("codes.extras."): v for k, v in tensors.items() if k.startswith("codes.extras.")}
-    codes = Codes(tensors["codes.mu"], tensors.get("codes.log_var"), extras, tensors.get("codes.held_out"))
-    return SavedModel(model.to(device).eval(), codes, meta, tensors.get("labels"))
+    codes = Codes(extras=extras, **{field: tensors[name] for name, field in CODES.items() if name in tensors})
+    return SavedModel(model.to(device).eval(), codes, meta)
+
+
+def _check_header(path: Path | str, meta: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    where = f"the header of {path}"
+    check_fields(where, meta, HEADER)
+    shape, options = meta["image_shape"], meta["options"]
+    if not 3 <= len(shape) <= 4 or not all(type(size) is int and 1 <= size <= 100_000 for size in shape):
+        raise ValueError(f"{where} must hold `image_shape` of three or four sizes, got {str(shape)[:100]}")
+    check_fields(f"`sampler` in {where}", meta.get("sampler") or {}, dict.fromkeys(meta.get("sampler") or {}, dict))
+    mu = tensors.get("codes.mu")
+    if mu is None or mu.ndim != 2 or not mu.is_floating_point():
+        raise ValueError(f"{path} holds no codes `codes.mu` (n, d)")
+    # before a model is built: a number that is too large would fill the memory
+    if options.get("latent_dim", mu.shape[1]) != mu.shape[1]:
+        raise ValueError(f"{where} names latent_dim {str(options['latent_dim'])[:50]}, its codes have {mu.shape[1]}")

@@ -1,7 +1,7 @@
 """What every entry point shares: the run that `mlflow run` made, one sentence for bad input, and exit codes.
 
-0 done; 1 a bug (traceback); 2 bad input, before anything was written; 3 a promotion was refused; 130 and 143
-for Ctrl-C and SIGTERM.
+0 done; 1 a bug (traceback); 2 bad input, before anything was written; 3 a promotion was refused; 4 done, but records
+wait for the tracking store or were refused by it; 130 and 143 for Ctrl-C and SIGTERM.
 """
 
 import inspect
@@ -21,7 +21,7 @@ from experiments.config import Options, RunOptions, check_names, list_names, par
 from experiments.describe import writable as writable
 from geovae.data import MissingData
 from geovae.data.builders import ORIGINALS
-from geovae.tracking import MlflowTracker, without_password
+from geovae.tracking import MlflowTracker, UndeliveredWarning, without_password
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -30,11 +30,13 @@ if TYPE_CHECKING:
 EXPERIMENT = "geovae"
 EXPERIMENT_ID = os.environ.get("MLFLOW_EXPERIMENT_ID")  # read here: mlflow.set_experiment changes the variable
 RUNS = Path("runs")
+UNDELIVERED = 4  # exit code
 
 
 def main(function: Callable[..., None], more_help: Callable[[Options], Any] | None = None) -> NoReturn:
     """Call an entry point with the command line's flags, by `call`, and exit with the right code."""
     signal.signal(signal.SIGTERM, _terminate)
+    _undelivered.clear()
     warnings.showwarning = _show_warning
     # a missing tracking server must be noticed in seconds: the queue on disk retries
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -58,7 +60,16 @@ def main(function: Callable[..., None], more_help: Callable[[Options], Any] | No
         reason = " ".join(str(error).split())
         print(f"error: the tracking server {tracking_uri()} refuses this user: {reason}", file=sys.stderr)
         raise SystemExit(2) from None
+    if _undelivered:  # the last line, since the run itself went well
+        remedy = "python -m mlflow_projects.sync delivers what waits, and lists what was refused"
+        print(f"error: the run is done, but not all of its record is in the tracking store; {remedy}", file=sys.stderr)
+        raise SystemExit(UNDELIVERED)
     raise SystemExit(0)
+
+
+def shorten(error: BaseException) -> str:
+    """Return an error's text in one line of at most 300 characters."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _prepare_command(error: Exception) -> str:
@@ -79,10 +90,13 @@ def _status(error: Exception) -> int:
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: object, **options: object) -> None:
     """Show users the sentence alone, without file and line; warnings of other packages are not shown."""
-    if category is UserWarning:
+    if category is UndeliveredWarning:
+        _undelivered.append(str(message))
+    if category in (UserWarning, UndeliveredWarning):
         print(f"warning: {message}", file=sys.stderr)
 
 
+_undelivered: list[str] = []  # what records are not in the store
 _terminated: list[int] = []  # exit codes of received signals: Ray re-raises SystemExit without its code
 
 

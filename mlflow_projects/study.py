@@ -60,7 +60,7 @@ def main(
         name: of a shipped study, or a YAML file.
         size: full, medium, small or ci.
         seeds: how many, in place of the study's number.
-        data: names of the data to keep, with commas.
+        data: names of the data to keep, with commas; the first word stands for all sizes of a data set.
         output: folder where the report is also written.
         cluster: where the runs run.
     """

@@ -58,7 +58,7 @@ def differ(a, b):
 
 # -- samplers, on the codes of a trained model, with extras as `vamp` and `rhvae` need them
 
-SAMPLER_BASE = {"riemannian": {"n_centroids": 20}, "rhvae": {"target_acceptance": 0.99}}
+SAMPLER_BASE = {"riemannian": {"preset": None, "n_centroids": 20}, "rhvae": {"target_acceptance": 0.99}}
 SAMPLER_CHANGED = {
     "mixture": {"n_components": 3, "n_init": 12},
     "fine_mixture": {"novelty": 1.3},
@@ -88,10 +88,11 @@ SAMPLER_CHANGED = {
 
 @pytest.fixture(scope="module")
 def codes(trained_vae):
-    mu, log_var = load_model(trained_vae).codes
+    codes = load_model(trained_vae).codes
+    mu, log_var = codes
     extras = {"prior.mu": mu[:9], "prior.log_var": log_var[:9], "metric.centroids": mu[:30]}
     extras |= {"metric.values": torch.eye(mu.shape[1]).repeat(30, 1, 1), "metric.temperature": torch.tensor(2.0)}
-    return Codes(mu, log_var, extras | {"metric.floor": torch.tensor(1e-3)})
+    return Codes(mu, log_var, extras | {"metric.floor": torch.tensor(1e-3)}, labels=codes.labels)
 
 
 def draw(sampler, codes):

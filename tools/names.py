@@ -56,6 +56,7 @@ TAGS = {
     "dataset": "name of the data set",
     "seed": "seed of the run",
     "device_used": "`cpu` or `cuda`: what `device` stood for on the machine of the run",
+    "geovae.token": "names the request that created the run: one whose answer was lost is not repeated",
     "precision_used": "`fp32`, `tf32` or `bf16`: what `training.precision` stood for there",
     "config": "fingerprint of the configuration: the same for runs that ask for the same results",
     "config_over_seeds": "the same without the seed: group by it to average over seeds",

@@ -1,4 +1,4 @@
-"""Copy tables and figures of the latest small studies into the documentation: `make pictures-studies`."""
+"""Copy tables and figures of the latest studies into the documentation: `make pictures-studies`."""
 
 import csv
 import re
@@ -17,11 +17,8 @@ from experiments.tables import as_markdown, mean_and_sd
 
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"
-FIGURES = {
-    "ablation": ["ablation-mnist_5k"],
-    "sampler_quality": ["trade-mnist_5k", "samples-mnist_5k"],
-    "figure3": ["figure3-mnist_5k-riemannian"],
-}
+FIGURES = {"figure3": ["figure3-mnist_5k-riemannian"]}
+SIZES = {"sampler_quality": "medium"}  # the others are shown in size small
 
 
 def main() -> None:
@@ -39,11 +36,12 @@ def main() -> None:
 
 
 def latest(study: str) -> Path | None:
-    """Return a local copy of the report of the latest finished run of a study in size small, None without one."""
-    chosen = f"tags.role = 'study' and tags.study = '{study}' and tags.size = 'small' and status = 'FINISHED'"
+    """Return a local copy of the report of a study's latest finished run, in its size of `SIZES`; None without one."""
+    size = SIZES.get(study, "small")
+    chosen = f"tags.role = 'study' and tags.study = '{study}' and tags.size = '{size}' and status = 'FINISHED'"
     runs = mlflow.search_runs(search_all_experiments=True, filter_string=chosen, max_results=1, output_format="list")
     if not runs:
-        sys.stdout.write(f"nothing of {study}: mlflow run . -e study -P name={study} -P size=small first\n")
+        sys.stdout.write(f"nothing of {study}: mlflow run . -e study -P name={study} -P size={size} first\n")
         return None
     return Path(mlflow.artifacts.download_artifacts(run_id=runs[0].info.run_id))
 
@@ -62,6 +60,27 @@ def tables(report: Path) -> str:
     text = re.sub(r"(?s)Diagnostics of the samplers.*?(?=\n## )", "", text).removesuffix("\n## ")
     text = re.sub(rf"(?m)^.* {RUNS} \|(\n\|.*)*$", lambda table: without_last_column(table[0]), text)
     return re.sub(r"\n{3,}", "\n\n", text.replace("\n## ", "\n### "))
+
+
+def pictures(report: Path, prefix: str) -> str:
+    """Copy the figures of a report whose names begin with `prefix`, and return them as Markdown for a page of docs/."""
+    found = re.findall(rf"(?m)^!\[(.*)\]\((figures/{prefix}.*\.png)\)$", (report / "report.md").read_text())
+    links = []
+    for caption, file in found:
+        name = f"study_{re.sub('[^a-z0-9]+', '_', Path(file).stem)}.png"
+        shutil.copy(report / file, PICTURES / name)
+        links.append(f"![{caption}](pictures/{name})")
+    return "\n\n".join(links)
+
+
+def ablations(report: Path) -> str:
+    """Return the tables and panels of the ablation."""
+    return tables(report).partition("\n### Ranks")[0] + "\n\n" + pictures(report, "ablation-")
+
+
+def trade_offs(report: Path) -> str:
+    """Return the curves of quality against novelty, and the ranks."""
+    return pictures(report, "trade-") + "\n" + "".join(tables(report).partition("\n### Ranks")[1:])
 
 
 def without_last_column(table: str) -> str:
@@ -114,8 +133,8 @@ def read_entries(report: Path) -> list[Entry]:
 TABLES: list[tuple[str, str, Callable[[Path], str]]] = [
     ("README.md", "table1", one_screen),
     ("docs/studies.md", "table1", tables),
-    ("docs/temperature.md", "ablation", lambda report: tables(report).partition("\n### Ranks")[0]),
-    ("docs/temperature.md", "sampler_quality", tables),
+    ("docs/volume.md", "ablation", ablations),
+    ("docs/novelty.md", "sampler_quality", trade_offs),
 ]
 
 if __name__ == "__main__":

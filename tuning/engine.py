@@ -22,7 +22,7 @@ from ray.tune.search import Searcher
 
 from experiments.describe import git_tags
 from experiments.judge import Result
-from geovae.tracking import MlflowTracker, sync
+from geovae.tracking import MlflowTracker, UndeliveredWarning, sync
 from tuning.nodes import Resources, check_resources
 from tuning.plan import Run
 from tuning.runs import RunStore
@@ -142,7 +142,8 @@ class Engine(tune.Callback):
         if not arrived:
             warnings.warn(
                 f"the tracking store did not answer for {patience:.0f} s; all records are kept. Once it answers, run "
-                f"python -m mlflow_projects.sync {storage}, and reap for runs that are still RUNNING"
+                f"python -m mlflow_projects.sync {storage}, and reap for runs that are still RUNNING",
+                UndeliveredWarning,
             )
         return arrived
 

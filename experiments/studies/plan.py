@@ -41,7 +41,7 @@ def read_study(
         name: one of `names()`, or a file.
         size: one of the file's sizes: full, medium, small or ci.
         options: of every run; they win over the file's.
-        only: names of data to keep; by default all of the size.
+        only: names of data to keep, or their first words; by default all of the size.
         seeds: how many seeds; by default as the size says.
 
     Raises:
@@ -53,22 +53,21 @@ def read_study(
     content = read_yaml(path)
     _check_keys(content, KEYS, str(path))
     section = _section(content, size, path)
-    data = section["data"]
-    _check_chosen(only, data)
+    data = _choose_data(section["data"], only)
     if content.get("report") not in REPORTS:
         raise ConfigError(f"{path}: unknown report {content.get('report')!r}; choose from {', '.join(REPORTS)}")
     options = options or {}
     if "seed" in options:
         raise ConfigError("a study sets the seeds of its runs itself: say how many with --seeds")
     cells = []
-    for data_name in only or data:
+    for data_name in data:
         configs = {m: dict(_configs(section, data_name, m, options)) for m in section["models"]}
         for seed in range(seeds or section["seeds"]):
             for model, of_model in configs.items():
                 cells.append(Cell(data_name, model, seed, {v: c | {"seed": seed} for v, c in of_model.items()}))
     texts = {key: str(content.get(key, "")).strip() for key in ("title", "about", "report")}
     variants = list(section["variants"])
-    used = section | {"seeds": seeds or section["seeds"], "data": {name: data[name] for name in only or data}}
+    used = section | {"seeds": seeds or section["seeds"], "data": data}
     command = _command(name, size, options, only, seeds)
     return Study(path.stem, size, cells=cells, variants=variants, source=used, command=command, **texts)
 
@@ -106,10 +105,15 @@ def _check_keys(content: Any, known: set[str], where: str) -> None:
         raise ConfigError(f"{where} has unknown keys: {', '.join(unknown)}; valid are {', '.join(sorted(known))}")
 
 
-def _check_chosen(only: Sequence[str], data: Mapping[str, Any]) -> None:
-    for name in only:
-        if name not in data:
-            raise ConfigError(f"the study has no data {name!r} in this size; choose from {', '.join(data)}")
+def _choose_data(data: Mapping[str, Any], only: Sequence[str]) -> dict[str, Any]:
+    """Return the data named, by their names or by the first word of several: `fashion_mnist` is all its sizes."""
+    chosen: dict[str, Any] = {}
+    for wanted in only or data:
+        found = {name: options for name, options in data.items() if wanted in (name, name.split()[0])}
+        if not found:
+            raise ConfigError(f"the study has no data {wanted!r} in this size; choose from {', '.join(data)}")
+        chosen |= found
+    return chosen
 
 
 def _configs(section: Mapping[str, Any], data: str, model: str, options: Options) -> Iterator[tuple[str, Config]]:

@@ -9,9 +9,10 @@ from torch import Generator, Tensor
 
 from experiments.leaderboard import Entry, Part, distinct
 from experiments.page import Picture
-from experiments.score_columns import RATIO
+from experiments.score_columns import COPIES, NOVELTY
 from experiments.studies.cells import TRAINED
 from experiments.studies.execute import Outcome
+from geovae.evaluation import LEAST_NOVELTY
 from geovae.figures.evaluation import neighbour_figure
 from geovae.saved_model import SavedModel, load_model
 
@@ -40,37 +41,47 @@ def use_log_scale(ax: "Axes") -> None:
 
 
 def trade_off_picture(data: str, group: Sequence[Entry]) -> Picture:
-    """Return the score of every distinct contender against its distance from the training set, on validation images."""
+    """Return the score over the decoder's floor against code novelty, on validation images: a curve for each option.
+
+    The variant `option = value` belongs to the curve `option`, a trained model's sampler to the curve of its name.
+    """
     from matplotlib.figure import Figure
 
     head = group[0].headline
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     ax = figure.add_subplot()
-    ax.axvline(1, color="0.7", lw=1, ls="--")
-    colours: dict[str, Any] = {}
-    for entry in distinct(group):
-        option, _, value = entry.contender.variant.partition(" = ")
-        option = option or entry.contender.sampler
-        at = entry.mean(RATIO, "val"), entry.mean(head, "val")
-        if not math.isfinite(sum(at)):
-            continue
-        bars = ax.errorbar(
-            *at,
-            xerr=_deviation(entry.values(RATIO, "val")),
-            yerr=_deviation(entry.values(head, "val")),
-            marker="s" if entry.contender.variant == TRAINED else "o",
-            lw=0.7,
-            color=colours.get(option),
-            label=None if option in colours else option,
-        )
-        colours.setdefault(option, bars.lines[0].get_color())
-        ax.annotate(value or option, at, fontsize="x-small", xytext=(4, 3), textcoords="offset points")
-    label = "nearest train: 1 is as new as held-out images, towards 0 copies"
-    ax.set(xlabel=label, ylabel=f"{head}, validation images")
+    ax.axhline(1, color="0.5", lw=1, ls="--", label="decoded held-out codes")
+    ax.axvspan(0, LEAST_NOVELTY, color="0.94", label=COPIES)
+    for option, curve in _curves(group).items():
+        points = sorted(((entry.mean(NOVELTY, "val"), entry.mean("decoded_ratio", "val")), entry) for entry in curve)
+        (line,) = ax.plot(*zip(*(at for at, _ in points), strict=True), lw=1, label=option)
+        for at, entry in points:
+            ax.errorbar(
+                *at,
+                xerr=_deviation(entry.values(NOVELTY, "val")),
+                yerr=_deviation(entry.values("decoded_ratio", "val")),
+                marker="s" if entry.contender.variant == TRAINED else "o",
+                ms=5,
+                lw=0.7,
+                color=line.get_color(),
+            )
+            value = entry.contender.variant.partition(" = ")[2]
+            ax.annotate(value, at, fontsize="x-small", xytext=(4, 3), textcoords="offset points")
+    ax.set(xlabel="code novelty: 1 is as far from the training codes as new data", ylabel=f"{head} over the floor")
     use_log_scale(ax)
     figure.legend(fontsize="small", loc="outside right upper")
-    caption = f"{data}: the score against the distance from the training set"
+    caption = f"{data}: quality against novelty, validation images; bars are one standard deviation over seeds"
     return Picture(f"trade-{data}", caption, figure)
+
+
+def _curves(group: Sequence[Entry]) -> dict[str, list[Entry]]:
+    """Return the distinct entries that have both numbers, by the option that is varied along a curve."""
+    curves: dict[str, list[Entry]] = {}
+    for entry in distinct(group):
+        option = entry.contender.variant.partition(" = ")[0]
+        if math.isfinite(entry.mean(NOVELTY, "val") + entry.mean("decoded_ratio", "val")):
+            curves.setdefault(option or entry.contender.sampler, []).append(entry)
+    return curves
 
 
 def sample_rows(outcomes: Sequence[Outcome]) -> "Figure":

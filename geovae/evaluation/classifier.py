@@ -33,6 +33,7 @@ class Classifier(nn.Module):
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths[1:])
         self.hidden = nn.Linear(widths[-1] * 16, width * 8)
         self.head = nn.Linear(width * 8, n_classes)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast on a CPU
 
     def features(self, x: Tensor) -> Tensor:
         """Return the hidden layer (b, 8 * width) after its ReLU, for images (b, c, h, w) in [0, 1]."""

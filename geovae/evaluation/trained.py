@@ -135,7 +135,7 @@ def train(images: Tensor, labels: Tensor, *, seed: int = 0) -> dict[str, Tensor]
         loss.backward()
         optimizer.step()
         schedule.step()
-    return network.state_dict()
+    return {name: value.contiguous() for name, value in network.state_dict().items()}  # as files hold them
 
 
 def _resize(images: Tensor) -> Tensor:

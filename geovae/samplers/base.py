@@ -13,6 +13,7 @@ from geovae.codes import Codes
 from geovae.devices import full_precision
 from geovae.geometry.centroids import check_codes
 from geovae.neighbours import nearest
+from geovae.samplers.spread import SPREAD, Spread, warn_if_piled
 
 REFERENCE_ROWS = 2000  # codes whose distance to the other codes is measured; a median needs no more
 
@@ -77,6 +78,7 @@ class Sampler:
         needs: names of tensors in the codes' `extras` (a model's own prior or metric) that must be present.
         least_codes: the smallest number of codes to fit on.
         diagnostics: what is recorded of the draws: name -> meaning, with the unit in brackets.
+        follows_codes: whether draws shall spread as the codes do; a prior's need not.
     """
 
     needs_log_var: bool = False
@@ -85,8 +87,11 @@ class Sampler:
     diagnostics: ClassVar[Mapping[str, str]] = {
         "nearest_code": "median distance of a sample to its nearest training code [latent units]",
         "nearest_code_ratio": "the same over that of held-out codes, or between training codes; 0: copies",
+        **SPREAD,
     }
+    follows_codes: bool = True
     _novelty: Novelty
+    _spread: Spread
     _fitted = False
 
     @property
@@ -108,7 +113,7 @@ class Sampler:
                 f"{type(self).__name__} needs {missing[0]!r} of the model that made the codes, and these have none; "
                 "use codes of a model that provides it in `latent_tensors`"
             )
-        self._novelty = Novelty(codes.mu, codes.held_out)
+        self._novelty, self._spread = Novelty(codes.mu, codes.held_out), Spread(codes.mu)
         self._fit(codes)
         self._fitted = True
         return self
@@ -138,7 +143,13 @@ class Sampler:
         """
         self._check_ready(n)
         z, describe = self._draw(n, generator)
-        return (z, describe()) if return_info else z
+        if not return_info:
+            return z
+        info = describe()
+        info.numbers.update(self._spread.scalars(z))
+        if self.follows_codes:
+            warn_if_piled(info.numbers, type(self).__name__)
+        return z, info
 
     def _check_ready(self, n: int) -> None:
         if not self._fitted:

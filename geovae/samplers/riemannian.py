@@ -106,15 +106,17 @@ PRESETS: dict[str, Settings] = {
 
 
 class RiemannianSampler(Sampler):
-    """Samples from the Riemannian uniform density of a VAE's codes.
+    """Samples from the Riemannian uniform density of a VAE's codes, as published unless told otherwise.
 
     An option that is None has the value of the preset or, without one, the default in brackets; a given value always
     wins over the preset.
 
     Args:
-        preset: "published" (the paper's recipe) or "published-code" (with the sharper density its code really has).
+        preset: "published" (the paper's recipe: short random walks from the codes), "published-code" (with the sharper
+            density its code really has), or none. Without a preset the metric covers the codes, and chains reach its
+            density, which on real data is largest where most bumps overlap: they pile up where codes are densest.
         centroids: which codes carry the metric: "kmeans", "all", "random", "first" or "published" (k-medoids). [kmeans]
-        n_centroids: how many. [all codes, as in Eq. 7, whatever the value of `centroids`]
+        n_centroids: how many, at most as many as there are codes. [all, as in Eq. 7, whatever the value of `centroids`]
         temperature: rho, a positive number or a rule: "coverage", "likelihood" or "published". [coverage]
         coverage: the share of codes within rho of a centroid, for the rule "coverage". [0.5]
         temperature_scale: factor on the result of a rule; a number given as `temperature` is used as it is. [0.7]
@@ -145,7 +147,7 @@ class RiemannianSampler(Sampler):
 
     def __init__(
         self,
-        preset: Literal["published", "published-code"] | None = None,
+        preset: Literal["published", "published-code"] | None = "published",
         centroids: Centroids | None = None,
         n_centroids: int | None = None,
         temperature: float | Rule | None = None,
@@ -171,7 +173,6 @@ class RiemannianSampler(Sampler):
         if settings.centroids == "all" or settings.n_centroids is None:  # the same choice: recorded in one form
             settings = replace(settings, centroids="all", n_centroids=None)
         self.preset, self.settings = preset, settings
-        self.least_codes = settings.n_centroids or 1  # k centroids need k codes
 
     @property
     def options(self) -> dict[str, Any]:
@@ -188,7 +189,8 @@ class RiemannianSampler(Sampler):
             self.metric, exclude = build_metric(codes, self.settings)
         measured = subsample_evenly(len(codes.mu), MEASURED)
         self.fraction_above_floor = fraction_above_floor(self.metric, codes.mu[measured], exclude=exclude[measured])
-        warn_if_flat(self.fraction_above_floor, self.metric)
+        if self.preset is None:  # the published recipe is a random walk by design
+            warn_if_flat(self.fraction_above_floor, self.metric)
         self._start_points = self._choose_start_points(codes.mu)
         self.kernel = self._build_kernel(codes.mu, generator)
 
@@ -278,7 +280,8 @@ def estimate_rounding(metric: LatentMetric) -> float:
 
 def build_metric(codes: Codes, settings: Settings) -> tuple[LatentMetric, Tensor]:
     """Return the metric of Eq. 7 for codes (n, d), and which centroid each code is (n,), or -1."""
-    indices = choose_centroids(codes, settings.centroids, settings.n_centroids or 1, seed=settings.seed)
+    k = min(settings.n_centroids or 1, len(codes.mu))
+    indices = choose_centroids(codes, settings.centroids, k, seed=settings.seed)
     exclude = torch.full((len(codes.mu),), -1, dtype=torch.long, device=indices.device)
     # A code that is a centroid is at distance 0 from itself, which would count as covered.
     exclude[indices] = torch.arange(len(indices), device=indices.device)

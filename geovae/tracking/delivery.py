@@ -1,20 +1,25 @@
 """Delivers the records of an outbox to one MLflow run: one function for each kind of record.
 
-A record that the store refuses is dropped with a warning, since every retry would fail and block the records behind it.
-Any other error is raised: the outbox retries.
+A record that MLflow itself refuses is set aside in a file beside the outbox, since every retry would fail and block the
+records behind it. Everything else (a password that changed, a proxy's page, a store that is damaged) is raised: the
+outbox keeps the record and retries.
 """
 
 import json
 import math
+import re
+import shutil
+import uuid
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode
 
 import numpy as np
 
-from geovae.tracking.outbox import Record, deliver_all
+from geovae.files import atomic_path
+from geovae.tracking.outbox import Record, UndeliveredWarning, deliver_all
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,6 +28,11 @@ if TYPE_CHECKING:
 MAX_METRICS = 1000
 MAX_PARAMS = 100
 METRIC_RECORDS_AT_ONCE = 50
+# MLflow's words for a value that it will never take; by HTTP statuses, a proxy that asks for a password says the same
+REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS")
+REFUSED = "refused.jsonl"  # the file beside the outbox
+SECRETS = re.compile(r"user|pass|pwd|secret|token|credential|api_?key|odbc_connect", re.IGNORECASE)  # in a query
+TOKEN = "geovae.token"  # the tag that finds a run whose creation got no answer
 
 
 class Delivery:
@@ -44,26 +54,82 @@ class Delivery:
 
     def __call__(self, records: list[Record]) -> int:
         """Deliver the first record, or the metrics at the beginning in one request; return the number of records."""
-        from mlflow.exceptions import MlflowException
-
-        first, count = records[0], 1
-        if first["kind"] == "metrics":
-            while count < min(len(records), METRIC_RECORDS_AT_ONCE) and records[count]["kind"] == "metrics":
+        count = 1
+        if records[0].get("kind") == "metrics":
+            while count < min(len(records), METRIC_RECORDS_AT_ONCE) and records[count].get("kind") == "metrics":
                 count += 1
         try:
-            SEND[first["kind"]](self, records[:count])
-        except MlflowException as error:
-            if error.get_http_status_code() >= 500:  # the store is away, it has not refused anything
+            self._send(records[:count])
+        except Exception as error:
+            if not self._refuses(records[0], error):
                 raise
-            _warn_refused(first, error)
-        except FileNotFoundError as error:  # the user removed an artifact before it was sent
-            _warn_refused(first, error)
+            if count > 1:  # only one of them is at fault
+                return self(records[:1])
+            self._set_aside(records[0], error)
         return count
+
+    def _send(self, records: list[Record]) -> None:
+        """Send records of one kind, and look whether they arrived.
+
+        A proxy or a foreign server may answer everything with an empty page, which MLflow's client takes for success.
+        """
+        first = records[0]
+        if first.get("kind") not in SEND:  # UNREADABLE
+            raise _Damaged("its line in records.jsonl is damaged")
+        if first.get("path") and not Path(first["path"]).is_file():  # the user removed an artifact before it was sent
+            raise _Damaged(f"there is no file {first['path']} any more")
+        SEND[first["kind"]](self, records)
+        self._confirm(records)
+
+    def _confirm(self, records: list[Record]) -> None:
+        run = self.client.get_run(self.run_id)
+        if run.info.run_id != self.run_id:
+            raise ConnectionError("the tracking server's answer is not MLflow's")
+        kind = records[0]["kind"]
+        if kind in ("metrics", "params", "tags"):
+            keys = [point[0] if kind == "metrics" else point for record in records for point in record["values"]]
+            stored = getattr(run.data, kind)
+            if missing := [key for key in keys if key not in stored]:
+                raise ConnectionError(f"the tracking server did not keep {missing[0]}")
+
+    def _refuses(self, record: Record, error: Exception) -> bool:
+        """Return whether an error means that this record can never be delivered, although the store is there."""
+        from mlflow.exceptions import MlflowException, RestException
+
+        if isinstance(error, _Damaged):
+            return True
+        if not isinstance(error, MlflowException) or error.error_code not in REFUSALS or record.get("kind") == "create":
+            return False
+        if self.client.tracking_uri.startswith("http") and not isinstance(error, RestException):
+            return False  # a status without MLflow's own answer
+        run = self.client.get_run(self.run_id)  # raises where the store is away
+        # a deleted run takes nothing until it is restored
+        return bool(run.info.run_id == self.run_id and run.info.lifecycle_stage == "active")
+
+    def _set_aside(self, record: Record, error: Exception) -> None:
+        """Keep a record that cannot be delivered, and the file that it brought, beside the outbox."""
+        kept = self._folder.with_name(REFUSED)
+        reason = " ".join(str(error).split())[:300]
+        path = Path(record.get("path", ""))
+        if path.is_file() and path.is_relative_to(self._folder):  # it goes with the outbox
+            copy = kept.with_suffix("") / f"{uuid.uuid4().hex[:8]}-{path.name}"
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copy(path, copy)
+            record = record | {"path": str(copy)}
+        with kept.open("a") as file:
+            file.write(json.dumps({"reason": reason, "record": record, "run_id": self.run_id}) + "\n")
+        message = f"MLflow refused a {record.get('kind')} record, which is kept in {kept}: {reason}"
+        warnings.warn(message, UndeliveredWarning)
 
     def write_address(self) -> None:
         """Store beside the records where they go, without the user and password that the URI may hold."""
         uri = without_password(self.client.tracking_uri)
-        (self._folder / "address.json").write_text(json.dumps({"tracking_uri": uri, "run_id": self.run_id}))
+        with atomic_path(self._folder / "address.json") as temporary:
+            temporary.write_text(json.dumps({"tracking_uri": uri, "run_id": self.run_id}))
+
+
+class _Damaged(ValueError):
+    """A record that nobody could deliver."""
 
 
 class _Stored:
@@ -100,12 +166,17 @@ class _Stored:
 
 def _create_run(delivery: Delivery, records: list[Record]) -> None:
     record = records[0]
-    if delivery.run_id is None:
-        run = delivery.client.create_run(
-            record["experiment_id"], start_time=record["time"], tags=record["tags"], run_name=record["name"]
-        )
-        delivery.run_id = run.info.run_id
-        delivery.write_address()
+    if delivery.run_id is not None:
+        return
+    # an earlier attempt may have created it, and its answer been lost
+    found = delivery.client.search_runs([record["experiment_id"]], f"tags.`{TOKEN}` = '{record['tags'].get(TOKEN)}'")
+    run = (found and found[0]) or delivery.client.create_run(
+        record["experiment_id"], start_time=record["time"], tags=record["tags"], run_name=record["name"]
+    )
+    if not run.info.run_id:
+        raise ConnectionError("the tracking server's answer is not MLflow's")
+    delivery.run_id = run.info.run_id
+    delivery.write_address()
 
 
 def _send_metrics(delivery: Delivery, records: list[Record]) -> None:
@@ -200,22 +271,42 @@ def sync(folder: Path, tracking_uri: str | None = None) -> int:
     Raises:
         FileNotFoundError: if there is no outbox.
         BlockingIOError: if the run is alive, and delivers its records itself.
+        ValueError: if the file with the run's address is damaged.
     """
     import mlflow
 
+    address = _read_address(folder / "address.json")
     # the store of the run, unless the caller knows a new address: a server may have moved
-    address_file = folder / "address.json"
-    address = json.loads(address_file.read_text()) if address_file.exists() else {}
     uri = tracking_uri or address.get("tracking_uri")
     delivery = Delivery(mlflow.MlflowClient(uri), folder, address.get("run_id"), continued=True)
     return deliver_all(folder, delivery)
 
 
+def _read_address(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except (ValueError, TypeError):
+        wanted = '{"tracking_uri": "URI", "run_id": "ID"}'
+        raise ValueError(f"{path} is damaged: write {wanted} of the run into it, and run this again") from None
+
+
+def read_refused(file: Path) -> list[str]:
+    """Return why each record in a file of refused records was refused."""
+    return [json.loads(line)["reason"] for line in file.read_text().splitlines() if line.endswith("}")]
+
+
 def without_password(uri: str) -> str:
-    """Return a tracking URI without the user and password that it may hold."""
-    url = urlsplit(uri)
-    return urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2])) if "@" in url.netloc else uri
+    """Return a tracking URI without the user and password that it may hold, whatever characters these hold.
 
-
-def _warn_refused(record: Record, error: Exception) -> None:
-    warnings.warn(f"MLflow refused a {record['kind']} record: {' '.join(str(error).split())[:300]}")
+    No parser of URLs is asked: for `p#secret` or `p/secret` each finds another password, or none.
+    """
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return uri
+    if not rest.startswith("/"):  # files have no user, and may have an @ in their paths
+        rest = rest.rpartition("@")[2]
+    address, question, query = rest.partition("?")
+    shown = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if not SECRETS.search(name)]
+    return f"{scheme}://{address}" + (f"?{urlencode(shown, safe='/:')}" if question and shown else "")

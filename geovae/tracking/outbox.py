@@ -25,6 +25,11 @@ Deliver = Callable[[list[Record]], int]
 """Delivers the first of the waiting records, at least one, and returns how many; raises if the receiver is away."""
 
 LONGEST_RETRY = 30.0  # seconds between two attempts, at most
+UNREADABLE = "unreadable"  # the kind of a record whose line is damaged; it holds the `line`
+
+
+class UndeliveredWarning(UserWarning):
+    """Records of a run are not in the tracking store; the message says where they are kept."""
 
 
 class Outbox:
@@ -57,15 +62,14 @@ class Outbox:
         self._sent, self._waiting = _read(folder)
         self._changed = threading.Condition()
         self._closing = self._abandoned = self._flushing = False
-        self._log = (folder / "records.jsonl").open("a")
+        self._log = _open_log(folder / "records.jsonl")
         self._thread = threading.Thread(target=self._run, name=f"outbox {folder}", daemon=True)
         self._thread.start()
 
     def put(self, record: Record) -> None:
         """Append a record that JSON can hold; returns at once."""
         with self._changed:
-            self._log.write(json.dumps(record) + "\n")
-            self._log.flush()
+            _append(self._log, json.dumps(record).encode() + b"\n")
             self._waiting.append(record)
             self._changed.notify_all()
 
@@ -94,7 +98,7 @@ class Outbox:
             self._changed.notify_all()
         if left:
             self._thread.join(1.0)  # wakes from its pause and releases the lock, so that `deliver_all` can start
-            warnings.warn(f"{left} tracking records are kept in {self.folder}. {self._remedy}")
+            warnings.warn(f"{left} tracking records are kept in {self.folder}. {self._remedy}", UndeliveredWarning)
             return False
         self._thread.join()
         if self._lock is not None and not self._lock.closed:
@@ -249,10 +253,38 @@ def _remove(folder: Path) -> None:
 def _read(folder: Path) -> tuple[int, list[Record]]:
     """Return how many records were delivered, and the records that wait."""
     sent_file, log = folder / "sent", folder / "records.jsonl"
-    sent = int(sent_file.read_text()) if sent_file.exists() else 0
-    lines = log.read_text().splitlines(keepends=True) if log.exists() else []
-    complete = [line for line in lines if line.endswith("\n")]  # a kill can leave half a line at the end
-    return sent, [json.loads(line) for line in complete[sent:]]
+    text = sent_file.read_text().strip() if sent_file.exists() else ""
+    sent = int(text) if text.isdecimal() else 0  # what is sent twice does no harm
+    lines = log.read_bytes().split(b"\n") if log.exists() else [b""]
+    return sent, [_parse(line) for line in lines[sent:-1]]  # a kill can leave half a line at the end
+
+
+def _parse(line: bytes) -> Record:
+    """Return a line's record; one that is damaged must not hold up those behind it, and is handed on as it is."""
+    with contextlib.suppress(ValueError):
+        record = json.loads(line)
+        if isinstance(record, dict):
+            return record
+    return {"kind": UNREADABLE, "line": line.decode(errors="replace")}
+
+
+def _open_log(path: Path) -> IO[bytes]:
+    """Open a file of records to append to, without the half line that a kill or a full disk left at its end."""
+    log = path.open("a+b", buffering=0)  # unbuffered: nothing of a failed write may appear later
+    log.seek(0)
+    log.truncate(log.read().rfind(b"\n") + 1)
+    return log
+
+
+def _append(log: IO[bytes], line: bytes) -> None:
+    """Append a whole line, or nothing."""
+    end = log.seek(0, os.SEEK_END)
+    try:
+        while line:
+            line = line[log.write(line) :]
+    except OSError:  # no space left
+        log.truncate(end)
+        raise
 
 
 def _write_sent(folder: Path, sent: int) -> None:

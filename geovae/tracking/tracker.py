@@ -6,13 +6,14 @@ neither stops a run nor loses a record.
 
 import math
 import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import numpy as np
 
-from geovae.tracking.delivery import Delivery
+from geovae.tracking.delivery import TOKEN, Delivery
 from geovae.tracking.outbox import Outbox, Record
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 MAX_PARAM = 6000  # characters that MLflow stores of a parameter's value
+CREATE_TIMEOUT = 60.0  # seconds; a store that is away is noticed at the first failure
 
 
 class Tracker(Protocol):
@@ -138,12 +140,10 @@ class MlflowTracker(Tracker):
     def _create(self, experiment_id: str | None, name: str, tags: Mapping[str, object]) -> None:
         if experiment_id is None:
             raise ValueError("a new run needs `experiment_id`")
-        new: Record = {"kind": "create", "experiment_id": experiment_id, "name": name, "tags": _to_strings(tags)}
-        new["time"] = _now()
-        try:
-            self._delivery([new])  # at once, since children need the id of their parent
-        except Exception:  # the store is away: the outbox creates the run later
-            self._outbox.put(new)
+        texts = _to_strings(tags) | {TOKEN: uuid.uuid4().hex}
+        new: Record = {"kind": "create", "experiment_id": experiment_id, "name": name, "tags": texts, "time": _now()}
+        self._outbox.put(new)  # on disk first: a process that dies now leaves no run that nothing tells of
+        self._outbox.flush(CREATE_TIMEOUT)  # at once, since children need the id of their parent
 
     @property
     def run_id(self) -> str | None:
@@ -216,8 +216,12 @@ class MlflowTracker(Tracker):
         return self._outbox.flush(timeout)
 
     def close(self, status: Status = "FINISHED") -> None:
-        """Deliver everything within `close_timeout` seconds; end the run if this tracker created it."""
-        if self._created_here:
+        """Deliver everything within `close_timeout` seconds; end the run if this tracker created it.
+
+        Raises an `UndeliveredWarning` if something did not arrive.
+        """
+        # whoever created the run may be gone when its last records arrive: then they end it
+        if self._created_here or not self._outbox.flush(self._close_timeout):
             self._put("end", status=status, time=_now())
         self._outbox.close(self._close_timeout)
 

@@ -130,3 +130,9 @@ def test_a_medium_study_is_of_real_data_with_networks_for_a_laptop_that_train_to
         assert (config["model"]["network"], config["model"]["width"]) == ("mlp", 300)
         assert config["training"]["early_stop"] is not None
         assert config["data"]["train_size"] == int(cell.data.split()[1])
+
+
+def test_the_first_word_of_a_name_stands_for_all_sizes_of_a_data_set():
+    study = read_study("table1", "medium", only=["fashion_mnist", "mnist_5k 1000"], seeds=1)
+    assert study.data == ["fashion_mnist 1000", "fashion_mnist 5000", "fashion_mnist 50000", "mnist_5k 1000"]
+    assert list(study.source["data"]) == study.data

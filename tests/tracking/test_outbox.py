@@ -226,3 +226,38 @@ def test_who_comes_after_waits_for_who_is_at_its_end(tmp_path):
     after.put({"i": 1})
     assert after.close(10)
     assert (first.got, second.got) == ([{"i": 0}], [{"i": 1}])
+
+
+def test_a_run_goes_on_after_a_half_line(tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "records.jsonl").write_text('{"i": 0}\n{"i": 1')
+    receiver = Receiver()
+    outbox = Outbox(folder, receiver)
+    outbox.put({"i": 2})
+    assert outbox.close(10)
+    assert receiver.got == [{"i": 0}, {"i": 2}]
+
+
+def test_a_full_disk_leaves_whole_lines_only(tmp_path):
+    """A limit on the size of files stands for the disk; the write that passes it is cut in the middle."""
+    code = f"""
+import resource, signal
+from pathlib import Path
+from geovae.tracking.outbox import Outbox
+def never(records):
+    raise ConnectionError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+outbox = Outbox(Path({str(tmp_path / "out")!r}), never, batch=1000)
+outbox.put({{"i": 0}})
+resource.setrlimit(resource.RLIMIT_FSIZE, (20, resource.RLIM_INFINITY))
+try:
+    outbox.put({{"i": 1, "long": "x" * 100}})
+except OSError:
+    print("full")
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+outbox.put({{"i": 2}})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "full\n"
+    assert (tmp_path / "out" / "records.jsonl").read_text() == '{"i": 0}\n{"i": 2}\n'

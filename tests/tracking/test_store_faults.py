@@ -1,0 +1,173 @@
+"""Whatever a store or a proxy before it answers, no record of a run is lost or doubled."""
+
+import json
+import logging
+import warnings
+
+import numpy as np
+import pytest
+
+from geovae.tracking import MlflowTracker, UndeliveredWarning, sync
+from tests.tracking.faulty import FAULTS, FaultyServer
+
+mlflow = pytest.importorskip("mlflow")
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        server = FaultyServer(tmp_path_factory.mktemp("faulty"), monkeypatch)
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+def experiment(server, tmp_path):
+    server.fault = None
+    return mlflow.MlflowClient(server.uri).create_experiment(
+        tmp_path.name, artifact_location=str(tmp_path / "artifacts")
+    )
+
+
+def record(tracker, first, last):
+    for step in range(first, last + 1):
+        tracker.metrics({"loss": 1 / step}, step=step, timestamp=float(step))
+    tracker.params({f"p{first}": first})
+    tracker.tags({f"t{first}": first})
+    tracker.image("picture", np.zeros((4, 4), np.uint8), step=first)
+
+
+def check(client, run_id, status):
+    run = client.get_run(run_id)
+    assert run.info.status == status
+    history = client.get_metric_history(run_id, "loss")
+    assert sorted((p.step, p.value) for p in history) == [(s, 1 / s) for s in range(1, 2 * STEPS + 1)]
+    assert run.data.params == {"p1": "1", f"p{STEPS + 1}": str(STEPS + 1)}
+    assert {"t1", f"t{STEPS + 1}"} <= run.data.tags.keys()
+    assert len([item for item in client.list_artifacts(run_id, "images") if item.path.endswith(".png")]) == 2
+
+
+@pytest.mark.parametrize("moment", ["until the end", "for a while"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_nothing_is_lost_when_the_store_answers_nonsense(server, experiment, tmp_path, fault, moment):
+    client = mlflow.MlflowClient(server.uri)
+    tracker = MlflowTracker(tmp_path / "run", experiment_id=experiment, tracking_uri=server.uri, close_timeout=2.0)
+    record(tracker, 1, STEPS)
+    assert tracker.flush(20)
+    server.fault, server.answered = fault, 0
+    record(tracker, STEPS + 1, 2 * STEPS)
+    assert not tracker.flush(20)
+    assert server.answered
+    outbox = tmp_path / "run" / "outbox"
+    if moment == "for a while":
+        server.fault = None
+        tracker._close_timeout = 20
+        tracker.close()
+    else:
+        with pytest.warns(UndeliveredWarning, match="tracking records are kept in .*outbox"):
+            tracker.close()
+        assert outbox.exists()
+        server.fault = None
+        sync(outbox)
+    check(client, tracker.run_id, "FINISHED")
+    assert not outbox.exists()
+    assert not (tmp_path / "run" / "refused.jsonl").exists()
+
+
+@pytest.mark.parametrize("fault", ["401", "empty 200", "HTML 200", "500"])
+def test_a_run_that_begins_while_the_store_answers_nonsense_is_created_later(server, experiment, tmp_path, fault):
+    server.fault = fault
+    options = {"experiment_id": experiment, "name": "late", "tracking_uri": server.uri, "close_timeout": 0.5}
+    tracker = MlflowTracker(tmp_path / "run", **options)
+    assert tracker.run_id is None
+    record(tracker, 1, STEPS)
+    record(tracker, STEPS + 1, 2 * STEPS)
+    tracker.close()
+    server.fault = None
+    sync(tmp_path / "run" / "outbox")
+    client = mlflow.MlflowClient(server.uri)
+    (run,) = client.search_runs([experiment])
+    check(client, run.info.run_id, "FINISHED")
+
+
+def test_a_run_whose_creation_got_no_answer_is_not_created_twice(server, experiment, tmp_path):
+    server.lose_answer = "runs/create"
+    with MlflowTracker(tmp_path / "run", experiment_id=experiment, tracking_uri=server.uri) as tracker:
+        tracker.metrics({"a": 1.0})
+    assert server.lose_answer == ""
+    (run,) = mlflow.MlflowClient(server.uri).search_runs([experiment])
+    assert run.data.metrics == {"a": 1.0}
+    assert run.info.status == "FINISHED"
+
+
+def test_what_mlflow_refuses_is_set_aside_alone_and_told(server, experiment, tmp_path):
+    tracker = MlflowTracker(tmp_path / "run", experiment_id=experiment, tracking_uri=server.uri)
+    for key in ("before", "a,b", "after"):  # delivered in one request
+        tracker.metrics({key: 1.0})
+    tracker.params({"p": 1})
+    tracker.params({"p": 2})
+    with pytest.warns(UndeliveredWarning, match="MLflow refused a params record, which is kept in .*refused.jsonl"):
+        tracker.close()
+    run = mlflow.MlflowClient(server.uri).get_run(tracker.run_id)
+    assert run.data.metrics == {"before": 1.0, "after": 1.0}
+    assert run.info.status == "FINISHED"
+    kept = [json.loads(line) for line in (tmp_path / "run" / "refused.jsonl").read_text().splitlines()]
+    assert [item["record"]["kind"] for item in kept] == ["metrics", "params"]
+    assert kept[1]["record"]["values"] == {"p": "2"}
+    assert "already logged" in kept[1]["reason"]
+
+
+def test_a_deleted_run_keeps_its_records_until_it_is_restored(server, experiment, tmp_path):
+    client = mlflow.MlflowClient(server.uri)
+    tracker = MlflowTracker(tmp_path / "run", experiment_id=experiment, tracking_uri=server.uri, close_timeout=0.5)
+    record(tracker, 1, STEPS)
+    assert tracker.flush(20)
+    client.delete_run(tracker.run_id)
+    record(tracker, STEPS + 1, 2 * STEPS)
+    tracker.close()
+    client.restore_run(tracker.run_id)
+    sync(tmp_path / "run" / "outbox")
+    check(client, tracker.run_id, "FINISHED")
+
+
+def test_a_run_made_by_others_is_ended_by_its_late_records(server, experiment, tmp_path):
+    client = mlflow.MlflowClient(server.uri)
+    run_id = client.create_run(experiment).info.run_id
+    tracker = MlflowTracker(tmp_path / "run", run_id=run_id, tracking_uri=server.uri, close_timeout=0.5)
+    server.fault = "401"
+    tracker.metrics({"a": 1.0})
+    tracker.close()
+    server.fault = None
+    client.set_terminated(run_id, "FAILED")  # as `mlflow run` does after the exit code of an incomplete record
+    sync(tmp_path / "run" / "outbox")
+    assert client.get_run(run_id).info.status == "FINISHED"
+
+
+def test_a_damaged_line_is_set_aside_and_the_others_arrive(server, experiment, tmp_path):
+    client = mlflow.MlflowClient(server.uri)
+    run_id = client.create_run(experiment).info.run_id
+    server.fault = "401"
+    tracker = MlflowTracker(tmp_path / "run", run_id=run_id, tracking_uri=server.uri, close_timeout=0.1)
+    tracker.metrics({"a": 1.0})
+    tracker.metrics({"b": 1.0})
+    tracker.close()
+    server.fault = None
+    log = tmp_path / "run" / "outbox" / "records.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join([lines[0], b'{"kind": "met\xff\n', b'{"a": 1}\n', *lines[1:]]))
+    assert sync(log.parent) == 5
+    assert client.get_run(run_id).data.metrics == {"a": 1.0, "b": 1.0}
+    kept = (tmp_path / "run" / "refused.jsonl").read_text()
+    assert "its line in records.jsonl is damaged" in kept
+
+
+def test_a_damaged_address_is_one_sentence(tmp_path):
+    (tmp_path / "records.jsonl").write_text('{"kind": "tags", "values": {}}\n')
+    (tmp_path / "address.json").write_text("")
+    with warnings.catch_warnings(), pytest.raises(ValueError, match="address.json is damaged: write .*run_id"):
+        sync(tmp_path)
