@@ -32,6 +32,7 @@ BIDS_FILE = (
     r"(?P<subject>sub-[A-Za-z0-9]+)(?:_(?P<session>ses-[A-Za-z0-9]+))?(?:_[A-Za-z0-9]+-[A-Za-z0-9]+)*_T1w\.nii(?:\.gz)?"
 )
 FLAT_FILE = rf"(?P<name>.+?){_SUFFIX}"
+NOT_RAW = ("derivatives", "sourcedata", "code")  # of a BIDS data set: what was computed from it, or became it
 HINTS = {
     "oasis1": "disc*/OAS1_0001_MR1/PROCESSED/MPRAGE/T88_111/OAS1_0001_MR1_mpr_n4_anon_111_t88_masked_gfc.img",
     "bids": "sub-01[/ses-01]/anat/sub-01[_ses-01]_T1w.nii.gz",
@@ -70,7 +71,7 @@ def discover(source: str | Path, layout: Layout = "auto", *, product: str = "t88
     files = walk_files(folder, ("",)).files
     finders: dict[str, Callable[[], list[Session]]] = {
         "oasis1": lambda: _oasis1(files, product),
-        "bids": lambda: _bids(files),
+        "bids": lambda: _bids([p for p in files if p.relative_to(folder).parts[0] not in NOT_RAW]),
         "flat": lambda: _flat(files),
     }
     if layout == "auto" and not _oasis1(files, product) and any(p.name.startswith("OAS1_") for p in files):

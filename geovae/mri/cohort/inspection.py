@@ -134,6 +134,8 @@ def _volumes(sessions: Sequence[Session], sample: int, problems: list[Problem]) 
             faults = check_values(volume.data) + check_affine(volume.affine)
             if not faults:
                 lines.append(_line(session.id, _describe(volume), "maximum about 2900 to 3900"))
+            notes = volume.history[0]["notes"]
+            problems += [Problem(session.id, note, warning=True) for note in notes]
         except (ValueError, OSError) as error:
             faults = [str(error)]
         problems += [Problem(session.id, fault) for fault in faults]
@@ -146,8 +148,9 @@ def _describe(volume: Volume) -> str:
     brain = brain_mask(volume, "nonzero" if (volume.data == 0).mean() > 0.3 else "otsu")
     numbers = brain_numbers(volume, brain)
     values = f"values {volume.data.min():g} to {volume.data.max():g}, axes {volume.history[-1]['axes_before']}"
-    policy = volume.history[0]["affine"]
-    return f"{values} by {policy}, brain {numbers['brain_ml']} ml, centre {numbers['centre_mm']} mm"
+    return (
+        f"{values} by {volume.history[0]['affine']}, brain {numbers['brain_ml']} ml, centre {numbers['centre_mm']} mm"
+    )
 
 
 def _first_bytes(path: Path) -> bytes:

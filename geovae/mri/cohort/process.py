@@ -33,7 +33,8 @@ class Steps:
     """What is done to each volume.
 
     Args:
-        affine: `table`, `header`, `identity`, or `auto`: table for OASIS-1, else header.
+        affine: `table`, `header`, `identity`, or `auto`: the header's, and for files of OASIS-1 whose header says
+            nothing (Analyze) or holds a converter's guess, the table's.
         spacing: edge of a voxel in mm; None keeps the file's.
         mask: `nonzero`, `file`, `otsu`, `none`, or `auto`: the mask file of the session if it has one, voxels that are
             not zero for OASIS-1's masked products, else Otsu's threshold.
@@ -168,8 +169,8 @@ def _numbers(volume: Volume, brain: np.ndarray, grey: Volume) -> dict[str, Any]:
 
 def _warnings(steps: dict[str, Any]) -> list[str]:
     """Return what a user should check, from the steps of a volume by name."""
-    warnings = oblique_warning(steps["canonical"]["obliquity_degrees"])
-    if steps["read"]["format"] == "analyze" and steps["read"]["affine"] == "header":
+    warnings = [*steps["read"]["notes"], *oblique_warning(steps["canonical"]["obliquity_degrees"])]
+    if steps["read"]["affine"] == "guess":
         warnings.append(
             "Analyze files do not store left and right: LAS is assumed, as by nibabel; check the sides, or set `affine`"
         )

@@ -21,8 +21,8 @@ Repeats = Literal["drop", "keep", "fail"]
 COLUMNS = {  # our name: names in lower case that tables use
     "id": ("id", "participant_id", "session_id", "subject"),
     "sex": ("m/f", "sex", "gender"),
-    "age": ("age",),
-    "cdr": ("cdr",),
+    "age": ("age", "age_bl", "age_at_scan"),  # Clinica writes `age_bl`: at the first visit
+    "cdr": ("cdr", "cdr_global"),
 }
 PATTERNS = ("oasis_cross-sectional*.csv", "oasis_cross-sectional*.xlsx", "participants.tsv")
 BLANK = ("", "n/a", "na", "nan", "none")

@@ -9,6 +9,7 @@ from geovae.checks import check_positive
 from geovae.mri.volume import Volume, to_mm, voxel_sizes
 
 MAX_OBLIQUITY = 5.0  # degrees
+MAX_VOXELS = 2**29  # of a resampled volume: 2 GiB, a head at 0.25 mm
 
 
 def canonical(volume: Volume) -> Volume:
@@ -84,7 +85,14 @@ def _covering_grid(volume: Volume, spacing: float) -> tuple[np.ndarray, tuple[in
     corners = to_mm(volume.affine, ends)
     low, extent = corners.min(0), np.ptp(corners, axis=0)
     # Without the tolerance, rounding errors of the corners would add an empty plane.
-    x, y, z = (max(2, int(np.ceil(e / spacing - 1e-3))) for e in extent)
+    sizes = [max(2.0, float(np.ceil(e / spacing - 1e-3))) for e in extent]
+    if np.prod(sizes) > MAX_VOXELS:
+        mm = " x ".join(f"{e:.3g}" for e in extent)
+        raise ValueError(
+            f"the volume spans {mm} mm, more than {MAX_VOXELS:.0e} voxels of {spacing:g} mm: is the unit of its header "
+            "wrong? Correct it, or pass a larger `spacing`, or None to keep the file's voxels"
+        )
+    x, y, z = map(int, sizes)
     affine = np.diag([spacing, spacing, spacing, 1.0])
     affine[:3, 3] = low + spacing / 2
     return affine, (x, y, z)

@@ -56,6 +56,16 @@ def test_bids_and_clinica_names(tmp_path):
     assert {s.id.split("_MR")[0] for s in sessions} == {s.subject for s in sessions}
 
 
+def test_what_was_computed_from_a_bids_data_set_is_not_raw(tmp_path):
+    raw = "sub-01/anat/sub-01_T1w.nii.gz"
+    computed = "derivatives/fmriprep/sub-01/anat/sub-01_space-MNI152NLin2009cAsym_desc-preproc_T1w.nii.gz"
+    touch(tmp_path, raw, computed, f"sourcedata/{raw}", f"code/{raw}")
+    sessions, problems = discover(tmp_path)
+    assert [s.path for s in sessions] == [tmp_path / raw]
+    assert problems == []
+    assert [s.path for s in discover(tmp_path / "derivatives" / "fmriprep")[0]] == [tmp_path / computed]
+
+
 def test_a_flat_folder(tmp_path):
     touch(tmp_path, "anna.nii.gz", "bert.hdr", "bert.img", "carl_MR2.nii", "notes.txt")
     sessions, _ = discover(tmp_path)

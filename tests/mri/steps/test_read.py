@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from geovae.mri import read_volume
-from geovae.mri.steps.orient import canonical
+from geovae.mri.steps.orient import canonical, resample
 from geovae.mri.steps.read import check_values, read_header, unpack
 from geovae.mri.synthetic.anatomy import template
 from tests.mri.originals import analyze_header, head, to_axes, write_pair
@@ -216,7 +216,7 @@ def test_nifti_without_orientation_is_refused_and_identity_is_the_remedy(tmp_pat
     image = nib.Nifti1Image(head(), None)
     image.header.set_zooms((2, 2, 2))
     nib.save(image, tmp_path / "a.nii")
-    with pytest.raises(ValueError, match=r"neither sform nor qform.*pass affine='identity'"):
+    with pytest.raises(ValueError, match=r"neither a valid sform nor qform.*pass affine='identity'"):
         read_volume(tmp_path / "a.nii")
     volume = read_volume(tmp_path / "a.nii", affine="identity")
     np.testing.assert_array_equal(volume.affine, np.diag([2, 2, 2, 1]))
@@ -238,3 +238,20 @@ def test_stored_axes_come_back_in_order(tmp_path):
     )
     nib.save(image, tmp_path / "a.nii")
     np.testing.assert_array_equal(canonical(read_volume(tmp_path / "a.nii")).data, data)
+
+
+@pytest.mark.parametrize("data", [head().astype(np.float32) * 1000, head() * np.float32(1e9), head() / 1000 - 1])
+def test_intensities_have_no_unit(data):
+    assert check_values(data.astype(np.float32)) == []
+
+
+def test_eight_bits_shifted_to_sixteen_are_read(tmp_path):
+    data = (head() // 10).astype(np.uint16) * 256
+    nib.save(nib.Nifti1Image(data, np.eye(4)), tmp_path / "a.nii")
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.nii").data, data)
+
+
+def test_a_grid_is_measured_before_it_is_made(tmp_path):
+    nib.save(nib.Nifti1Image(head(), np.diag([1000, 1000, 1000, 1])), tmp_path / "a.nii")
+    with pytest.raises(ValueError, match=r"spans 2e\+04 x 2.4e\+04 x 2.2e\+04 mm.*is the unit of its header wrong"):
+        resample(read_volume(tmp_path / "a.nii"), 1.0)

@@ -9,7 +9,7 @@ from nibabel.processing import resample_from_to
 
 from geovae.mri import Session, Steps, Volume, process, read_volume, resample, write_cohort
 from geovae.mri.cohort.prepare import _check_same_shapes
-from geovae.mri.steps.affines import choose_affine, table_affine
+from geovae.mri.steps.affines import Stored, choose_affine, table_affine
 from geovae.mri.steps.mask import check_same_grid
 from geovae.mri.steps.orient import canonical, oblique_warning, obliquity
 from geovae.mri.steps.read import check_affine
@@ -66,14 +66,14 @@ def test_the_table_of_affines():
 
 
 def test_what_the_table_does_not_know_is_refused():
-    known = {"shape": (10, 10, 10), "spacing": (1.0, 1.0, 1.0), "header": np.eye(4)}
+    known = {"shape": (10, 10, 10), "spacing": (1.0, 1.0, 1.0), "stored": Stored(np.eye(4), "sform")}
     with pytest.raises(ValueError, match=r"no affine for `flat` in the table .*pass affine='header'"):
         choose_affine("table", product="flat", **known)
     with pytest.raises(ValueError, match=r"the grid \(10, 10, 10\) of .* is not that of t88"):
-        choose_affine("auto", product="t88", **known)
+        choose_affine("table", product="t88", **known)
     with pytest.raises(ValueError, match=r"`affine` must be one of auto, table, header, identity, got 'best'"):
         choose_affine("best", product="t88", **known)
-    assert choose_affine("auto", product="flat", **known)[1] == "header"
+    assert choose_affine("auto", product="flat", **known)[1] == "sform"
 
 
 def test_subject_space_and_atlas_space_of_one_brain_agree(tmp_path):

@@ -1,0 +1,143 @@
+"""The header decides where left and right are, whatever a file is called; right is computed by nibabel."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel.orientations import axcodes2ornt, ornt_transform
+
+from geovae.mri import Session, Steps, inspect, process, read_volume
+from tests.mri.originals import head, write_pair
+from tests.mri.steps.test_space import ORDERS
+
+SHAPE = (22, 26, 22)  # T88's field of view with voxels of 8 mm
+T88 = np.array([[-8.0, 0, 0, 83.5], [0, 8, 0, -119.5], [0, 0, 8, -71.5], [0, 0, 0, 1]])
+OASIS_NAME = "OAS1_0001_MR1_mpr_n4_anon_111_t88_masked_gfc"
+
+
+def marked():
+    """A head on T88's grid, LAS, with a block on the patient's right, in front (small first index: right)."""
+    data = head(SHAPE).clip(0, 1000)
+    data[5:8, 17:20, 9:14] = 4000
+    return nib.Nifti1Image(data, T88)
+
+
+def turned(axes):
+    move = ornt_transform(axcodes2ornt("LAS"), axcodes2ornt(axes))
+    image = marked().as_reoriented(move)
+    image.set_sform(image.affine, 2)
+    image.set_qform(image.affine, 2)
+    return image
+
+
+def right_of(path):
+    """Where nibabel finds the marker, in mm."""
+    image = nib.load(path)
+    voxels = np.argwhere(image.get_fdata() == 4000)
+    return nib.affines.apply_affine(image.affine, voxels).mean(0)
+
+
+def prepared(path, product):
+    session = Session("a", "a", 1, path, product)
+    return process(session, Steps(mask="nonzero", spacing=None, shape=None, percentiles=(0, 100)))
+
+
+@pytest.mark.parametrize("axes", ORDERS)
+@pytest.mark.parametrize("ending", [".nii.gz", ".img"])
+@pytest.mark.parametrize(("name", "product"), [(OASIS_NAME, "t88_masked"), ("s1", "flat")])
+def test_a_valid_header_beats_the_name(tmp_path, axes, ending, name, product):
+    path = tmp_path / f"{name}{ending}"
+    image = turned(axes)
+    nib.save(nib.Nifti1Pair.from_image(image) if ending == ".img" else image, path)
+    done = prepared(path, product)
+    bright = np.argwhere(done.volume.data == 1)
+    found = nib.affines.apply_affine(done.volume.affine, bright).mean(0)
+    np.testing.assert_allclose(found, right_of(path), atol=1e-3)
+    assert found[0] > 20  # the patient's right
+    _, columns = np.nonzero(done.pictures[0] == 255)
+    assert columns.max() < 11  # radiological: the patient's right is on the left
+    told = [w for w in done.numbers["warnings"] if "the header is taken" in w]
+    assert told == (
+        [f"its sform says {axes}, the table of OASIS-1 LAS for t88_masked: the header is taken"]
+        if product == "t88_masked" and axes != "LAS"
+        else []
+    )
+
+
+def test_the_table_serves_analyze_and_what_converters_of_it_write(tmp_path):
+    data = np.asarray(marked().dataobj)
+    analyze = write_pair(tmp_path / OASIS_NAME, data, pixdim=(8.0, 8.0, 8.0))
+    converted = tmp_path / f"{OASIS_NAME}.nii"
+    nib.save(nib.Nifti1Image(data, nib.AnalyzeImage.from_filename(analyze).affine), converted)
+    assert nib.load(converted).header["sform_code"] > 0  # nibabel states its guess
+    bare = nib.Nifti1Image(data, None)
+    bare.header.set_zooms((8, 8, 8))
+    nib.save(bare, tmp_path / "bare.nii")
+    for path in (analyze, converted, tmp_path / "bare.nii"):
+        volume = read_volume(path, affine="auto", product="t88_masked")
+        assert volume.history[0]["affine"] == "table"
+        np.testing.assert_allclose(volume.affine, T88)
+
+
+def test_a_converted_file_turned_to_other_axes_has_its_header(tmp_path):
+    guess = nib.Nifti1Image.from_image(nib.AnalyzeImage(np.asarray(marked().dataobj), np.diag([-8.0, 8, 8, 1])))
+    centred = np.diag([-8.0, 8, 8, 1])
+    centred[:3, 3] = (84, -100, -84)
+    guess.set_sform(centred, 2)
+    nib.save(nib.as_closest_canonical(guess), tmp_path / "a.nii")
+    volume = read_volume(tmp_path / "a.nii", affine="auto", product="t88_masked")
+    np.testing.assert_array_equal(volume.affine, nib.load(tmp_path / "a.nii").affine)
+    assert volume.history[0]["affine"] == "sform"
+
+
+def test_inspect_prints_where_the_axes_come_from(tmp_path):
+    for number, axes in enumerate(("LAS", "RAS", "PSR"), start=1):
+        nib.save(turned(axes), tmp_path / f"{OASIS_NAME.replace('0001', f'000{number}')}.nii.gz")
+    text = inspect(tmp_path, table=None)
+    for axes in ("LAS", "RAS", "PSR"):
+        assert f"axes {axes} by sform" in text
+    assert "OAS1_0002_MR1: its sform says RAS, the table of OASIS-1 LAS for t88_masked: the header is taken" in text
+
+
+def test_an_sform_of_zeros_leaves_the_qform(tmp_path):
+    image = turned("PSR")
+    image.header["sform_code"] = 1
+    for row in "xyz":
+        image.header[f"srow_{row}"] = 0
+    (tmp_path / "a.nii").write_bytes(
+        image.header.binaryblock + bytes(4) + np.asarray(image.dataobj).astype(image.get_data_dtype()).tobytes("F")
+    )
+    raw = bytearray((tmp_path / "a.nii").read_bytes())
+    raw[108:112] = np.float32(352).tobytes()
+    raw[344:348] = b"n+1\0"
+    (tmp_path / "a.nii").write_bytes(raw)
+    volume = read_volume(tmp_path / "a.nii", affine="auto")
+    np.testing.assert_allclose(volume.affine, turned("PSR").get_qform(), atol=1e-4)
+    assert volume.history[0]["affine"] == "qform"
+    assert volume.history[0]["notes"] == ["its sform has code 1 but a matrix of no use: the qform is taken"]
+
+
+def test_forms_that_disagree_are_named(tmp_path):
+    image = turned("RAS")
+    image.set_qform(turned("LAS").affine, 1)
+    nib.save(image, tmp_path / "a.nii")
+    assert read_volume(tmp_path / "a.nii").history[0]["notes"] == [
+        "its sform says RAS and its qform LAS: the sform is taken"
+    ]
+
+
+@pytest.mark.parametrize(("unit", "size"), [("meter", 1e-3), ("micron", 1e3), ("mm", 1.0), ("unknown", 1.0)])
+def test_units_of_the_header_are_honoured(tmp_path, unit, size):
+    image = nib.Nifti1Image(np.asarray(marked().dataobj), np.diag([size, size, size, 1]) @ T88)
+    image.header.set_xyzt_units(unit)
+    nib.save(image, tmp_path / "a.nii")
+    volume = read_volume(tmp_path / "a.nii")
+    np.testing.assert_allclose(volume.affine, T88, rtol=1e-5)
+    np.testing.assert_allclose(volume.history[0]["spacing_mm"], [8, 8, 8], rtol=1e-5)
+
+
+def test_sizes_below_zero_are_sizes_as_for_nibabel(tmp_path):
+    nib.save(marked(), tmp_path / "a.nii")
+    raw = bytearray((tmp_path / "a.nii").read_bytes())
+    raw[80:84] = np.float32(-8).tobytes()
+    (tmp_path / "a.nii").write_bytes(raw)
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.nii").affine, nib.load(tmp_path / "a.nii").affine)
