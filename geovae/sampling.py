@@ -44,6 +44,6 @@ def sample(
         raise ValueError("`images` is missing: pass the images of the training, whose codes the sampler is fitted on")
     check_images(images)
     with evaluating(model):
-        z = chosen.fit(encode_images(model, images, batch_size=BATCH)).sample(n, generator)  # type: ignore[arg-type]
+        z = chosen.fit(encode_images(model, images, batch_size=BATCH)).sample(n, generator)
         like = next(model.parameters())
         return torch.cat([to_uint8(model.decode(batch.to(like)).float()).cpu() for batch in z.split(BATCH)])
