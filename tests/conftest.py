@@ -1,6 +1,7 @@
 """Shared fixtures: the device, private folders, one thread a process; no test reaches the network."""
 
 import os
+import sys
 from dataclasses import replace
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -97,3 +98,14 @@ def private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest file comes first, so that other processes have something to do meanwhile."""
     items.sort(key=lambda item: item.path.name != "test_faults.py")
+
+
+@pytest.fixture(scope="module")
+def torchvision_or_none():
+    """Hide a torchvision that was built for another torch: diffusers does without one, but not with that."""
+    with pytest.MonkeyPatch.context() as patch:
+        try:
+            import torchvision  # noqa: F401
+        except (ImportError, RuntimeError):
+            patch.setitem(sys.modules, "torchvision", None)
+        yield

@@ -28,12 +28,27 @@ RULES: list[tuple[str, set[str]]] = [
     ("geovae.samplers", {"geovae.geometry"}),
     ("geovae.checkpoint", set()),
     ("geovae.saved_model", {"geovae.checkpoint", "geovae.models", "geovae.samplers", "geovae.data"}),
+    ("geovae.adapters", set()),
+    ("geovae.sampling", {"geovae.adapters", "geovae.samplers"}),
     ("experiments", {"geovae"}),
     ("tuning", {"geovae", "experiments"}),
     ("mlflow_projects", {"geovae", "experiments", "tuning"}),
 ]
 # third-party packages that the library imports only inside the function that uses them
-HEAVY = {"mlflow", "ray", "nibabel", "nilearn", "sklearn", "matplotlib", "pytorch_fid", "torchvision", "PIL", "tqdm"}
+HEAVY = {
+    "mlflow",
+    "ray",
+    "nibabel",
+    "nilearn",
+    "sklearn",
+    "matplotlib",
+    "pytorch_fid",
+    "torchvision",
+    "PIL",
+    "tqdm",
+    "pythae",
+    "diffusers",
+}
 # (package, the only places that import it)
 HOMES: list[tuple[str, tuple[str, ...]]] = [
     ("mlflow", ("geovae/tracking/", "tuning/runs.py", "mlflow_projects/")),

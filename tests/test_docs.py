@@ -9,13 +9,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from benchmarks.serving import served
 from experiments.studies.plan import read_study
 from geovae.data import DATASETS
 from geovae.evaluation import SCORES
-from geovae.models import MODELS
+from geovae.models import MODELS, build_model
 from geovae.samplers import SAMPLERS
 
 ROOT = Path(__file__).parents[1]
@@ -32,6 +33,7 @@ BY_THE_READER = {  # a tutorial asks its reader to write these
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SERVED = "http://127.0.0.1:5001"
 TESTED_ELSEWHERE = {"mlflow", "server"}  # these pages need a registry or a server: see tests/mlflow_projects
+FOREIGN = {"elsewhere": ("diffusers", "pythae")}  # packages of others that a page is about
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -58,7 +60,9 @@ def own_store(tmp_path, monkeypatch):
     [page for page in PAGES if blocks(page, "python") and page.stem not in TESTED_ELSEWHERE],
     ids=lambda page: page.stem,
 )
-def test_python_blocks_run_in_order(page, tmp_path, monkeypatch, own_store):
+def test_python_blocks_run_in_order(page, tmp_path, monkeypatch, own_store, torchvision_or_none):
+    for package in FOREIGN.get(page.stem, ()):
+        pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # for the processes that a block starts: readers work in the repository
     registries = (DATASETS, MODELS, SAMPLERS, SCORES)  # a tutorial adds to them
@@ -91,6 +95,14 @@ def test_yaml_studies_of_the_pages_can_be_read(tmp_path):
     for i, block in enumerate(found):
         (tmp_path / f"{i}.yaml").write_text(block)
         assert read_study(str(tmp_path / f"{i}.yaml"), "small").cells
+
+
+def test_the_readme_samples_any_autoencoder():
+    (block,) = [block for _, block in blocks(ROOT / "README.md", "python") if "geovae.sample(" in block]
+    model = build_model("vae", (1, 32, 32), network="mlp", width=8, latent_dim=2)
+    space = {"model": model, "images": torch.rand(40, 1, 32, 32, generator=torch.Generator().manual_seed(0))}
+    exec(compile(block, "README.md", "exec"), space)
+    assert space["new"].shape == (64, 1, 32, 32)
 
 
 def test_the_readme_s_library_example_runs():
