@@ -84,7 +84,11 @@ def read_table(path: str | Path, *, required: Sequence[str] = tuple(COLUMNS)) ->
     missing = [COLUMNS[name][0] for name in required if name not in columns]
     if missing:
         return [], [Problem(path.name, f"missing column {', '.join(missing)}; it has {', '.join(header)}")]
+    unknown = [COLUMNS[name][0] for name in COLUMNS if name not in columns]
     rows, problems = [], []
+    if unknown:
+        what = f"no column {', '.join(unknown)}: left unknown, a label is then -1; it has {', '.join(header)}"
+        problems.append(Problem(path.name, what, warning=True))
     for line in lines:
         cells = {name: line[i].strip() for name, i in columns.items() if i < len(line)}
         try:

@@ -181,12 +181,21 @@ def test_bad_rows_have_their_sentence(tmp_path, line, sentence):
     assert [p.sentence for p in problems] == [sentence]
 
 
+def test_the_spellings_of_clinica(tmp_path):
+    path = tmp_path / "participants.tsv"
+    path.write_text("participant_id\tsex\tage_bl\tcdr_global\nsub-OASIS10001\tF\t60\t0.5\n")
+    assert read_table(path) == ([Row("sub-OASIS10001", "F", 60.0, 0.5)], [])
+
+
 def test_bad_tables_have_their_sentence(tmp_path):
     line = "OAS1_0001_MR1,F,R,74,2,3,29,0,1,1,1,N/A\n"
     assert "OAS1_0001_MR1: duplicate id in `t.csv`" in str(read_table(write(tmp_path / "t.csv", line * 2))[1][0])
     (tmp_path / "u.csv").write_text("ID,Age\nOAS1_0001_MR1,70\n")
     assert "missing column m/f, cdr; it has ID, Age" in str(read_table(tmp_path / "u.csv")[1][0])
-    assert read_table(tmp_path / "u.csv", required=["id"])[1] == []
+    left = read_table(tmp_path / "u.csv", required=["id"])[1]
+    assert [(str(p), p.warning) for p in left] == [
+        ("u.csv: no column m/f, cdr: left unknown, a label is then -1; it has ID, Age", True)
+    ]
     (tmp_path / "v.csv").write_text("ID\n")
     with pytest.raises(ValueError, match=r"`v.csv` holds no rows"):
         read_table(tmp_path / "v.csv")
