@@ -414,7 +414,7 @@ def table1(options: argparse.Namespace) -> Cases:
         def score(
             sampler_name: str, test: Tensor = test, held: dict[str, Any] = held, extractor: str = extractor
         ) -> Row:
-            saved = SavedModel(held["model"], held["codes"], {}, None)
+            saved = SavedModel(held["model"], held["codes"], {})
             started = time.perf_counter()
             fitted = SAMPLERS[sampler_name]().fit(saved.codes)
             images = saved.decode(fitted.sample(n, Generator().manual_seed(0)))

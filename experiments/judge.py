@@ -131,7 +131,7 @@ class Judge:
             "scores": result.test_scores or result.val_scores,
         }
         name, options = meta.pop("model"), meta.pop("options")
-        save_model(result.model_file, saved.model, saved.codes, name=name, options=options, labels=saved.labels, **meta)
+        save_model(result.model_file, saved.model, saved.codes, name=name, options=options, **meta)
         tracker.artifact(result.model_file, "model")
 
 

@@ -110,7 +110,8 @@ def judge_trained(
     """
     config = judge.config
     held_out = encode_images(network, splits.val.images).mu
-    codes = replace(encode_images(network, splits.train.images), held_out=held_out)
+    codes = encode_images(network, splits.train.images)
+    codes = replace(codes, held_out=held_out, labels=splits.train.labels, held_out_labels=splits.val.labels)
     _track_pullback(tracker, network, codes)
     meta = {
         "model": config["model"]["name"],
@@ -120,7 +121,7 @@ def judge_trained(
         "digest": splits.digest,
         "seed": config["seed"],
     } | ({"training": asdict(summary)} if summary else {})
-    return judge(SavedModel(network, codes, meta, splits.train.labels), splits, output, tracker)
+    return judge(SavedModel(network, codes, meta), splits, output, tracker)
 
 
 def check_config(config: Config) -> Config:

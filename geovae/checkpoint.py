@@ -46,7 +46,7 @@ def _digest(tensors: Mapping[str, Tensor], header: str) -> str:
     found = hashlib.sha256(header.encode())
     for name, value in sorted(tensors.items()):
         found.update(f"\n{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        found.update(value.contiguous().flatten().view(torch.uint8).numpy())
+        found.update(value.contiguous().flatten().view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 

@@ -18,13 +18,16 @@ class Codes:
     `mu` and `log_var` are (n, d); `log_var` is None for a deterministic encoder. The posterior covariance of
     image i is Sigma_i = diag(exp(log_var[i])). `extras` holds, by name, the tensors of a prior or a metric that belongs
     to the model itself (its callback `latent_tensors`), for the sampler that draws from it. `held_out` (m, d) are the
-    means of images that the model was not trained on: they show how far new data lie from the codes.
+    means of images that the model was not trained on: they show how far new data lie from the codes. `labels` (n,) and
+    `held_out_labels` (m,) are the classes of the images, where they have any.
     """
 
     mu: Tensor
     log_var: Tensor | None = None
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     held_out: Tensor | None = None
+    labels: Tensor | None = None
+    held_out_labels: Tensor | None = None
 
     def __iter__(self) -> Iterator[Any]:
         """Yield `mu`, then `log_var`."""

@@ -19,6 +19,13 @@ from geovae.models import build_model
 from geovae.samplers import SAMPLERS, Sampler
 
 BATCH = 500  # images decoded at once
+CODES = {  # names in the file -> fields of `Codes`
+    "codes.mu": "mu",
+    "codes.log_var": "log_var",
+    "codes.held_out": "held_out",
+    "labels": "labels",
+    "codes.held_out_labels": "held_out_labels",
+}
 # of a model file's header; where a field is optional, None is admitted
 HEADER: dict[str, Any] = {
     "model": str,
@@ -39,16 +46,15 @@ class SavedModel:
 
     Attributes:
         model: in evaluation mode.
-        codes: of its training images (n, d), on the CPU, with those of its validation images as `held_out`.
+        codes: of its training images (n, d), on the CPU, with those of its validation images as `held_out`, and the
+            labels of both where they have any.
         meta: the rest of the header: `model`, `options`, `image_shape`, `data`, `digest`; after scoring also `sampler`
             (options by name), `best_sampler`, `headline` and `scores`.
-        labels: of the training images (n,), where they have any.
     """
 
     model: Any
     codes: Codes
     meta: dict[str, Any]
-    labels: Tensor | None = None
 
     def encode(self, images: Tensor) -> Codes:
         """Return the codes (n, d) of `images` (n, c, h, w), uint8 or floats in [0, 1]; codes are on the CPU."""
@@ -101,22 +107,16 @@ def save_model(
     *,
     name: str,
     options: dict[str, Any],
-    labels: Tensor | None = None,
     **meta: Any,
 ) -> Path:
     """Write a model file, atomically: `model`, built by `build_model(name, image_shape, **options)`.
 
-    `codes` (n, d) and `labels` (n,) are those of its training set. `**meta` is JSON for the header: `image_shape` is
+    `codes` (n, d) are those of its training set. `**meta` is JSON for the header: `image_shape` is
     required; samplers, data and scores are optional.
     """
-    tensors = {f"model.{key}": value for key, value in model.state_dict().items()} | {"codes.mu": codes.mu}
-    if codes.log_var is not None:
-        tensors["codes.log_var"] = codes.log_var
-    if codes.held_out is not None:
-        tensors["codes.held_out"] = codes.held_out
+    tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
+    tensors |= {name: value for name, field in CODES.items() if (value := getattr(codes, field)) is not None}
     tensors |= {f"codes.extras.{key}": value for key, value in codes.extras.items()}
-    if labels is not None:
-        tensors["labels"] = labels
     return save(path, tensors, {"kind": "model", "model": name, "options": options, **meta})
 
 
@@ -139,8 +139,8 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> SavedMod
     weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     restore_weights(path, lambda: model.load_state_dict(weights))
     extras = {k.removeprefix("codes.extras."): v for k, v in tensors.items() if k.startswith("codes.extras.")}
-    codes = Codes(tensors["codes.mu"], tensors.get("codes.log_var"), extras, tensors.get("codes.held_out"))
-    return SavedModel(model.to(device).eval(), codes, meta, tensors.get("labels"))
+    codes = Codes(extras=extras, **{field: tensors[name] for name, field in CODES.items() if name in tensors})
+    return SavedModel(model.to(device).eval(), codes, meta)
 
 
 def _check_header(path: Path | str, meta: dict[str, Any], tensors: dict[str, Tensor]) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -72,10 +73,9 @@ def train_on_digits(name: str, folder: Path) -> Path:
     return save_model(
         folder / "model.safetensors",
         model,
-        encode_images(model, splits.train.images),
+        replace(encode_images(model, splits.train.images), labels=splits.train.labels),
         name=name,
         options=options,
-        labels=splits.train.labels,
         image_shape=splits.image_shape,
         data=data,
         digest=splits.digest,

@@ -88,10 +88,11 @@ SAMPLER_CHANGED = {
 
 @pytest.fixture(scope="module")
 def codes(trained_vae):
-    mu, log_var = load_model(trained_vae).codes
+    codes = load_model(trained_vae).codes
+    mu, log_var = codes
     extras = {"prior.mu": mu[:9], "prior.log_var": log_var[:9], "metric.centroids": mu[:30]}
     extras |= {"metric.values": torch.eye(mu.shape[1]).repeat(30, 1, 1), "metric.temperature": torch.tensor(2.0)}
-    return Codes(mu, log_var, extras | {"metric.floor": torch.tensor(1e-3)})
+    return Codes(mu, log_var, extras | {"metric.floor": torch.tensor(1e-3)}, labels=codes.labels)
 
 
 def draw(sampler, codes):

@@ -49,7 +49,7 @@ def test_a_sampler_has_the_recorded_options_unless_others_are_given(saved):
 
 
 def test_a_sampler_can_be_fitted_on_other_codes(saved):
-    rows = saved.labels == 3
+    rows = saved.codes.labels == 3
     codes = Codes(saved.codes.mu[rows], saved.codes.log_var[rows])
     assert torch.equal(draw(saved.sampler(codes=codes)), draw(MixtureSampler(n_components=12).fit(codes)))
 
@@ -68,7 +68,7 @@ def test_an_unknown_or_missing_sampler_is_refused(saved, trained_ae, tmp_path):
 def test_the_splits_are_those_of_the_training(saved):
     splits = saved.splits()
     assert splits.digest == saved.meta["digest"]
-    assert torch.equal(splits.train.labels, saved.labels)
+    assert torch.equal(splits.train.labels, saved.codes.labels)
     saved.meta["data"]["seed"] = 1
     try:
         with pytest.raises(ValueError, match="'mnist_5k' found here is not the one that the model was trained on"):

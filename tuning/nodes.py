@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 import signal
 import socket
 import tempfile
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from geovae.tracking import without_password
 from tuning.storage import Storage
 
 ROOT = Path(__file__).parents[1]
@@ -51,10 +53,18 @@ def connected(address: str) -> Iterator[None]:
     import ray
 
     configure_environment()
-    options: dict[str, Any] = {"include_dashboard": False} if address in ("", "local") else _remote(address)
+    alone = address in ("", "local")
+    options: dict[str, Any] = {"include_dashboard": False} if alone else _remote(address)
     if ray.is_initialized():  # tests and notebooks
         yield
         return
+    if alone:
+        # Ray listens on all addresses of the machine, and runs the code of whoever connects: it demands a token, unless
+        # RAY_AUTH_MODE says otherwise. This one is of this process alone, and in no file
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)  # it warns that it demands one
+    else:
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address or "local", log_to_driver=False, configure_logging=False, **options)
@@ -71,7 +81,6 @@ def connected(address: str) -> Iterator[None]:
 def configure_environment() -> None:
     """Set the variables that Ray reads: no usage statistics, no log files and no progress table of its own."""
     for name, value in {
-        "RAY_AUTH_MODE": "disabled",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
         "RAY_AIR_NEW_OUTPUT": "0",
@@ -126,12 +135,11 @@ def check_resources(resources: Resources) -> Resources:
 
 def check_store(uri: str) -> None:
     """Raise a ClusterError if the tracking server does not answer within 10 s."""
-    url = urlsplit(uri)
-    if url.scheme not in ("http", "https"):
+    if urlsplit(uri).scheme not in ("http", "https"):
         return
-    shown = f"{url.scheme}://{url.netloc.rpartition('@')[2]}"
+    shown = without_password(uri).partition("?")[0].rstrip("/")
     try:
-        urllib.request.urlopen(f"{shown}{url.path.rstrip('/')}/health", timeout=SECONDS).close()
+        urllib.request.urlopen(f"{shown}/health", timeout=SECONDS).close()
     except urllib.error.HTTPError:
         return  # it answered, if only that it wants a password
     except OSError as error:
@@ -170,7 +178,7 @@ def _check_shared(uri: str, n_nodes: int) -> None:
             f"the tracking store {url.scheme}: is a file of this machine, and the cluster has {n_nodes} nodes; "
             "start `mlflow server` and set MLFLOW_TRACKING_URI=http://HOST:PORT"
         )
-    if url.username:
+    if without_password(uri) != uri:
         raise ClusterError(
             "the tracking URI holds a user and a password, which would be sent through the cluster; remove them "
             "and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment of every node"

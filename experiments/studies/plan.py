@@ -107,7 +107,7 @@ def _check_keys(content: Any, known: set[str], where: str) -> None:
 
 def _choose_data(data: Mapping[str, Any], only: Sequence[str]) -> dict[str, Any]:
     """Return the data named, by their names or by the first word of several: `fashion_mnist` is all its sizes."""
-    chosen = {}
+    chosen: dict[str, Any] = {}
     for wanted in only or data:
         found = {name: options for name, options in data.items() if wanted in (name, name.split()[0])}
         if not found:

@@ -10,9 +10,11 @@ from torch import Tensor
 from geovae.checks import check_count, check_positive, check_seed
 from geovae.codes import Codes
 from geovae.geometry.centroids import check_codes
-from geovae.samplers.base import Drawn, SampleInfo, Sampler
+from geovae.samplers.base import Drawn, Novelty, SampleInfo, Sampler
+from geovae.samplers.choice import choose_evenly
 from geovae.samplers.em import refine_mixture
 
+LEAST_CLASS, LEAST_HELD_OUT = 50, 20  # codes of a class for a mixture of its own, and held-out codes to measure with
 PROBES = 3000  # draws that measure the novelty; the standard error of their median is about 2 %
 RIDGE = 1e-4  # of the mean variance within clusters: a cluster of few codes spans a plane only
 
@@ -57,25 +59,33 @@ class MixtureSampler(Sampler):
         if n < self.least_codes:
             raise ValueError(f"a mixture needs {self.least_codes} codes or more, got {n}")
         self._like = codes.mu[:1]
-        distinct = len(torch.unique(codes.mu, dim=0))  # k-means cannot place more centres than that
-        # in float32 the covariances of close codes become singular
-        self._model = self._fit_mixture(codes.mu.detach().double().cpu().numpy(), distinct)
+        self._model = self._fit_mixture(codes)
 
-    def _fit_mixture(self, mu: np.ndarray, distinct: int) -> Any:
+    def _fit_mixture(self, codes: Codes) -> Any:
         from sklearn.mixture import GaussianMixture
 
-        n, d = mu.shape
-        components = max(min(self.n_components, n // (d + 1), distinct), 1)  # a full covariance needs d + 1 points
-        return GaussianMixture(components, n_init=self.n_init, random_state=self.seed).fit(mu)
+        n, d = codes.mu.shape
+        components = min(self.n_components, n // (d + 1), _count_distinct(codes.mu))  # a covariance needs d + 1 points
+        return GaussianMixture(max(components, 1), n_init=self.n_init, random_state=self.seed).fit(_as_array(codes.mu))
 
     def _draw(self, n: int, generator: torch.Generator) -> Drawn:
-        seed = torch.randint(2**31, (), generator=generator, device=generator.device)
-        random = np.random.RandomState(int(seed))
-        self._model.random_state = random
-        points = random.permutation(self._model.sample(n)[0])  # scikit-learn sorts its draws by component
-        z = torch.from_numpy(points).to(self._like)
+        z = self._draw_points(n, generator).to(self._like)
         components = float(self._model.n_components)
         return z, lambda: SampleInfo({"n_components": components, **self._novelty.scalars(z)})
+
+    def _draw_points(self, n: int, generator: torch.Generator) -> Tensor:
+        """Return n points in float64, spread evenly over the components, in random order."""
+        weights, means, covariances = (
+            torch.from_numpy(getattr(self._model, f"{name}_")).to(generator.device)
+            for name in ("weights", "means", "covariances")
+        )
+        which = choose_evenly(weights, n, generator)
+        z = torch.randn(n, means.shape[1], generator=generator, device=generator.device, dtype=torch.float64)
+        start = 0
+        for component, count in zip(*torch.unique_consecutive(which, return_counts=True), strict=True):
+            rows = slice(start, start := start + int(count))
+            z[rows] = means[component] + z[rows] @ torch.linalg.cholesky(covariances[component]).T
+        return z[torch.randperm(n, generator=generator, device=generator.device)]
 
     def log_density(self, z: Tensor) -> Tensor:
         """Return the exact log-density (n,) at the points z (n, d), in nats and float64."""
@@ -88,23 +98,53 @@ class FineMixtureSampler(MixtureSampler):
 
     Ten components smooth over the gaps between clusters; with too many a mixture copies its training codes. Held-out
     likelihood stops far too early, since a few codes outside all components cost it more than the smoothing of all
-    others. The number is searched with the Gaussians of k-means clusters, from which a few steps of EM start.
+    others. The number is searched with the Gaussians of k-means clusters, from which a few steps of EM start. Where the
+    codes have labels each class has a mixture of its own, weighted with its share of the codes: no component then
+    spans two classes, and none is coarse because another class is sparse.
 
     Args:
         novelty: how far draws shall lie from the training codes, in units of held-out codes: 1 is as far as new data,
             below .95 a sampler copies.
+        by_class: use the labels, where the codes have any; classes of fewer than 50 codes share a mixture.
         steps: of EM.
         seed: of k-means.
     """
 
-    def __init__(self, novelty: float = 1.0, steps: int = 10, seed: int = 0) -> None:
+    diagnostics: ClassVar[Mapping[str, str]] = {
+        **MixtureSampler.diagnostics,
+        "n_classes": "classes with a mixture of their own; 1 where labels are not used [count]",
+    }
+
+    def __init__(self, novelty: float = 1.0, by_class: bool = True, steps: int = 10, seed: int = 0) -> None:
         check_positive(novelty=novelty)
         check_count(steps=steps)
         check_seed(seed)
-        self.novelty, self.steps, self.seed = novelty, steps, seed
+        self.novelty, self.by_class, self.steps, self.seed = novelty, by_class, steps, seed
 
-    def _fit_mixture(self, mu: np.ndarray, distinct: int) -> Any:
-        model = self._from_clusters(mu, self._find_components(mu, max(min(distinct, len(mu) // 2), 1)))
+    def _fit_mixture(self, codes: Codes) -> Any:
+        """Return the mixtures of all classes as one."""
+        groups = split_by_class(codes) if self.by_class else [codes]
+        models = [self._fit_group(group) for group in groups]
+        shares = [len(group.mu) / len(codes.mu) for group in groups]
+        whole, self._n_classes = models[0], len(groups)
+        whole.weights_ = np.concatenate([share * m.weights_ for share, m in zip(shares, models, strict=True)])
+        for name in ("means_", "covariances_", "precisions_cholesky_"):
+            setattr(whole, name, np.concatenate([getattr(model, name) for model in models]))
+        whole.n_components = len(whole.weights_)
+        return whole
+
+    def _fit_group(self, codes: Codes) -> Any:
+        mu, novelty = _as_array(codes.mu), Novelty(codes.mu, codes.held_out)
+        components = self._find_components(mu, max(min(_count_distinct(codes.mu), len(mu) // 2), 1), novelty)
+        model = self._refine(mu, components)
+        while components > 1 and not self._is_novel(model, novelty, errors=2):  # EM moves components towards codes
+            components = max(components * 7 // 8, 1)
+            model = self._refine(mu, components)
+        return model
+
+    def _refine(self, mu: np.ndarray, components: int) -> Any:
+        """Return the mixture after a few steps of EM from k-means clusters."""
+        model = self._from_clusters(mu, components)
         start = (model.weights_, model.means_, model.covariances_)
         x, *parameters = (torch.from_numpy(values).to(self._like.device) for values in (mu, *start))
         refined = refine_mixture(x, *parameters, ridge=model.reg_covar, steps=self.steps)
@@ -112,14 +152,15 @@ class FineMixtureSampler(MixtureSampler):
         model.precisions_cholesky_ = np.linalg.inv(np.linalg.cholesky(model.covariances_)).swapaxes(1, 2)
         return model
 
-    def _find_components(self, mu: np.ndarray, most: int) -> int:
+    def _find_components(self, mu: np.ndarray, most: int, novelty: Novelty) -> int:
         """Return the largest number of clusters, up to `most`, whose Gaussians give draws that are novel enough."""
         low, high = 1, min(8, most)
-        while high < most and self._is_novel(self._from_clusters(mu, high)):
+        while high < most and self._is_novel(self._from_clusters(mu, high), novelty):
             low, high = high, min(2 * high, most)  # upwards: many clusters take the longest
         while high > low + max(low // 8, 1):  # an eighth more or less hardly changes the novelty
             middle = round((low * high) ** 0.5)
-            low, high = (middle, high) if self._is_novel(self._from_clusters(mu, middle)) else (low, middle)
+            novel = self._is_novel(self._from_clusters(mu, middle), novelty)
+            low, high = (middle, high) if novel else (low, middle)
         return low
 
     def _from_clusters(self, mu: np.ndarray, components: int) -> Any:
@@ -138,11 +179,48 @@ class FineMixtureSampler(MixtureSampler):
         model.means_, model.covariances_ = clusters.cluster_centers_, covariances
         return model
 
-    def _is_novel(self, model: Any) -> bool:
-        """Return whether draws are as novel as asked, within the standard error of the measure."""
+    def _is_novel(self, model: Any, novelty: Novelty, errors: int = 1) -> bool:
+        """Return whether draws are as novel as asked, within some standard errors of the measure."""
         model.random_state = self.seed
         z = torch.from_numpy(model.sample(PROBES)[0]).to(self._like)
-        return self._novelty.scalars(z).get("nearest_code_ratio", 0.0) >= self.novelty * (1 - PROBES**-0.5)
+        return novelty.scalars(z).get("nearest_code_ratio", 0.0) >= self.novelty * (1 - errors * PROBES**-0.5)
+
+    def _draw(self, n: int, generator: torch.Generator) -> Drawn:
+        z, describe = super()._draw(n, generator)
+        return z, lambda: SampleInfo({**describe().numbers, "n_classes": float(self._n_classes)})
+
+
+def split_by_class(codes: Codes) -> list[Codes]:
+    """Return the codes of each class with its held-out codes; small classes are together, and all where none is large.
+
+    Held-out codes that are too few to say how far new data of their class lie are left out.
+    """
+    if codes.labels is None:
+        return [codes]
+    labels = codes.labels.to(codes.mu.device)
+    values, counts = torch.unique(labels, return_counts=True)
+    large = values[counts >= LEAST_CLASS]
+    chosen = [(labels == value, value) for value in large]
+    rest = ~torch.isin(labels, large)
+    groups = []
+    for rows, value in [*chosen, *([(rest, None)] if rest.any() else [])]:
+        held_out = None
+        if value is not None and codes.held_out is not None and codes.held_out_labels is not None:
+            held_out = codes.held_out[codes.held_out_labels.to(codes.held_out.device) == value]
+        enough = held_out is not None and len(held_out) >= LEAST_HELD_OUT
+        groups.append(Codes(codes.mu[rows], held_out=held_out if enough else None))
+    return groups
+
+
+def _as_array(mu: Tensor) -> np.ndarray:
+    """Return codes in float64: in float32 the covariances of close codes become singular."""
+    array: np.ndarray = mu.detach().double().cpu().numpy()
+    return array
+
+
+def _count_distinct(mu: Tensor) -> int:
+    """Return how many distinct codes there are: k-means cannot place more centres."""
+    return len(torch.unique(mu, dim=0))
 
 
 class VampSampler(Sampler):

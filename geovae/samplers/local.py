@@ -18,6 +18,7 @@ from geovae.checks import check_choice, check_count, check_finite, check_positiv
 from geovae.codes import Codes
 from geovae.neighbours import k_nearest
 from geovae.samplers.base import Drawn, SampleInfo, Sampler
+from geovae.samplers.choice import choose_evenly
 
 Shape = Literal["neighbours", "posterior", "both", "isotropic"]
 
@@ -72,7 +73,7 @@ class LocalSampler(Sampler):
         n = len(codes.mu)
         if n < self.least_codes:
             raise ValueError(f"sampler local needs {self.least_codes} codes or more, got {n}")
-        self._mu = codes.mu.detach()
+        self._mu, self._labels = codes.mu.detach(), codes.labels
         self._neighbours = k_nearest(self._mu, self._mu, min(self.n_neighbours, n - 1), exclude=torch.arange(n))
         every = torch.arange(n, device=self._mu.device).split(ROWS)
         variance = torch.cat([self._gather(rows)[1].square().mean((1, 2)) for rows in every])
@@ -99,7 +100,7 @@ class LocalSampler(Sampler):
     def _draw_parts(self, n: int, generator: Generator) -> tuple[Tensor, Tensor]:
         """Return centres (n, d) and deviations (n, d) at scale 1."""
         mu, device = self._mu, generator.device
-        rows = torch.randint(len(mu), (n,), generator=generator, device=device).to(mu.device)
+        rows = self._choose_codes(n, generator).to(mu.device)
         along = torch.randn(n, self._neighbours.shape[1], generator=generator, device=device, dtype=mu.dtype)
         own = torch.randn(n, mu.shape[1], generator=generator, device=device, dtype=mu.dtype).to(mu.device)
         own *= self._diagonal[rows].sqrt()
@@ -111,6 +112,15 @@ class LocalSampler(Sampler):
             deviations += torch.einsum("bm,bmd->bd", steps, near) * self._spanned(block, near)[:, None]
             centres.append(middle)
         return torch.cat(centres), own
+
+    def _choose_codes(self, n: int, generator: Generator) -> Tensor:
+        """Return n codes, each as often as any other within one, and so is each class where there are labels."""
+        device = generator.device
+        order = torch.randperm(len(self._mu), generator=generator, device=device)
+        if self._labels is not None:
+            order = order[self._labels.to(device)[order].argsort(stable=True)]
+        rows = order[choose_evenly(torch.ones(len(order), device=device), n, generator)]
+        return rows[torch.randperm(n, generator=generator, device=device)]
 
     def _spanned(self, rows: Tensor, near: Tensor) -> Tensor:
         """Return the factor (b,) by which draws along the neighbours (b, m, d) have their share of the variance."""

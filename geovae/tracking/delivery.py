@@ -7,13 +7,14 @@ outbox keeps the record and retries.
 
 import json
 import math
+import re
 import shutil
 import uuid
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode
 
 import numpy as np
 
@@ -30,6 +31,7 @@ METRIC_RECORDS_AT_ONCE = 50
 # MLflow's words for a value that it will never take; by HTTP statuses, a proxy that asks for a password says the same
 REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS")
 REFUSED = "refused.jsonl"  # the file beside the outbox
+SECRETS = re.compile(r"user|pass|pwd|secret|token|credential|api_?key|odbc_connect", re.IGNORECASE)  # in a query
 TOKEN = "geovae.token"  # the tag that finds a run whose creation got no answer
 
 
@@ -296,6 +298,15 @@ def read_refused(file: Path) -> list[str]:
 
 
 def without_password(uri: str) -> str:
-    """Return a tracking URI without the user and password that it may hold."""
-    url = urlsplit(uri)
-    return urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2])) if "@" in url.netloc else uri
+    """Return a tracking URI without the user and password that it may hold, whatever characters these hold.
+
+    No parser of URLs is asked: for `p#secret` or `p/secret` each finds another password, or none.
+    """
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return uri
+    if not rest.startswith("/"):  # files have no user, and may have an @ in their paths
+        rest = rest.rpartition("@")[2]
+    address, question, query = rest.partition("?")
+    shown = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if not SECRETS.search(name)]
+    return f"{scheme}://{address}" + (f"?{urlencode(shown, safe='/:')}" if question and shown else "")

@@ -34,7 +34,8 @@ DEFAULTS: dict[str, Any] = {"mode": "draw", "n": 16, "sampler": "", "seed": 0, "
 MAX_IMAGES = 10_000
 MAX_VALUES = 2**26  # of all images of one answer: 64 MiB
 MAX_FITTED = 16  # samplers kept in memory
-FROM_CODES = ("mixture", "riemannian")  # samplers that draw around codes: fitted on a class, they draw that class
+# samplers that draw around codes: fitted on a class, they draw that class
+FROM_CODES = ("mixture", "fine_mixture", "local", "riemannian")
 
 
 class BadRequest(MlflowException):
@@ -114,17 +115,17 @@ class GenerativeModel(PythonModel):
         return self.saved.sampler(name, codes=codes, n_centroids=min(n_centroids, len(codes.mu)))
 
     def _codes_of(self, labels: tuple[int, ...], sampler: str) -> Codes:
-        if self.saved.labels is None:
+        codes = self.saved.codes
+        if codes.labels is None:
             raise ValueError("this model was trained on data without labels: leave `labels` empty")
         if sampler not in FROM_CODES:
             raise ValueError(f"the {sampler} sampler knows no labels; choose from {', '.join(FROM_CODES)}")
-        known = torch.unique(self.saved.labels).tolist()
+        known = torch.unique(codes.labels).tolist()
         unknown = sorted(set(labels) - set(known))
         if unknown:
             raise ValueError(f"no training image has the label {unknown[0]}; choose from {', '.join(map(str, known))}")
-        rows = torch.isin(self.saved.labels, torch.tensor(labels))
-        codes = self.saved.codes
-        return Codes(codes.mu[rows], None if codes.log_var is None else codes.log_var[rows])
+        rows = torch.isin(codes.labels, torch.tensor(labels))
+        return Codes(codes.mu[rows], None if codes.log_var is None else codes.log_var[rows], labels=codes.labels[rows])
 
     def _check_count(self, n: int) -> None:
         if not 1 <= n <= self.limit:

@@ -139,7 +139,7 @@ def _signature(saved: SavedModel) -> Any:
         ParamSpec("seed", DataType.long, 0),
         ParamSpec("format", DataType.string, "array"),
     ]
-    if saved.labels is not None:
+    if saved.codes.labels is not None:
         params.append(ParamSpec("labels", DataType.long, [], (-1,)))
     images = TensorSpec(np.dtype("uint8"), (-1, *outside(saved.meta["image_shape"])))
     return ModelSignature(outputs=Schema([images]), params=ParamSchema(params))

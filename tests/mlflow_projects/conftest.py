@@ -1,6 +1,7 @@
 """Runs as the thread leaves them in a real store: a model file, trained in a second, its scores under their names."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,10 +59,9 @@ def model_file(tmp_path_factory):
     return save_model(
         tmp_path_factory.mktemp("model") / "model.safetensors",
         model,
-        encode_images(model, images[:60]),
+        replace(encode_images(model, images[:60]), labels=labels[:60]),
         name="vae",
         options=OPTIONS,
-        labels=labels[:60],
         image_shape=SHAPE,
         data={"name": "digits"},
         digest="d" * 32,

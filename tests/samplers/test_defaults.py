@@ -60,6 +60,6 @@ def test_every_default_beats_the_prior_and_draws_every_class(saved, judge, of_pr
 
 
 def test_the_shares_see_a_sampler_that_draws_one_class(saved, judge, of_codes):
-    ones = saved.labels == 1
+    ones = saved.codes.labels == 1
     sampler = SAMPLERS["local"]().fit(Codes(saved.codes.mu[ones]))
     assert judge(sampler.sample(DRAWN, torch.Generator().manual_seed(0)))[1] > of_codes[1] + 0.3

@@ -13,7 +13,7 @@ import warnings
 import numpy as np
 import pytest
 
-from geovae.tracking import MlflowTracker, NullTracker, sync
+from geovae.tracking import MlflowTracker, NullTracker, sync, without_password
 
 mlflow = pytest.importorskip("mlflow")
 
@@ -262,3 +262,31 @@ def test_a_continued_run_repeats_nothing_that_the_dead_process_left_unsent(store
     assert sorted(point.step for point in points) == list(range(1, STEPS + 1))
     images = [item.path for item in client.list_artifacts(run.info.run_id, "images") if item.path.endswith(".png")]
     assert len(images) == 2
+
+
+@pytest.mark.parametrize(
+    "password", ["secret", "p#secret", "p/secret", "p?secret", "p@secret", "p%23secret", "p:secret", "#/?@secret"]
+)
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql+pymysql", "http", "https"])
+def test_no_password_is_shown_whatever_its_characters(password, scheme):
+    assert without_password(f"{scheme}://me:{password}@host:5000/db") == f"{scheme}://host:5000/db"
+    assert without_password(f"{scheme}://{password}@host/db?sslmode=require") == f"{scheme}://host/db?sslmode=require"
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("mysql://h/db?user=a&password=secret&charset=utf8", "mysql://h/db?charset=utf8"),
+        ("http://h/?token=secret", "http://h/"),
+        ("mssql+pyodbc:///?odbc_connect=UID%3Da%3BPWD%3Dsecret", "mssql+pyodbc:///"),
+        ("postgresql://h/db?sslrootcert=/etc/ca.pem", "postgresql://h/db?sslrootcert=/etc/ca.pem"),
+        ("sqlite:////home/me@here/a#b.db", "sqlite:////home/me@here/a#b.db"),
+        ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
+        ("file:///a@b/mlruns", "file:///a@b/mlruns"),
+        ("./mlruns", "./mlruns"),
+        ("databricks", "databricks"),
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+    ],
+)
+def test_what_is_no_secret_stays_in_a_tracking_uri(uri, shown):
+    assert without_password(uri) == shown

@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from glob import escape
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -91,8 +92,12 @@ def with_masks(sessions: Sequence[Session], pattern: str | None = None) -> Found
     `{id}*_mask.nii.gz`; None finds the masked T88_111 volume of an OASIS-1 session.
     """
     masked, problems = [], []
+    pattern = pattern or "{id}_mpr_n*_anon_111_t88_masked_gfc.*"
+    if pattern.startswith("/") or ".." in Path(pattern).parts:
+        raise ValueError(f"`mask_pattern` must stay within the folder of each volume, got {pattern[:100]!r}")
     for session in sessions:
-        glob = (pattern or "{id}_mpr_n*_anon_111_t88_masked_gfc.*").format(id=session.id, subject=session.subject)
+        # not str.format, which reads attributes and pads to any length
+        glob = pattern.replace("{id}", escape(session.id)).replace("{subject}", escape(session.subject))
         masks = sorted(p for p in session.path.parent.glob(glob) if not p.name.endswith((".hdr", ".hdr.gz")))
         if len(masks) == 1:
             masked.append(replace(session, mask=masks[0]))

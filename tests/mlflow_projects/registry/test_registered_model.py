@@ -102,7 +102,7 @@ def test_interpolations_move_from_the_first_end_to_the_second(ask):
 
 def test_labels_draw_around_the_codes_of_their_class(ask, model):
     """The mixture of a class is the mixture that is fitted on that class's codes alone."""
-    rows = model.saved.labels == 2
+    rows = model.saved.codes.labels == 2
     codes = Codes(model.saved.codes.mu[rows], model.saved.codes.log_var[rows])
     z = SAMPLERS["mixture"]().fit(codes).sample(4, torch.Generator().manual_seed(0))
     expected = to_uint8(model.saved.model.decode(z).detach()).permute(0, 2, 3, 1).numpy()
@@ -152,7 +152,7 @@ def test_what_is_kept_in_memory_is_bounded(ask, model):
         (
             None,
             {"labels": [1], "sampler": "prior"},
-            "the prior sampler knows no labels; choose from mixture, riemannian",
+            "the prior sampler knows no labels; choose from mixture, fine_mixture, local, riemannian",
         ),
         (None, {"mode": "encode"}, r"this mode needs an input: images of shape \(n, 8, 8, 1\)"),
         ([], {"mode": "decode"}, r"this mode needs an input: latents of shape \(n, 2\)"),

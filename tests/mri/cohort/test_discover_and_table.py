@@ -108,6 +108,21 @@ def test_masks_are_found_or_named(tmp_path):
     assert "b: no mask like `b_mask.nii*`" in str(problems[0])
 
 
+@pytest.mark.parametrize("pattern", ["{nope}", "{0}", "{id.__class__}", "{id:>1000000000}", "{", "{id!r}"])
+def test_a_pattern_of_masks_reads_no_attributes_and_formats_nothing(pattern, tmp_path):
+    touch(tmp_path, "a.nii")
+    found, problems = with_masks(discover(tmp_path)[0], pattern)
+    assert found == []
+    assert f"a: no mask like `{pattern}`" in str(problems[0])
+
+
+@pytest.mark.parametrize("pattern", ["/etc/*", "../*", "a/../../*"])
+def test_a_pattern_of_masks_stays_in_the_folder(pattern, tmp_path):
+    touch(tmp_path, "a.nii")
+    with pytest.raises(ValueError, match="`mask_pattern` must stay within the folder"):
+        with_masks(discover(tmp_path)[0], pattern)
+
+
 def write(path, text):
     path.write_text(HEADER + text)
     return path
