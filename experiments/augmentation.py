@@ -235,7 +235,7 @@ def draw_samples(real: Tensor, design: Design, seed: int, device: Device) -> dic
     model = SavedModel(vae, encode_images(vae, real), {})
     few: dict[str, dict[str, Any]] = {  # options that suit few codes
         "mixture": {"n_components": min(10, max(1, len(real) // 10))},
-        "riemannian": {"centroids": "all"},
+        "riemannian": {"preset": None, "centroids": "all"},
     }
     methods = [method for method in design.methods if method in SAMPLED]
     samplers = {name: model.sampler(name, **few.get(name, {})) for name in methods}
