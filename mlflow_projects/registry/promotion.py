@@ -5,6 +5,7 @@ therefore a registered model called `<name>-promotion`, which exists during a pr
 """
 
 import getpass
+import json
 import math
 import re
 import socket
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -24,9 +25,11 @@ from mlflow_projects.registry.versions import CHAMPION, NAME, PREVIOUS, fetch_mo
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 PATIENCE = 60.0  # seconds to wait for the lock
+LOCK = "A promotion by"  # how the description of a lock begins
+MOVE = "move"  # the lock's tag that notes the move under way
 
 
 @dataclass(frozen=True)
@@ -208,19 +211,32 @@ def _check_it_draws(uri: str) -> None:
 
 
 def _move_alias(client: "MlflowClient", name: str, to: "ModelVersion", before: "ModelVersion | None", why: str) -> None:
-    """Set both aliases, and tag both versions with user, time and reason."""
+    """Set both aliases, and tag both versions with user, time and reason; the lock on `name` is held.
+
+    The lock notes the move first: if this process dies at any moment after that, `unlock` finishes it.
+    """
     tags = {"by": _user(), "at": datetime.now(UTC).isoformat(timespec="seconds"), "why": why}
-    for key, value in (tags | {"replaced": before.version if before else "none"}).items():
-        client.set_model_version_tag(name, to.version, f"promoted.{key}", value)
-    # `previous` first: a process that dies between the two steps leaves a champion in any case
-    if before is not None:
-        for key, value in (tags | {"replaced_by": to.version}).items():
-            client.set_model_version_tag(name, before.version, f"demoted.{key}", value)
-        client.set_registered_model_alias(name, PREVIOUS, before.version)
-    client.set_registered_model_alias(name, CHAMPION, to.version)
+    move = {"to": str(to.version), "before": str(before.version) if before else None, "tags": tags}
+    client.set_registered_model_tag(f"{name}-promotion", MOVE, json.dumps(move))
+    _make_move(client, name, move)
     # read it back: the UI moves aliases without the lock, and the last writer wins
     if (now := version_with_alias(client, name)) is None or now.version != to.version:
         raise ValueError(f"another user moved the alias {CHAMPION} of {name} at the same time: check the registry")
+
+
+def _make_move(client: "MlflowClient", name: str, move: dict[str, Any]) -> None:
+    """Make a move that the lock has noted, or what is left of it: every step may be made twice."""
+    to, before, tags = move["to"], move["before"], move["tags"]
+    for key, value in (tags | {"replaced": before or "none"}).items():
+        client.set_model_version_tag(name, to, f"promoted.{key}", value)
+    # at no moment do both aliases name one version
+    if (previous := version_with_alias(client, name, PREVIOUS)) is not None and str(previous.version) == to:
+        client.delete_registered_model_alias(name, PREVIOUS)
+    client.set_registered_model_alias(name, CHAMPION, to)
+    if before is not None:
+        for key, value in (tags | {"replaced_by": to}).items():
+            client.set_model_version_tag(name, before, f"demoted.{key}", value)
+        client.set_registered_model_alias(name, PREVIOUS, before)
 
 
 def roll_back(
@@ -261,6 +277,7 @@ def lock(client: "MlflowClient", name: str, patience: float = PATIENCE) -> Itera
     try:
         yield
     finally:
+        _read_lock(client, name)
         client.delete_registered_model(f"{name}-promotion")
 
 
@@ -268,7 +285,7 @@ def _try_lock(client: "MlflowClient", model: str) -> bool:
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(model, description=f"A promotion by {_user()}. Deleted when it ends.")
+        client.create_registered_model(model, description=f"{LOCK} {_user()}. Deleted when it ends.")
     except MlflowException as error:
         if error.error_code == "RESOURCE_ALREADY_EXISTS":
             return False
@@ -277,19 +294,30 @@ def _try_lock(client: "MlflowClient", model: str) -> bool:
 
 
 def unlock(client: "MlflowClient", name: str = NAME) -> None:
-    """Remove the lock that a killed promotion left.
+    """Remove the lock that a killed promotion left, after finishing the move that it had begun.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is none, or if a model of that name is no lock.
     """
+    model = _read_lock(client, name)
+    if MOVE in model.tags:
+        _make_move(client, name, json.loads(model.tags[MOVE]))
+    client.delete_registered_model(f"{name}-promotion")
+
+
+def _read_lock(client: "MlflowClient", name: str) -> "RegisteredModel":
+    """Return the lock on `name`, or raise a ValueError if there is none, or a user's model that is called so."""
     from mlflow.exceptions import MlflowException
 
     try:
-        client.delete_registered_model(f"{name}-promotion")
+        model = client.get_registered_model(f"{name}-promotion")
     except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # the latter for `a/b:c`
             raise
-        raise ValueError(f"no promotion of {name} is under way") from error
+        raise ValueError(f"no promotion of {name[:100]} is under way") from error
+    if model.latest_versions or not (model.description or "").startswith(LOCK):
+        raise ValueError(f"{name}-promotion is a registered model and no lock of a promotion: it stays as it is")
+    return model
 
 
 def _user() -> str:

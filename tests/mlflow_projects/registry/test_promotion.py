@@ -293,6 +293,76 @@ def test_nothing_to_go_back_to_and_a_lock_that_is_held_are_said(store):
         promotion.unlock(store.client)
 
 
+class Killed(BaseException):
+    """What no handler catches."""
+
+
+class Dying:
+    """A client whose process dies before its `last`-th write to the registry."""
+
+    def __init__(self, client, last):
+        self._client, self._left = client, last
+
+    def __getattr__(self, name):
+        method = getattr(self._client, name)
+        if not name.startswith(("set_", "delete_", "create_")):
+            return method
+
+        def write(*arguments, **options):
+            self._left -= 1
+            if self._left <= 0:  # a dead process removes no lock either
+                raise Killed
+            return method(*arguments, **options)
+
+        return write
+
+
+def aliases(client):
+    found = {alias: version_with_alias(client, NAME, alias) for alias in ("champion", "previous")}
+    return {alias: str(version.version) for alias, version in found.items() if version}
+
+
+@pytest.mark.parametrize("move", ["promotion", "rollback"])
+def test_a_kill_at_any_write_is_finished_or_undone(store, move):
+    client = store.client
+    client.create_registered_model(NAME)
+    for _ in range(3):
+        client.create_model_version(NAME, source=f"{store.model_file}", run_id=store.run(1.0))
+    one, two, three = (client.get_model_version(NAME, number) for number in "123")
+    ends = {"promotion": {"champion": "3", "previous": "2"}, "rollback": {"champion": "1", "previous": "2"}}
+    for last in range(1, 40):
+        client.set_registered_model_alias(NAME, "champion", "2")
+        client.set_registered_model_alias(NAME, "previous", "1")
+        before, dying = aliases(client), Dying(client, last)
+        try:
+            with promotion.lock(dying, NAME):
+                promotion._move_alias(dying, NAME, three if move == "promotion" else one, two, "why")
+        except Killed:
+            now = aliases(client)
+            assert "champion" in now
+            assert now.get("previous") != now["champion"]
+        else:
+            break
+        if last > 1:  # else the lock was not made
+            promotion.unlock(client)
+        assert aliases(client) in (before, ends[move])
+        if last > 2:  # the move is noted
+            assert aliases(client) == ends[move]
+            assert roll_back(client).startswith(f"version {ends[move]['previous']} is the champion again")
+    assert last > 8
+    assert aliases(client) == ends[move]
+
+
+def test_a_real_model_that_is_called_like_a_lock_is_not_deleted(store):
+    store.client.create_registered_model(f"{NAME}-promotion")
+    with pytest.raises(ValueError, match="geovae-promotion is a registered model and no lock"):
+        promotion.unlock(store.client)
+    store.client.delete_registered_model(f"{NAME}-promotion")
+    with pytest.raises(ValueError, match="no lock"), promotion.lock(store.client, NAME):
+        store.client.create_model_version(f"{NAME}-promotion", source=f"{store.model_file}", run_id=store.run(1.0))
+    assert store.client.get_model_version(f"{NAME}-promotion", "1").version in (1, "1")
+
+
 @pytest.mark.slow
 def test_of_two_that_promote_at_once_the_second_sees_the_first(store):
     """Both beat the champion; whichever comes first, in the end the better one has the alias."""
