@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 
@@ -297,5 +296,7 @@ def read_refused(file: Path) -> list[str]:
 
 def without_password(uri: str) -> str:
     """Return a tracking URI without the user and password that it may hold."""
-    url = urlsplit(uri)
-    return urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2])) if "@" in url.netloc else uri
+    # up to the last @: a password may hold a # or / that nobody encoded, where a URL parser ends the host's part
+    scheme, mark, rest = uri.partition("://")
+    user, _, host = rest.rpartition("@")
+    return uri if user.startswith("/") else f"{scheme}{mark}{host}"
