@@ -22,6 +22,7 @@ from experiments.describe import writable as writable
 from geovae.data import MissingData
 from geovae.data.builders import ORIGINALS
 from geovae.tracking import MlflowTracker, UndeliveredWarning, without_password
+from mlflow_projects.stores import explain
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -55,7 +56,12 @@ def main(function: Callable[..., None], more_help: Callable[[Options], Any] | No
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
-        if _status(error) not in (401, 403) or os.environ.get("GEOVAE_TRACEBACK"):
+        if os.environ.get("GEOVAE_TRACEBACK"):
+            raise
+        if sentence := _explain(error):
+            print(f"error: {sentence}", file=sys.stderr)
+            raise SystemExit(2) from None
+        if _status(error) not in (401, 403):
             raise
         reason = " ".join(str(error).split())
         print(f"error: the tracking server {tracking_uri()} refuses this user: {reason}", file=sys.stderr)
@@ -80,6 +86,15 @@ def _prepare_command(error: Exception) -> str:
     options = {"dataset": error.dataset, **({} if fetched else {"source": "FOLDER"}), **error.options}
     command = "`mlflow run . -e prepare " + " ".join(f"-P {k}={v}" for k, v in options.items()) + "`"
     return f"; the command is {command}" + (", which fetches the originals too" if fetched else "")
+
+
+def _explain(error: Exception) -> str:
+    """Return one sentence for an error at opening the tracking store; nothing for all others."""
+    if "mlflow" not in sys.modules:  # nothing was opened yet
+        return ""
+    import mlflow
+
+    return explain(error, mlflow.get_tracking_uri())
 
 
 def _status(error: Exception) -> int:
