@@ -219,6 +219,7 @@ def _move_alias(client: "MlflowClient", name: str, to: "ModelVersion", before: "
     move = {"to": str(to.version), "before": str(before.version) if before else None, "tags": tags}
     client.set_registered_model_tag(f"{name}-promotion", MOVE, json.dumps(move))
     _make_move(client, name, move)
+    client.delete_registered_model_tag(f"{name}-promotion", MOVE)
     # read it back: the UI moves aliases without the lock, and the last writer wins
     if (now := version_with_alias(client, name)) is None or now.version != to.version:
         raise ValueError(f"another user moved the alias {CHAMPION} of {name} at the same time: check the registry")
@@ -276,9 +277,8 @@ def lock(client: "MlflowClient", name: str, patience: float = PATIENCE) -> Itera
         time.sleep(0.2)
     try:
         yield
-    finally:
-        _read_lock(client, name)
-        client.delete_registered_model(f"{name}-promotion")
+    finally:  # also where a signal or a store error stopped the move half way
+        unlock(client, name)
 
 
 def _try_lock(client: "MlflowClient", model: str) -> bool:

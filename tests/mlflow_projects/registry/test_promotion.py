@@ -322,13 +322,31 @@ def aliases(client):
     return {alias: str(version.version) for alias, version in found.items() if version}
 
 
+def three_versions(store):
+    store.client.create_registered_model(NAME)
+    for _ in range(3):
+        store.client.create_model_version(NAME, source=f"{store.model_file}", run_id=store.run(1.0))
+    return [store.client.get_model_version(NAME, number) for number in "123"]
+
+
+def test_a_store_error_in_the_middle_of_a_move_does_not_leave_it_there(store):
+    _, two, three = three_versions(store)
+    client = store.client
+    client.set_registered_model_alias(NAME, "champion", "2")
+    client.set_registered_model_alias(NAME, "previous", "1")
+    failing = Dying(client, 7)
+    with pytest.raises(Killed), promotion.lock(client, NAME):  # the lock's own client still writes
+        promotion._move_alias(failing, NAME, three, two, "why")
+    assert aliases(client) == {"champion": "3", "previous": "2"}
+    with pytest.raises(ValueError, match="no promotion of geovae is under way"):
+        promotion.unlock(client)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("move", ["promotion", "rollback"])
 def test_a_kill_at_any_write_is_finished_or_undone(store, move):
     client = store.client
-    client.create_registered_model(NAME)
-    for _ in range(3):
-        client.create_model_version(NAME, source=f"{store.model_file}", run_id=store.run(1.0))
-    one, two, three = (client.get_model_version(NAME, number) for number in "123")
+    one, two, three = three_versions(store)
     ends = {"promotion": {"champion": "3", "previous": "2"}, "rollback": {"champion": "1", "previous": "2"}}
     for last in range(1, 40):
         client.set_registered_model_alias(NAME, "champion", "2")
