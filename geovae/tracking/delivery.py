@@ -50,7 +50,7 @@ class Delivery:
         self.client = client
         self.run_id: Any = run_id  # a string whenever a record is delivered: the first one creates the run
         self.stored = _Stored(client, run_id) if continued and run_id else None
-        self._folder = folder
+        self.folder = folder
 
     def __call__(self, records: list[Record]) -> int:
         """Deliver the first record, or the metrics at the beginning in one request; return the number of records."""
@@ -108,10 +108,10 @@ class Delivery:
 
     def _set_aside(self, record: Record, error: Exception) -> None:
         """Keep a record that cannot be delivered, and the file that it brought, beside the outbox."""
-        kept = self._folder.with_name(REFUSED)
+        kept = self.folder.with_name(REFUSED)
         reason = " ".join(str(error).split())[:300]
         path = Path(record.get("path", ""))
-        if path.is_file() and path.is_relative_to(self._folder):  # it goes with the outbox
+        if path.is_file() and path.is_relative_to(self.folder):  # it goes with the outbox
             copy = kept.with_suffix("") / f"{uuid.uuid4().hex[:8]}-{path.name}"
             copy.parent.mkdir(exist_ok=True)
             shutil.copy(path, copy)
@@ -124,7 +124,7 @@ class Delivery:
     def write_address(self) -> None:
         """Store beside the records where they go, without the user and password that the URI may hold."""
         uri = without_password(self.client.tracking_uri)
-        with atomic_path(self._folder / "address.json") as temporary:
+        with atomic_path(self.folder / "address.json") as temporary:
             temporary.write_text(json.dumps({"tracking_uri": uri, "run_id": self.run_id}))
 
 

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import shutil
 import threading
 import time
@@ -37,8 +38,9 @@ class Outbox:
 
     `folder` holds `records.jsonl`, `sent` (the number of delivered records), `lock` and `files/`; it is removed once
     everything has arrived. `deliver` is called as soon as `batch` records wait, or `interval` seconds after the first.
-    `remedy` is the sentence that explains to the user how to deliver what could not be delivered. Another process that
-    still delivers from this folder is waited for, for `patience` seconds, before a warning.
+    `remedy` returns the sentence that explains to the user how to deliver what is left in a folder. Another process
+    that still delivers from this folder is waited for, for `patience` seconds; then this one queues in a folder of its
+    own beside it, with a warning: two that share one would count each other's records as sent, and remove them.
     """
 
     def __init__(
@@ -48,14 +50,15 @@ class Outbox:
         *,
         batch: int = 50,
         interval: float = 5.0,
-        remedy: str = "",
+        remedy: Callable[[Path], str] = lambda folder: "",
         patience: float = 10.0,
     ) -> None:
-        self.folder = folder
-        self.files = folder / "files"
-        self._lock = _create_and_lock(self.files, patience)
+        self._lock = _create_and_lock(folder / "files", patience)
         if self._lock is None:
-            warnings.warn(f"another process still reports from {folder}: records of both may arrive twice")
+            taken, folder = folder, folder.with_name(f"{folder.name}-{secrets.token_hex(4)}")
+            self._lock = _create_and_lock(folder / "files", patience)
+            warnings.warn(f"another process still reports from {taken}: this one queues its records in {folder}")
+        self.folder, self.files = folder, folder / "files"
         self.failures = 0
         self._deliver = deliver
         self._batch, self._interval, self._remedy = batch, interval, remedy
@@ -98,7 +101,9 @@ class Outbox:
             self._changed.notify_all()
         if left:
             self._thread.join(1.0)  # wakes from its pause and releases the lock, so that `deliver_all` can start
-            warnings.warn(f"{left} tracking records are kept in {self.folder}. {self._remedy}", UndeliveredWarning)
+            warnings.warn(
+                f"{left} tracking records are kept in {self.folder}. {self._remedy(self.folder)}", UndeliveredWarning
+            )
             return False
         self._thread.join()
         if self._lock is not None and not self._lock.closed:

@@ -131,8 +131,8 @@ class MlflowTracker(Tracker):
         self._created_here = run_id is None
         folder = self.output / "outbox"
         self._delivery = Delivery(mlflow.MlflowClient(self.uri), folder, run_id, continued)
-        remedy = f"Once the tracking store answers, `geovae.tracking.sync({str(folder)!r})` delivers them."
-        self._outbox = Outbox(folder, self._delivery, remedy=remedy)
+        self._outbox = Outbox(folder, self._delivery, remedy=_how_to_deliver)
+        self._delivery.folder = self._outbox.folder
         self._delivery.write_address()
         if run_id is None:
             self._create(experiment_id, name or "run", tags or {})
@@ -233,6 +233,10 @@ class MlflowTracker(Tracker):
         path = self._outbox.files / f"{time.time_ns()}" / Path(name).name
         path.parent.mkdir()
         return path
+
+
+def _how_to_deliver(folder: Path) -> str:
+    return f"Once the tracking store answers, `geovae.tracking.sync({str(folder)!r})` delivers them."
 
 
 def _to_strings(values: Mapping[str, object]) -> dict[str, str]:

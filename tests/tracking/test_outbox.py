@@ -89,7 +89,7 @@ def test_a_dead_receiver_is_named_once_and_nothing_is_lost(tmp_path):
     receiver = Receiver(away=True)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        outbox = Outbox(tmp_path / "out", receiver, batch=1, interval=0.0, remedy="Do this.")
+        outbox = Outbox(tmp_path / "out", receiver, batch=1, interval=0.0, remedy=lambda folder: "Do this.")
         outbox.put({"i": 0})
         outbox.put({"i": 1})
         assert not outbox.close(0.5)
@@ -160,6 +160,24 @@ def test_two_never_deliver_the_same(tmp_path):
         Outbox(tmp_path / "out", Receiver(), patience=0.0).close(10)
     release.set()
     outbox._thread.join()
+
+
+def test_of_two_processes_with_one_folder_neither_loses_a_record(tmp_path):
+    first = Outbox(tmp_path / "out", Receiver(), interval=0.01)
+    away = Receiver(away=True)
+    with pytest.warns(UserWarning, match="this one queues its records in"):
+        second = Outbox(tmp_path / "out", away, patience=0.0, interval=1000.0)
+    first.put({"i": 1})
+    second.put({"i": 2})
+    assert first.close(10)
+    assert not (tmp_path / "out").exists()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the receiver is away, and that a record is kept
+        assert not second.close(0.1)
+    receiver = Receiver()
+    assert deliver_all(second.folder, receiver) == 1
+    assert receiver.got == [{"i": 2}]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_lock_of_a_dead_process_is_nobodys(tmp_path):
