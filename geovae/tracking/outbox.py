@@ -211,7 +211,10 @@ def _create_and_lock(files: Path, patience: float) -> IO[str] | None:
     while True:  # the process that had the outbox before may remove the folder between the two steps
         files.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
-            return _try_lock(files.parent, patience)
+            lock = _try_lock(files.parent, patience)
+            if lock is not None:
+                files.mkdir(exist_ok=True)  # it may have been on its way out while this process waited
+            return lock
 
 
 def _try_lock(folder: Path, patience: float = 0.0) -> IO[str] | None:
@@ -250,9 +253,18 @@ def _unlock(lock: IO[str] | None) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove an outbox, `records.jsonl` first: a reader must never see records without the `sent` counter."""
+    """Remove an outbox, `records.jsonl` first: a reader must never see records without the `sent` counter.
+
+    The lock goes last: whoever locks a new one has the folder, and its files must not be removed under it.
+    """
     (folder / "records.jsonl").unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder / "files", ignore_errors=True)
+    for file in folder.iterdir():
+        if file.name != "lock":
+            file.unlink(missing_ok=True)
+    (folder / "lock").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # another process has locked it anew
+        folder.rmdir()
 
 
 def _read(folder: Path) -> tuple[int, list[Record]]:
