@@ -7,7 +7,8 @@ export MLFLOW_TRACKING_URI ?= sqlite:///$(CURDIR)/mlflow.db
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export RAY_USAGE_STATS_ENABLED ?= 0
 PORT ?= 5000
-CORES := $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n : 4))) # more threads do not help networks this small
+# at most four: more threads do not help networks this small
+CORES := $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 4 ? n : 4)))
 FASHION ?= /usr/share/datasets/fashion-mnist
 MNIST ?= data_folders/originals/mnist
 BRAINS := data_folders/synthetic

@@ -53,9 +53,9 @@ def trade_off_picture(data: str, group: Sequence[Entry]) -> Picture:
     ax.axhline(1, color="0.5", lw=1, ls="--", label="decoded held-out codes")
     ax.axvspan(0, LEAST_NOVELTY, color="0.94", label=COPIES)
     for option, curve in _curves(group).items():
-        points = sorted(((entry.mean(NOVELTY, "val"), entry.mean("decoded_ratio", "val")), entry) for entry in curve)
-        (line,) = ax.plot(*zip(*(at for at, _ in points), strict=True), lw=1, label=option)
-        for at, entry in points:
+        points = [(entry.mean(NOVELTY, "val"), entry.mean("decoded_ratio", "val")) for entry in curve]
+        (line,) = ax.plot(*zip(*sorted(points), strict=True), lw=1, label=option)
+        for at, entry in zip(points, curve, strict=True):
             ax.errorbar(
                 *at,
                 xerr=_deviation(entry.values(NOVELTY, "val")),

@@ -1,4 +1,4 @@
-"""Expectation maximisation for Gaussian mixtures of many components, by matrix products alone.
+"""Expectation maximisation (Dempster et al. 1977) for mixtures of many Gaussians, by matrix products alone.
 
 A log-density of a Gaussian is linear in the products of a point's coordinates, so that the E-step is one product of
 these with the coefficients of the components, and the M-step one product with the responsibilities. scikit-learn loops

@@ -37,6 +37,8 @@ class PriorSampler(Sampler):
 class MixtureSampler(Sampler):
     """Draws from a Gaussian mixture with full covariances, fitted to the means of the codes (Ghosh et al. 2020).
 
+    Within a batch every component has its share of the draws, up to one draw.
+
     Args:
         n_components: largest number of components; fewer are used when there are not d + 1 codes for each.
         n_init: k-means starts of the EM algorithm, of which the one with the highest likelihood is kept.

@@ -34,6 +34,9 @@ ROWS = 4096  # codes whose neighbours are gathered at once
 class LocalSampler(Sampler):
     """Samples from `(1/n) sum_i N(m_i, scale^2 C_i)`, one bump for each code mu_i.
 
+    Within a batch every code is drawn from equally often, up to one draw, and so is every class if the codes have
+    labels.
+
     Args:
         shape: the covariance C_i. "neighbours": of the nearest codes around m_i; "isotropic": the same variance in all
             directions; "posterior": the code's own variances, scaled to that variance; "both": the mean of

@@ -116,7 +116,7 @@ class RiemannianSampler(Sampler):
             density its code really has), or none. Without a preset the metric covers the codes, and chains reach its
             density, which on real data is largest where most bumps overlap: they pile up where codes are densest.
         centroids: which codes carry the metric: "kmeans", "all", "random", "first" or "published" (k-medoids). [kmeans]
-        n_centroids: how many, at most as many as there are codes. [all, as in Eq. 7, whatever the value of `centroids`]
+        n_centroids: how many; all codes where there are fewer. [all codes, whatever `centroids` says, as in Eq. 7]
         temperature: rho, a positive number or a rule: "coverage", "likelihood" or "published". [coverage]
         coverage: the share of codes within rho of a centroid, for the rule "coverage". [0.5]
         temperature_scale: factor on the result of a rule; a number given as `temperature` is used as it is. [0.7]

@@ -259,11 +259,11 @@ def _remove(folder: Path) -> None:
     """
     (folder / "records.jsonl").unlink(missing_ok=True)
     shutil.rmtree(folder / "files", ignore_errors=True)
-    for file in folder.iterdir():
-        if file.name != "lock":
-            file.unlink(missing_ok=True)
-    (folder / "lock").unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # another process has locked it anew
+    with contextlib.suppress(OSError):  # what cannot be removed does no harm; a folder with a new lock is in use
+        for file in folder.iterdir():
+            if file.name != "lock":
+                file.unlink(missing_ok=True)
+        (folder / "lock").unlink(missing_ok=True)
         folder.rmdir()
 
 

@@ -109,10 +109,7 @@ class GenerativeModel(PythonModel):
         """Return the sampler, fitted on the codes of `labels`."""
         check_choice("sampler", name, SAMPLERS)
         codes = self._codes_of(labels, name) if labels else self.saved.codes
-        n_centroids = self.saved.meta["sampler"].get(name, {}).get("n_centroids")
-        if n_centroids is None:  # not an option of this sampler, or all codes are centroids
-            return self.saved.sampler(name, codes=codes)
-        return self.saved.sampler(name, codes=codes, n_centroids=min(n_centroids, len(codes.mu)))
+        return self.saved.sampler(name, codes=codes)
 
     def _codes_of(self, labels: tuple[int, ...], sampler: str) -> Codes:
         codes = self.saved.codes
