@@ -21,6 +21,7 @@ from geovae.codes import Codes, encode_images
 from geovae.data import DATASETS, Splits
 from geovae.devices import choose_device
 from geovae.figures.latent import pullback_figure
+from geovae.files import remove_partial
 from geovae.geometry import check_pullback
 from geovae.images import as_pictures, comparison_grid, to_float
 from geovae.models import build_model
@@ -69,11 +70,12 @@ def run(plan: Plan, *, output: Path, tracker: Tracker | None = None, on_epoch: O
 
     Args:
         plan: of the configuration, see `plan_run`.
-        output: folder for the checkpoint and the model file.
+        output: folder for the checkpoint and the model file, of this run alone.
         tracker: where to report; by default nowhere.
         on_epoch: called after each epoch, when its checkpoint is on disk; an exception from it ends the run.
     """
     tracker, config = tracker or NullTracker(), plan.config
+    remove_partial(output)
     splits = plan.splits or load_data(config["data"])
     plan.judge.require(len(splits.train))
     track_data(tracker, config["data"]["name"], splits)

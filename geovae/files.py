@@ -28,6 +28,12 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_partial(folder: Path) -> None:
+    """Remove what a killed process left of atomic writes in a folder that no other process writes to."""
+    for temporary in folder.glob(".*.partial*"):
+        temporary.unlink(missing_ok=True)
+
+
 def flush_to_disk(path: Path) -> None:
     """Make the content durable before the rename: after a power cut the new name must not hold an empty file."""
     handle = os.open(path, os.O_RDONLY)
