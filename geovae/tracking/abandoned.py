@@ -9,8 +9,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from geovae.files import remove_partial
 from geovae.tracking.delivery import ADDRESS, read_address, sync, without_password
-from geovae.tracking.outbox import is_alive, remove_delivered
+from geovae.tracking.outbox import is_alive, remove_empty
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -22,7 +23,7 @@ def end_abandoned(root: Path, tracking_uri: str) -> None:
     Outboxes of living processes, other machines and other stores stay; so do those that cannot be delivered, with a
     warning.
     """
-    for folder in sorted(file.parent for file in root.rglob(ADDRESS)):
+    for folder in sorted(lock.parent for lock in root.rglob("outbox*/lock")):
         try:
             _end(folder, tracking_uri)
         except (BlockingIOError, FileNotFoundError):  # another process delivers it
@@ -36,10 +37,15 @@ def _end(folder: Path, tracking_uri: str) -> None:
     from mlflow import MlflowClient
 
     address = read_address(folder / ADDRESS)
-    # locks of network file systems need not hold between machines
-    here = (address.get("host"), address.get("tracking_uri")) == (platform.node(), without_password(tracking_uri))
-    if not here or is_alive(folder) is not False or remove_delivered(folder):
+    if is_alive(folder) is not False:
         return
+    if not address or not (folder / "records.jsonl").exists():
+        remove_empty(folder)
+        return
+    # locks of network file systems need not hold between machines
+    if (address.get("host"), address["tracking_uri"]) != (platform.node(), without_password(tracking_uri)):
+        return
+    remove_partial(folder.parent)
     if address.get("ends") and address.get("run_id"):  # first: once the records are delivered, nothing leads here
         _end_below(MlflowClient(tracking_uri), address["run_id"])
     sync(folder, tracking_uri)

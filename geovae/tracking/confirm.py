@@ -50,7 +50,8 @@ def has_image(paths: Iterable[str], key: str, step: int) -> bool:
     """Return whether the paths of a run's images have one of a key and step."""
     # MLflow writes the step of an image into its file name; the separator depends on the version
     name = f"images/{key.replace('/', '~')}"
-    return any(path.startswith((f"{name}%step%{step}%", f"{name}+step+{step}+")) for path in paths)
+    starts = (f"{name}%step%{step}%", f"{name}+step+{step}+")
+    return any(path.startswith(starts) and path.endswith(".png") for path in paths)  # beside it lies a thumbnail
 
 
 def _read_run(client: "MlflowClient", run_id: str) -> "Run":

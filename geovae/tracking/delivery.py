@@ -159,7 +159,7 @@ class _Stored:
 
     def add_image(self, key: str, step: int) -> None:
         if self._images is not None:
-            self._images.append(f"images/{key.replace('/', '~')}+step+{step}+")
+            self._images.append(f"images/{key.replace('/', '~')}+step+{step}+.png")
 
 
 def _create_run(delivery: Delivery, records: list[Record]) -> None:

@@ -208,14 +208,12 @@ def deliver_all(folder: Path, deliver: Deliver, closing: Sequence[Record] = ()) 
     return count
 
 
-def remove_delivered(folder: Path) -> bool:
-    """Remove an outbox whose process died while it did so itself; return whether it was such a one."""
-    if (folder / "records.jsonl").exists() or (lock := _try_lock(folder)) is None:
-        return False
-    if empty := not (folder / "records.jsonl").exists():  # no other process has begun to fill it meanwhile
+def remove_empty(folder: Path) -> None:
+    """Remove an outbox without records, whose process was killed at its beginning, or at its end."""
+    lock = _try_lock(folder)
+    if lock is not None and not _read(folder)[1]:
         _remove(folder)
     _unlock(lock)
-    return empty
 
 
 def wait_until_unlocked(folder: Path, patience: float = 10.0) -> None:

@@ -35,6 +35,7 @@ class FaultyServer:
     """A server; `fault` is the name of what it answers instead to everything, `strike` makes one request fail."""
 
     def __init__(self, folder, monkeypatch):
+        import mlflow
         from mlflow.server import (
             ARTIFACT_ROOT_ENV_VAR,
             ARTIFACTS_DESTINATION_ENV_VAR,
@@ -51,6 +52,7 @@ class FaultyServer:
         self._app = app.wsgi_app
         self.database = folder / "faulty.db"
         self.store = f"sqlite:///{self.database}"
+        mlflow.MlflowClient(self.store).search_experiments()  # makes the tables, for longer than a request may last
         for name in ("_tracking_store", "_artifact_repo"):
             monkeypatch.setattr(handlers, name, None)
         # a locked database is noticed at once
