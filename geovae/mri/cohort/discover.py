@@ -50,6 +50,7 @@ class Session:
     path: Path  # the volume; of an Analyze pair the image file
     product: str  # for OASIS-1 a key of `OASIS_FILES`, else the layout
     mask: Path | None = None  # the brain mask, where one is asked for
+    label: str = ""  # of a BIDS session, such as `ses-M000`
 
 
 Found = tuple[list[Session], list[Problem]]
@@ -137,7 +138,9 @@ def _bids(files: Sequence[Path]) -> list[Session]:
     sessions = []
     for path, m in matches:
         visit = sorted(names[m["subject"]]).index(m["session"] or "") + 1
-        sessions.append(Session(f"{m['subject']}_MR{visit}", m["subject"], visit, path, "bids"))
+        sessions.append(
+            Session(f"{m['subject']}_MR{visit}", m["subject"], visit, path, "bids", label=m["session"] or "")
+        )
     return sessions
 
 

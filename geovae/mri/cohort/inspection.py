@@ -109,11 +109,11 @@ def _table(
         return ["  none: every label is -1, not assessed"]
     try:
         path = find_table(source) if table == "auto" else Path(table)
-        rows, wrong = read_table(path)
+        rows, wrong = read_table(path, required=())
     except (ValueError, OSError) as error:
         problems.append(Problem("table", str(error)))
         return ["  not found or not readable"]
-    pairs, missing = join(sessions, rows, "keep")
+    pairs, missing = join(sessions, rows, "keep", refused=[p.where for p in wrong])
     problems += wrong + missing
     grades = Counter("blank" if np.isnan(row.cdr) else f"{row.cdr:g}" for row in rows)
     ages = [row.age for row in rows if not np.isnan(row.age)]

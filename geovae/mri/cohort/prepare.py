@@ -16,7 +16,8 @@ from geovae.mri.cohort.discover import OASIS_FILES, Layout, discover, with_masks
 from geovae.mri.cohort.jobs import Execution, Job, Outcome, run_job
 from geovae.mri.cohort.outputs import Finished, write_outputs
 from geovae.mri.cohort.process import DEFAULT_STEPS, Steps
-from geovae.mri.cohort.table import COLUMNS, Pair, Repeats, find_table, join, read_table, without_table
+from geovae.mri.cohort.rows import DESCRIBED
+from geovae.mri.cohort.table import Pair, Repeats, find_table, join, read_table, without_table
 from geovae.mri.problems import InputProblems, OnError, Problem, as_text, check_choices, plural, shorten
 from geovae.mri.processes import run_in_processes
 
@@ -63,9 +64,9 @@ class Selection:
         if self.table is None:
             pairs, more = without_table(sessions, self.repeats)
             return pairs, problems + more
-        required = tuple(COLUMNS) if any(s.id.startswith("OAS1_") for s in sessions) else ("id",)
+        required = DESCRIBED if any(s.id.startswith("OAS1_") for s in sessions) else ()
         rows, wrong = read_table(find_table(source) if self.table == "auto" else self.table, required=required)
-        pairs, more = join(sessions, rows, self.repeats)
+        pairs, more = join(sessions, rows, self.repeats, refused=[p.where for p in wrong if not p.warning])
         return pairs, problems + wrong + more
 
 
