@@ -112,7 +112,7 @@ def join(
     """Return sessions with their rows (by session, or by subject), and problems: what has no partner.
 
     Later visits of a subject (MR2) are dropped, kept or, with `fail`, a problem; one without the first always is. Of a
-    session whose row was `refused`, by id, the row's own problem is enough.
+    session or row that was `refused`, by id, its own problem is enough.
     """
     used, problems = _visits(sessions, repeats)
     by_id = {row.id: row for row in rows}
@@ -132,6 +132,7 @@ def join(
     known = {name for s in sessions for name in _names(s)}
     expected = {row.id for row in rows if repeats == "keep" or "_MR" not in row.id or row.id.endswith("_MR1")}
     # a BIDS table lists visits without a scan too: its subjects count
+    known |= {name for id in refused for name in (id, id.rpartition("_MR")[0])}
     unused = sorted({id.partition("_ses-")[0] for id in expected - known} - known)
     if unused:
         what = f"{plural(len(unused), 'row')} without a volume ({shorten(unused)}): is a disc missing?"

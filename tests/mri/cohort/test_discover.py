@@ -3,7 +3,8 @@
 import pytest
 
 from geovae.mri import discover
-from geovae.mri.cohort.discover import with_masks
+from geovae.mri.cohort.discover import Wanted
+from geovae.mri.cohort.masks import with_masks
 from geovae.mri.cohort.table import find_table
 
 
@@ -86,9 +87,9 @@ def test_linked_volumes_are_found(tmp_path):
 
 
 def test_nothing_found_shows_pattern_and_what_was_seen(tmp_path):
-    touch(tmp_path, "readme.txt", "scan.mgz")
+    touch(tmp_path, "readme.txt", "scan.minc")
     with pytest.raises(
-        FileNotFoundError, match=r"no volume below .*t88_masked_gfc.img.*2 files were seen: readme.txt, scan.mgz"
+        FileNotFoundError, match=r"no volume below .*t88_masked_gfc.img.*2 files were seen: readme.txt, scan.minc"
     ):
         discover(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"is not a folder"):
@@ -107,8 +108,8 @@ def test_a_product_that_is_not_there_does_not_become_a_flat_folder(tmp_path):
 
 def test_masks_are_found_or_named(tmp_path):
     touch(tmp_path, "a.nii", "a_mask.nii.gz", "b.nii")
-    sessions = [s for s in discover(tmp_path)[0] if s.id in "ab"]
-    found, problems = with_masks(sessions, "{id}_mask.nii*")
+    sessions = discover(tmp_path)[0]
+    found, problems = with_masks(sessions, pattern="{id}_mask.nii*")
     assert [s.mask.name for s in found] == ["a_mask.nii.gz"]
     assert "b: no mask like `b_mask.nii*`" in str(problems[0])
 
@@ -116,7 +117,7 @@ def test_masks_are_found_or_named(tmp_path):
 @pytest.mark.parametrize("pattern", ["{nope}", "{0}", "{id.__class__}", "{id:>1000000000}", "{", "{id!r}"])
 def test_a_pattern_of_masks_reads_no_attributes_and_formats_nothing(pattern, tmp_path):
     touch(tmp_path, "a.nii")
-    found, problems = with_masks(discover(tmp_path)[0], pattern)
+    found, problems = with_masks(discover(tmp_path)[0], pattern=pattern)
     assert found == []
     assert f"a: no mask like `{pattern}`" in str(problems[0])
 
@@ -125,4 +126,76 @@ def test_a_pattern_of_masks_reads_no_attributes_and_formats_nothing(pattern, tmp
 def test_a_pattern_of_masks_stays_in_the_folder(pattern, tmp_path):
     touch(tmp_path, "a.nii")
     with pytest.raises(ValueError, match="`mask_pattern` must stay within the folder"):
-        with_masks(discover(tmp_path)[0], pattern)
+        with_masks(discover(tmp_path)[0], pattern=pattern)
+
+
+def ids(folder, **wanted):
+    sessions, problems = discover(folder, wanted=Wanted(**wanted))
+    return [(s.id, s.path.name) for s in sessions], [p.sentence for p in problems]
+
+
+def test_entities_of_bids_choose_the_volume(tmp_path):
+    for subject in ("sub-01", "sub-02"):
+        names = ("run-01_T1w", "run-02_T1w", "acq-tse_T2w", "FLAIR", "task-rest_bold")
+        touch(tmp_path, *(f"{subject}/anat/{subject}_{name}.nii.gz" for name in names))
+    assert ids(tmp_path) == (
+        [],
+        ["2 files for one session (run-01_T1w.nii.gz, run-02_T1w.nii.gz): pass run=01 or run=02"] * 2,
+    )
+    for run in ("1", "01"):
+        assert [name for _, name in ids(tmp_path, run=run)[0]] == [f"sub-0{i}_run-01_T1w.nii.gz" for i in (1, 2)]
+    assert [name for _, name in ids(tmp_path, suffix="T2w")[0]] == [f"sub-0{i}_acq-tse_T2w.nii.gz" for i in (1, 2)]
+    assert ids(tmp_path, suffix="FLAIR", acq="none")[0][0] == ("sub-01_MR1", "sub-01_FLAIR.nii.gz")
+    with pytest.raises(FileNotFoundError, match=r"expected sub-01.* with acq=mprage; `suffix`, `space`, .* 10 files"):
+        discover(tmp_path, wanted=Wanted(acq="mprage"))
+    assert ids(tmp_path, pattern="sub-*_run-01_T1w.nii.gz") == ids(tmp_path, run="1")
+
+
+def test_spaces_of_derivatives_are_chosen(tmp_path):
+    names = ["desc-preproc_T1w", "space-MNI152NLin2009cAsym_res-2_desc-preproc_T1w", "desc-brain_mask", "dseg"]
+    touch(tmp_path, *(f"sub-01/anat/sub-01_{name}.nii.gz" for name in names))
+    (sentence,) = ids(tmp_path)[1]
+    assert sentence.endswith("pass space=none or space=MNI152NLin2009cAsym")
+    assert ids(tmp_path, space="none") == ([("sub-01_MR1", "sub-01_desc-preproc_T1w.nii.gz")], [])
+    (found,) = ids(tmp_path, space="MNI152NLin2009cAsym")[0]
+    assert found[1].startswith("sub-01_space-MNI")
+
+
+def test_bids_without_the_volume_asked_for_does_not_become_a_flat_folder(tmp_path):
+    touch(tmp_path, "sub-01/func/sub-01_task-rest_bold.nii.gz")
+    with pytest.raises(FileNotFoundError, match=r"expected sub-01.*_T1w.nii.gz; `suffix`, .* choose another file"):
+        discover(tmp_path)
+
+
+def test_a_bids_data_set_below_the_source_has_derivatives_too(tmp_path):
+    touch(tmp_path, "ds1/sub-01/anat/sub-01_T1w.nii.gz", "ds1/derivatives/a/sub-01/anat/sub-01_desc-x_T1w.nii.gz")
+    assert ids(tmp_path) == ([("sub-01_MR1", "sub-01_T1w.nii.gz")], [])
+
+
+def test_equal_names_in_folders_of_subjects(tmp_path):
+    """The neurite copy of OASIS-1; the folder names the subject, also where there is only one."""
+    names = ("orig", "aligned_norm", "aligned_seg4", "slice_norm")
+    touch(tmp_path, *(f"OASIS_OAS1_000{i}_MR1/{name}.nii.gz" for i in (1, 2) for name in names))
+    touch(tmp_path, "subjects.txt")
+    sentence = ids(tmp_path)[1][0]
+    assert "where each folder is a subject, pass pattern='*/aligned_norm.nii.gz'" in sentence
+    found = discover(tmp_path, wanted=Wanted(pattern="*/aligned_norm.nii.gz"))[0]
+    assert [(s.id, s.subject, s.visit) for s in found] == [
+        ("OAS1_0001_MR1", "OAS1_0001", 1),
+        ("OAS1_0002_MR1", "OAS1_0002", 1),
+    ]
+    assert ids(tmp_path / "OASIS_OAS1_0001_MR1", pattern="orig.nii.gz")[0] == [("OAS1_0001_MR1", "orig.nii.gz")]
+
+
+@pytest.mark.parametrize(
+    ("files", "pattern", "expected"),
+    [
+        (("bert/mri/T1.mgz", "bert/mri/brainmask.mgz", "bert/mri/orig/001.mgz"), "*/mri/T1.mgz", ["bert"]),
+        (("a.anat/T1_biascorr.nii.gz", "b.anat/T1_biascorr.nii.gz"), "*.anat/T1_biascorr.nii.gz", ["a.anat", "b.anat"]),
+        (("s1/m0/T1.nii", "s1/m12/T1.nii", "s2/m0/T1.nii"), "*/*/T1.nii", ["s1_MR1", "s1_MR2", "s2_MR1"]),
+        (("site1/anna_t1.nii", "site2/bert_t1.nii", "site1/anna_t2.nii"), "*_t1.nii", ["anna_t1", "bert_t1"]),
+    ],
+)
+def test_a_pattern_names_files_and_where_the_subject_stands(tmp_path, files, pattern, expected):
+    touch(tmp_path, *files)
+    assert [id for id, _ in ids(tmp_path, pattern=pattern)[0]] == expected
