@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from geovae.devices import free_memory
 
 CHUNK_BYTES = 2**28  # few copies, and little memory beside the set
-SHARE = 0.5  # of the memory left to this process, beyond which a set is streamed: networks and their gradients need the rest
+SHARE = 0.5  # of the memory left to this process; a larger set is streamed: networks and gradients need the rest
 
 
 class Batches:
