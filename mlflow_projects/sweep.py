@@ -3,8 +3,9 @@
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -12,6 +13,7 @@ from experiments.config import Options
 from experiments.describe import git_tags
 from experiments.page import run_url
 from experiments.tables import for_terminal
+from geovae.adapters import KINDS
 from geovae.checkpoint import load
 from geovae.checks import check_positive
 from geovae.tracking import MlflowTracker
@@ -21,12 +23,15 @@ from mlflow_projects.registry.versions import fetch_model
 from mlflow_projects.registry.views import sweep_view
 from tuning.board import description, table
 from tuning.nodes import check_store
+from tuning.plan import best_run
 from tuning.progress import Progress
 from tuning.runs import find_configurations, find_sweep
-from tuning.schedulers import check_population
 from tuning.search import build_search
+from tuning.settings import Settings, check_population
 from tuning.space import Space, SpaceError, check_space, config_in, parse_space, read_space
-from tuning.sweep import Settings, SweepResult, best_run, sweep
+
+if TYPE_CHECKING:
+    from tuning.sweep import SweepResult
 
 DEFINITION = "sweep.yaml"
 
@@ -101,7 +106,8 @@ def main(
             _keep(replace(definition, storage=storage), tracker)
         _announce(tracker)
         progress = Progress(_number_of_trials(settings, resume))
-        outcome = sweep(
+        # by its name, now: it imports Ray, and `--help` need not wait for that
+        outcome = import_module("tuning.sweep").sweep(
             searched,
             definition.options,
             tracker,
@@ -147,6 +153,8 @@ def _trained_options(trained: str) -> Options:
     if not trained:
         return {}
     meta = load(trained)[1]
+    if meta["model"] in KINDS:
+        raise SpaceError(f"{trained} holds a model from elsewhere ({meta['model']}): a sweep draws from models of ours")
     model = {f"model.{key}": value for key, value in meta["options"].items()}
     return {"model.name": meta["model"]} | model | {f"data.{key}": value for key, value in meta["data"].items()}
 
@@ -219,7 +227,7 @@ def _number_of_trials(settings: Settings, resumed: str) -> int | None:
     return settings.trials * settings.seeds[0] if known else None
 
 
-def _print_board(outcome: SweepResult, tracker: MlflowTracker, options: list[str]) -> None:
+def _print_board(outcome: "SweepResult", tracker: MlflowTracker, options: list[str]) -> None:
     """Print the leaderboard, and what can be done with its first configuration.
 
     Raises:
