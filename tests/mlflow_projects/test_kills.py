@@ -276,7 +276,7 @@ title: two seeds
 report: scores
 options: {{{", ".join(f"{name}: {value}" for name, value in TINY.items())}}}
 models: {{vae: {{}}}}
-variants: {{scaled: {{sampler.prior.scale: 1.5}}}}
+variants: {{few: {{samplers: [mixture], sampler.mixture.n_components: 2}}}}
 sizes: {{ci: {{seeds: 2, data: {{digits: {{}}}}}}}}
 """
 

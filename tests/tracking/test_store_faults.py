@@ -59,7 +59,7 @@ def test_nothing_is_lost_when_the_store_answers_nonsense_until_the_end(server, e
     client = mlflow.MlflowClient(server.uri)
     tracker = MlflowTracker(tmp_path / "run", experiment_id=experiment, tracking_uri=server.uri, close_timeout=2.0)
     record(tracker, 1, STEPS)
-    assert tracker.flush(20)
+    assert tracker.flush(60)
     server.fault, server.answered = fault, 0
     record(tracker, STEPS + 1, 2 * STEPS)
     assert not tracker.flush(20)
@@ -172,7 +172,7 @@ def test_a_deleted_run_keeps_its_records_until_it_is_restored(server, experiment
     client = mlflow.MlflowClient(server.uri)
     tracker = MlflowTracker(tmp_path / "run", experiment_id=experiment, tracking_uri=server.uri, close_timeout=0.5)
     record(tracker, 1, STEPS)
-    assert tracker.flush(20)
+    assert tracker.flush(60)
     client.delete_run(tracker.run_id)
     record(tracker, STEPS + 1, 2 * STEPS)
     tracker.close()
