@@ -57,7 +57,12 @@ def load_pythae(folder: Path | str, **parts: nn.Module) -> Adapter:
     for name in ("model_config.json", "model.pt"):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} is no folder of a pythae model: it has no {name}")
-    config = json.loads((folder / "model_config.json").read_text())
+    try:
+        config = json.loads((folder / "model_config.json").read_text())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{folder / 'model_config.json'} is not JSON") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{folder / 'model_config.json'} must hold a mapping")
     name = _check_name(str(config.get("name", "")).removesuffix("Config").rstrip("_"))
     for part in PARTS:
         if not config.get(f"uses_default_{part}", True) and part not in parts:

@@ -35,7 +35,7 @@ def real_versus_generated(generated: np.ndarray, real: np.ndarray, names: Sequen
         for ax, picture in zip(axes[:2, i], (top[i], middle[i]), strict=True):
             ax.imshow(picture, cmap="gray", vmin=0, vmax=1)
         colours = axes[2, i].imshow(difference[i], cmap="RdBu_r", vmin=-0.5, vmax=0.5)
-        axes[1, i].set_title(name, fontsize=7, pad=2)
+        axes[1, i].set_title(name, fontsize=7, pad=2, parse_math=False)
         axes[2, i].set_title(f"rms {np.sqrt(np.square(difference[i]).mean()):.3f}", fontsize=7, pad=2)
     for ax, row in zip(axes[:, 0], ("generated", "nearest real", "difference"), strict=True):
         ax.set_ylabel(row, fontsize=8)

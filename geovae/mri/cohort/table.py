@@ -5,7 +5,9 @@ sessions, mostly of young subjects: not assessed, never 0. Age is a confound of 
 """
 
 import csv
+import io
 import math
+import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +30,9 @@ PATTERNS = ("oasis_cross-sectional*.csv", "oasis_cross-sectional*.xlsx", "partic
 BLANK = ("", "n/a", "na", "nan", "none")
 CDR_LABELS = {0.0: 0, 0.5: 1, 1.0: 2, 2.0: 3, 3.0: 4}
 NOT_ASSESSED = -1
+OLDEST = 130  # years
+LARGEST = 1 << 26  # bytes of a table, unpacked
+ROWS, WIDTH = 50_000, 256  # lines and columns that are read
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,8 @@ def read_table(path: str | Path, *, required: Sequence[str] = tuple(COLUMNS)) ->
     for line in lines:
         cells = {name: line[i].strip() for name, i in columns.items() if i < len(line)}
         try:
+            if len(cells) < len(columns):
+                raise ValueError(f"its line ends after {len(line)} of {len(header)} cells: a damaged file?")
             rows.append(_parse_row(cells))
         except ValueError as error:
             problems.append(Problem(cells.get("id") or path.name, str(error)))
@@ -153,7 +160,7 @@ def _find_columns(header: Sequence[str]) -> dict[str, int]:
 
 
 def _parse_row(cells: dict[str, str]) -> Row:
-    """Return the row of cells by our name; a short line lacks its last ones.
+    """Return the row of cells by our name.
 
     Raises:
         ValueError: without an id, or for an age or CDR that cannot be.
@@ -162,8 +169,11 @@ def _parse_row(cells: dict[str, str]) -> Row:
         raise ValueError("a row without an id")
     cdr = _parse_number(cells.get("cdr", ""), "CDR")
     if not math.isnan(cdr) and cdr not in CDR_LABELS:
-        raise ValueError(f"CDR must be one of 0, 0.5, 1, 2, 3 or blank, got {cells['cdr']}")
-    return Row(cells["id"], cells.get("sex", ""), _parse_number(cells.get("age", ""), "Age"), cdr)
+        raise ValueError(f"CDR must be one of 0, 0.5, 1, 2, 3 or blank, got {cells['cdr'][:30]}")
+    age = _parse_number(cells.get("age", ""), "Age")
+    if not math.isnan(age) and not 0 <= age <= OLDEST:
+        raise ValueError(f"Age must lie between 0 and {OLDEST} years or be blank, got {cells['age'][:30]}")
+    return Row(cells["id"], cells.get("sex", ""), age, cdr)
 
 
 def _parse_number(cell: str, name: str) -> float:
@@ -173,7 +183,7 @@ def _parse_number(cell: str, name: str) -> float:
     try:
         return float(cell)
     except ValueError:
-        raise ValueError(f"{name} must be a number or blank, got {cell!r}") from None
+        raise ValueError(f"{name} must be a number or blank, got {cell[:30]!r}") from None
 
 
 def _read_lines(path: Path) -> list[list[str]]:
@@ -181,7 +191,8 @@ def _read_lines(path: Path) -> list[list[str]]:
     try:
         cells = _read_xlsx(path) if path.suffix == ".xlsx" else _read_text(path)
     except Exception as error:  # openpyxl raises what zipfile, its XML parser and itself find wrong
-        raise ValueError(f"`{path.name}` cannot be read as a table: {error}") from error
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"`{path.name}` cannot be read as a table: {reason}") from error
     lines = [line for line in cells if any(cell.strip() for cell in line)]
     if len(lines) < 2:
         raise ValueError(f"`{path.name}` holds no rows")
@@ -189,14 +200,47 @@ def _read_lines(path: Path) -> list[list[str]]:
 
 
 def _read_xlsx(path: Path) -> list[list[str]]:
+    """Return the cells of the first sheet; a formula has the value that was stored with it, and must have one."""
     from openpyxl import load_workbook
+    from openpyxl.utils import get_column_letter
 
-    book = load_workbook(path, read_only=True, data_only=True)
-    cells = [["" if c is None else str(c) for c in line] for line in book.active.iter_rows(values_only=True)]
-    book.close()
-    return cells
+    with zipfile.ZipFile(path) as archive:
+        if (size := sum(member.file_size for member in archive.infolist())) > LARGEST:
+            raise ValueError(f"it unpacks to {size} bytes, at most {LARGEST} are read")
+    read = []
+    for values in (True, False):  # what Excel calculated, and what somebody typed
+        book = load_workbook(path, read_only=True, data_only=values)
+        # capped: one cell in the last row and column would stand for 17 billion
+        lines = book.active.iter_rows(max_row=ROWS + 1, max_col=WIDTH, values_only=True)
+        read.append(list(lines))
+        book.close()
+    for row, (found, typed) in enumerate(zip(*read, strict=True), 1):
+        for column, (value, formula) in enumerate(zip(found, typed, strict=True), 1):
+            if value is None and formula is not None:
+                cell = f"{get_column_letter(column)}{row}"
+                raise ValueError(f"cell {cell} holds a formula, {str(formula)[:30]}, without a value: save it by Excel")
+    width = max(map(len, read[0]), default=0)  # rows end with their last cell that is not empty
+    lines = [[*line, *[None] * (width - len(line))] for line in read[0]]
+    return _limited([["" if c is None else str(c) for c in line] for line in lines])
 
 
 def _read_text(path: Path) -> list[list[str]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:  # Excel writes a byte order mark
-        return list(csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
+    """Return the cells of a csv or tsv file that does not end within a number that is used."""
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"it has {path.stat().st_size} bytes, at most {LARGEST} are read")
+    text = path.read_text(encoding="utf-8-sig")  # Excel writes a byte order mark
+    separator = "\t" if path.suffix == ".tsv" else ","
+    cells = _limited(list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)))
+    if len(cells) > 1 and not text.endswith(("\n", "\r")):
+        header, last = cells[0], cells[-1]
+        used = _find_columns(header)
+        if len(last) < len(header) or {used.get("age"), used.get("cdr")} & {len(last) - 1}:
+            where = f"line {len(cells)} ends within {header[len(last) - 1]!r}, {last[-1][:30]!r}"
+            raise ValueError(f"{where}: a truncated file? If it is whole, end the line with a line break")
+    return cells
+
+
+def _limited(cells: list[list[str]]) -> list[list[str]]:
+    if len(cells) > ROWS:
+        raise ValueError(f"it has more than {ROWS} lines")
+    return cells
