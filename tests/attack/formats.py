@@ -153,7 +153,7 @@ def write_xlsx(path: Path) -> None:
 
 def read_rows(path: Path) -> list[Any]:
     rows, _ = read_table(path)
-    return sorted((row.id, row.sex, row.age, row.cdr) for row in rows)
+    return sorted(map(str, rows))
 
 
 def write_yaml(content: Any) -> Callable[[Path], object]:
