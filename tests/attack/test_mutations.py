@@ -15,7 +15,7 @@ from mlflow_projects.sentences import LETTERS, describe
 from tests.attack.formats import FILES, TREES, YAML_TEXT
 from tests.attack.mutations import mutate_bytes, mutate_tree
 
-QUICK, MANY = 40, 1500
+QUICK, MANY = 40, 1000
 NUMBERS = [pytest.param(QUICK, id="quick"), pytest.param(MANY, id="many", marks=pytest.mark.slow)]
 
 

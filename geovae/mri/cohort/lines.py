@@ -4,9 +4,11 @@ import csv
 import io
 import zipfile
 from pathlib import Path
+from typing import TypeVar
 
 from geovae.mri.cohort.rows import find_columns
 
+T = TypeVar("T")
 LARGEST = 1 << 26  # bytes of a table, unpacked
 ROWS, WIDTH = 50_000, 256  # lines and columns that are read
 
@@ -41,7 +43,7 @@ def _read_xlsx(path: Path) -> list[list[str]]:
         book = load_workbook(path, read_only=True, data_only=values)
         # capped: one cell in the last row and column would stand for 17 billion
         lines = book.active.iter_rows(max_row=ROWS + 1, max_col=WIDTH, values_only=True)
-        read.append(list(lines))
+        read.append(_limited(list(lines)))
         book.close()
     for row, (found, typed) in enumerate(zip(*read, strict=True), 1):
         for column, (value, formula) in enumerate(zip(found, typed, strict=True), 1):
@@ -50,7 +52,7 @@ def _read_xlsx(path: Path) -> list[list[str]]:
                 raise ValueError(f"cell {cell} holds a formula, {str(formula)[:30]}, without a value: save it by Excel")
     width = max(map(len, read[0]), default=0)  # rows end with their last cell that is not empty
     lines = [[*line, *[None] * (width - len(line))] for line in read[0]]
-    return _limited([["" if c is None else str(c) for c in line] for line in lines])
+    return [["" if c is None else str(c) for c in line] for line in lines]
 
 
 def _read_text(path: Path) -> list[list[str]]:
@@ -63,12 +65,12 @@ def _read_text(path: Path) -> list[list[str]]:
     if len(cells) > 1 and not text.endswith(("\n", "\r")):
         header, last = cells[0], cells[-1]
         if len(last) < len(header) or len(last) - 1 in find_columns(header).values():
-            where = f"line {len(cells)} ends within {header[len(last) - 1]!r}, {last[-1][:30]!r}"
+            where = f"line {len(cells)} ends within {header[: len(last)][-1]!r}, {last[-1][:30]!r}"
             raise ValueError(f"{where}: a truncated file? If it is whole, end the line with a line break")
     return cells
 
 
-def _limited(cells: list[list[str]]) -> list[list[str]]:
-    if len(cells) > ROWS:
+def _limited(lines: list[T]) -> list[T]:
+    if len(lines) > ROWS:
         raise ValueError(f"it has more than {ROWS} lines")
-    return cells
+    return lines
