@@ -59,7 +59,7 @@ def read_published(path: Path | str) -> Published:
     _check_numbers(path, args)
     published_name = args.get("model_name", "VAE")
     if not isinstance(published_name, str) or published_name not in MODELS_READ:
-        raise ValueError(f"{path} holds a {shown(published_name)}; only {' and '.join(MODELS_READ)} are read")
+        raise ValueError(f"{path} holds a {str(published_name)[:50]}; only {' and '.join(MODELS_READ)} are read")
     name = MODELS_READ[published_name]
     convolutional = any(key.startswith("conv.") for key in state)
     network = CONV_BY_DATA.get(str(args.get("dataset"))) if convolutional else "mlp"

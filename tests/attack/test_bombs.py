@@ -49,7 +49,7 @@ def test_rules():
 def test_an_npz_of_zeros(tmp_path):
     head = np.lib.format.header_data_from_array_1_0(np.zeros((1, 2, 2, 1), np.uint8)) | {"shape": (300, 1024, 1024, 1)}
     with (
-        zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
         archive.open("x_train.npy", "w", force_zip64=True) as file,
     ):
         np.lib.format.write_array_header_1_0(file, head)
