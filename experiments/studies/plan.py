@@ -88,7 +88,7 @@ def _section(content: Mapping[str, Any], size: str, path: Path) -> dict[str, Any
     if not isinstance(sizes, dict) or not content.get("models", True):
         raise ConfigError(f"{path} must hold `models: {{name: options}}` and `sizes: {{name: {{seeds, data}}}}`")
     if size not in sizes:
-        raise ConfigError(f"study {path.stem!r} has no size {size!r}; choose from {', '.join(sizes)}")
+        raise ConfigError(f"study {path.stem!r} has no size {size!r}; choose from {', '.join(map(str, sizes))}")
     own = sizes[size]
     _check_keys(own, SIZE_KEYS, f"size {size!r} of {path}")
     section = {"models": {}, "variants": {}} | {k: content[k] for k in ("models", "variants") if k in content} | own
