@@ -43,7 +43,7 @@ def _of_input(error: BaseException) -> str:
         where = f": {error.filename}" if error.filename else ""
         return f"{error.strerror[0].lower()}{error.strerror[1:]}{where}"
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(m in str(error) for m in MEMORY)):
-        return f"the memory does not suffice: {error or name}; choose smaller sizes"
+        return f"the memory does not suffice: {str(error) or name}; choose smaller sizes"
     if isinstance(error, RecursionError):
         return "the input is nested too deeply"
     if isinstance(error, OverflowError):
