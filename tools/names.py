@@ -138,7 +138,6 @@ ARTIFACTS = {
 IMAGES = {
     "reconstructions": "validation images above their reconstructions; the step is the epoch",
     "samples/<sampler>": "64 samples of the trained model; the step is always 0, so that runs line up",
-    "brains/geodesic_above_straight_line": "of `brains`: decoded along a geodesic, and along the straight line",
 }
 LOSSES = {name: meaning for model in MODELS.values() for name, meaning in model.losses.items()} | {
     "grad_norm": "norm of the gradients before clipping, mean over steps",

@@ -17,7 +17,7 @@ import numpy as np
 from geovae.checks import check_count, check_positive
 from geovae.files import atomic_path
 from geovae.mri.cohort.discover import Session
-from geovae.mri.cohort.process import Processed, Steps, middle_planes, process
+from geovae.mri.cohort.process import Processed, Steps, process
 from geovae.mri.problems import OnError, Unfit, check_choices
 from geovae.mri.steps.orient import resample
 from geovae.mri.steps.read import both_halves
@@ -25,6 +25,7 @@ from geovae.mri.steps.restore import write_nifti
 from geovae.mri.volume import Volume
 
 Arrays = Literal["none", "npy", "nii.gz"]
+FORM = 2  # of the states: one that was written in another form is written again
 SMALL = ("digest", "numbers", "affines", "slice_mm", "pictures")  # what an `Outcome` needs of a state
 
 
@@ -78,7 +79,7 @@ class Job:
         # not of their content, which takes as long to read as the volume
         files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in input_files(self.session)]
         settings = asdict(self.steps) | self.execution.settings()
-        return hashlib.sha256(json.dumps([self.session.id, files, settings], sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([FORM, self.session.id, files, settings], sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +157,8 @@ def input_files(session: Session) -> list[Path]:
 
 def save_state(path: Path, key: str, digest: str, done: Processed) -> None:
     """Write one finished session, atomically."""
-    planes = {f"plane_{axis}": plane for axis, plane in middle_planes(done.volume).items()}
+    planes = {f"plane_{axis}": plane for axis, plane in done.middle.items()}
+    planes |= {f"mask_{axis}": mask for axis, mask in done.middle_mask.items()}
     with atomic_path(path) as temporary:
         np.savez(
             temporary,

@@ -13,6 +13,7 @@ from typing import Any
 from geovae.checks import check_choice
 from geovae.files import atomic_path
 from geovae.mri.cohort.discover import OASIS_FILES, Layout, discover, with_masks
+from geovae.mri.cohort.exclude import Exclusions, check_exclusions, read_exclusions, reason_for, without_excluded
 from geovae.mri.cohort.jobs import Execution, Job, Outcome, run_job
 from geovae.mri.cohort.outputs import Finished, write_outputs
 from geovae.mri.cohort.process import DEFAULT_STEPS, Steps
@@ -32,6 +33,8 @@ class Selection:
         repeats: whether later visits (MR2) are dropped, kept or a problem: `drop`, `keep` or `fail`.
         mask_pattern: glob of the mask files within each volume's folder, in which `{id}` and `{subject}` are replaced;
             None finds OASIS-1's masked volume.
+        exclude: path of a csv or tsv with the columns `id` (of a session or subject) and `reason`: these are left out,
+            and the reasons are kept with the data.
 
     Raises:
         ValueError: for a value that does not exist.
@@ -42,11 +45,16 @@ class Selection:
     table: str | Path | None = "auto"
     repeats: Repeats = "drop"
     mask_pattern: str | None = None
+    exclude: str | Path | None = None
 
     def __post_init__(self) -> None:
         """Check everything before any volume is read."""
         check_choices(self)
         check_choice("product", self.product, OASIS_FILES)
+
+    def exclusions(self) -> Exclusions:
+        """Return the reasons of what is left out, by id of a session or subject."""
+        return read_exclusions(self.exclude) if self.exclude else {}
 
     def gather(self, source: str | Path, mask: str) -> tuple[list[Pair], list[Problem]]:
         """Return the sessions below `source` with their rows, sorted by id, and problems; `mask` is that of `Steps`.
@@ -55,18 +63,24 @@ class Selection:
             FileNotFoundError: if there are no volumes, or no table.
             ValueError: if there are several tables, or one that cannot be read.
         """
+        excluded = self.exclusions()
         sessions, problems = discover(source, self.layout, product=self.product)
+        known = [name for s in sessions for name in (s.id, s.subject)] + [p.where for p in problems]
+        sessions = [s for s in sessions if not reason_for((s.id, s.subject), excluded)]
+        problems = without_excluded(problems, excluded)
         # `auto` needs a mask file where the volume has a skull and its masked sibling is near
         if mask == "file" or (mask == "auto" and (self.product == "t88" or self.mask_pattern)):
             sessions, missing = with_masks(sessions, self.mask_pattern)
             problems += missing
         if self.table is None:
             pairs, more = without_table(sessions, self.repeats)
-            return pairs, problems + more
+            return pairs, problems + more + check_exclusions(excluded, known)
         required = tuple(COLUMNS) if any(s.id.startswith("OAS1_") for s in sessions) else ("id",)
         rows, wrong = read_table(find_table(source) if self.table == "auto" else self.table, required=required)
+        problems += check_exclusions(excluded, [*known, *(row.id for row in rows)])
+        rows = [row for row in rows if not reason_for((row.id, row.id.partition("_MR")[0]), excluded)]
         pairs, more = join(sessions, rows, self.repeats)
-        return pairs, problems + wrong + more
+        return pairs, problems + without_excluded(wrong, excluded) + more
 
 
 DEFAULT_SELECTION, DEFAULT_EXECUTION = Selection(), Execution()
@@ -112,9 +126,15 @@ def prepare(
         problems.append(Problem("volumes", "no sound volume is left"))
     report = raise_or_warn(problems, execution.on_error, fatal=not finished)
     settings = {**asdict(selection), **asdict(steps), **execution.settings()}
-    del settings["table"]  # a path of this machine; the rows that were used are in the npz
+    # paths of this machine; the rows that were used are in the npz
+    settings = {name: value for name, value in settings.items() if name not in ("table", "exclude")}
+    settings["excluded"] = selection.exclusions()
     files = write_outputs(folder, finished, settings)
-    result = {"counts": _counts(outcomes, finished), "input_hash": _hash(finished), "settings": settings}
+    result = {
+        "counts": _counts(outcomes, finished, settings["excluded"]),
+        "input_hash": _hash(finished),
+        "settings": settings,
+    }
     result |= {**report, "files": files}
     text = json.dumps(result, indent=1)
     with atomic_path(folder / "prepare.json") as temporary:
@@ -145,12 +165,13 @@ def _check_same_shapes(shapes: Mapping[str, tuple[int, ...]]) -> list[Problem]:
     return [Problem("shapes", f"the images have mixed shapes ({listed}): pass `shape` to crop and pad them to one")]
 
 
-def _counts(outcomes: Mapping[str, Outcome], finished: Sequence[Finished]) -> dict[str, int]:
+def _counts(outcomes: Mapping[str, Outcome], finished: Sequence[Finished], excluded: Exclusions) -> dict[str, int]:
     labels = Counter(f.row.label for f in finished)
     return {
         "sessions": len(outcomes),
         "used": len(finished),
         "left_out": len(outcomes) - len(finished),
+        "excluded": len(excluded),
         "subjects": len({f.session.subject for f in finished}),
         "slices": sum(f.outcome.shape[0] for f in finished),
         "resumed": sum(o.resumed for o in outcomes.values()),

@@ -18,6 +18,7 @@ CHANGED = {
     "table": (None, {}),
     "repeats": ("keep", {}),
     "mask_pattern": ("{id}_mpr_n*_t88_masked_gfc.img", {}),
+    "exclude": ("exclude.csv", {}),
     "affine": ("header", {}),
     "spacing": (16.0, {}),
     "mask": ("none", {}),
@@ -45,6 +46,7 @@ def sources(tmp_path_factory):
     """A cohort of 8 mm with two products and an MR2; and the same with a truncated volume."""
     folder = tmp_path_factory.mktemp("sources")
     write_cohort(folder / "sound", subjects=4, voxel=8, products=("t88_masked", "fseg"))
+    (folder / "exclude.csv").write_text("id,reason\nOAS1_0002,motion\n")
     shutil.copytree(folder / "sound", folder / "spoilt")
     image = min((folder / "spoilt").rglob("*t88_masked_gfc.img"))
     image.write_bytes(image.read_bytes()[:-2])
@@ -57,6 +59,8 @@ def outcome(sources, tmp_path_factory, capfd):
 
     def run(spoilt=False, **options):
         root, source = tmp_path_factory.mktemp("root"), sources / ("spoilt" if spoilt else "sound")
+        if "exclude" in options:
+            options["exclude"] = sources / options["exclude"]
         before = os.times().children_user
         try:
             with warnings.catch_warnings():
