@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -22,12 +23,15 @@ from mlflow_projects.registry.versions import fetch_model
 from mlflow_projects.registry.views import sweep_view
 from tuning.board import description, table
 from tuning.nodes import check_store
+from tuning.plan import best_run
 from tuning.progress import Progress
 from tuning.runs import find_configurations, find_sweep
-from tuning.schedulers import check_population
 from tuning.search import build_search
+from tuning.settings import Settings, check_population
 from tuning.space import Space, SpaceError, check_space, config_in, parse_space, read_space
-from tuning.sweep import Settings, SweepResult, best_run, sweep
+
+if TYPE_CHECKING:
+    from tuning.sweep import SweepResult
 
 DEFINITION = "sweep.yaml"
 
@@ -102,7 +106,8 @@ def main(
             _keep(replace(definition, storage=storage), tracker)
         _announce(tracker)
         progress = Progress(_number_of_trials(settings, resume))
-        outcome = sweep(
+        # by its name, now: it imports Ray, and `--help` need not wait for that
+        outcome = import_module("tuning.sweep").sweep(
             searched,
             definition.options,
             tracker,
@@ -243,7 +248,7 @@ def _number_of_trials(settings: Settings, resumed: str) -> int | None:
     return settings.trials * settings.seeds[0] if known else None
 
 
-def _print_board(outcome: SweepResult, tracker: MlflowTracker, options: list[str]) -> None:
+def _print_board(outcome: "SweepResult", tracker: MlflowTracker, options: list[str]) -> None:
     """Print the leaderboard, and what can be done with its first configuration.
 
     Raises:

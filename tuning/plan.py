@@ -245,3 +245,9 @@ class Plan:
             if trial := self._waiting():
                 return trial
         return None
+
+
+def best_run(configuration: Configuration) -> Run:
+    """Return the run with the lowest score of a judged configuration."""
+    scored = [run for run in configuration.runs.values() if run.score is not None]
+    return min(scored, key=lambda run: run.score or 0.0)

@@ -1,22 +1,16 @@
 """Ray's schedulers for a sweep: ASHA, which stops trials early, and population based training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining, TrialScheduler
 
-from experiments.config import Config
-from geovae.data import DATASETS
-from geovae.models import build_model
 from tuning.plan import Configuration
 from tuning.runs import RunStore
-from tuning.space import Space, SpaceError, config_in
+from tuning.space import Space
 from tuning.worker import SCHEDULED
-
-Schedule = Literal["none", "asha", "pbt"]
 
 
 def build_asha(epochs: int, grace: int, reduction: int) -> ASHAScheduler:
@@ -90,23 +84,3 @@ def _mutations(space: Space) -> dict[str, Any]:
         else:
             found[dimension.name] = (tune.loguniform if log else tune.uniform)(low, high)
     return found
-
-
-def check_population(space: Space, options: Mapping[str, Any]) -> None:
-    """Raise a SpaceError if an option changes the shapes of weights: they are copied between members."""
-    corner = space.corners()[0]
-    shapes = _weight_shapes(config_in(space, options, corner))
-    for dimension in space.dimensions:
-        for value in dimension.values:
-            if _weight_shapes(config_in(space, options, corner | {dimension.name: value})) != shapes:
-                remedy = f"set it, {dimension.name}={corner[dimension.name]}"
-                reason = f"copies weights between runs, and {dimension.name} changes their shapes"
-                raise SpaceError(f"scheduler=pbt {reason}; {remedy}")
-
-
-def _weight_shapes(config: Config) -> dict[str, Any]:
-    shape = DATASETS[config["data"]["name"]].image_shape or (1, 32, 32)
-    options = {key: value for key, value in config["model"].items() if key != "name"}
-    with torch.device("meta"):  # shapes without memory
-        model = build_model(config["model"]["name"], shape, **options)
-    return {name: tuple(value.shape) for name, value in model.state_dict().items()}

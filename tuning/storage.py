@@ -9,11 +9,13 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-
-from pyarrow.fs import FileSystem, FileType, LocalFileSystem
+from typing import TYPE_CHECKING
 
 from experiments.run import CHECKPOINT
 from geovae.tracking.outbox import wait_until_unlocked
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
 
 CONFIG = "config.yaml"  # the first file that a run writes
 
@@ -50,6 +52,8 @@ class Storage:
 
     def exists(self, name: str) -> bool:
         """Return whether the storage has the file."""
+        from pyarrow.fs import FileType
+
         system, root = self._system()
         return bool(system.get_file_info(f"{root}/{name}").type == FileType.File)
 
@@ -78,7 +82,9 @@ class Storage:
         except (OSError, ValueError, ImportError) as error:
             raise PermissionError(f"cannot write to the storage {self.root}: {' '.join(str(error).split())}") from error
 
-    def _system(self) -> tuple[FileSystem, str]:
+    def _system(self) -> "tuple[FileSystem, str]":
+        from pyarrow.fs import FileSystem, LocalFileSystem
+
         if not self.remote:
             return LocalFileSystem(), self.root
         system, path = FileSystem.from_uri(self.root)

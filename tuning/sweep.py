@@ -7,57 +7,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from experiments.config import Config, Options, fingerprint, to_yaml
-from geovae.checks import check_count
 from geovae.evaluation import headline
 from geovae.tracking import MlflowTracker
 from tuning.board import record_board
 from tuning.engine import OnEvent, engine_for
 from tuning.execute import execute
 from tuning.nodes import Resources
-from tuning.plan import OPEN, Configuration, Plan, Run, Trial, check_rounds, ranked
+from tuning.plan import OPEN, Configuration, Plan, Run, Trial, best_run, ranked
 from tuning.runs import RunStore
-from tuning.schedulers import Schedule, build_asha, build_population, replay
-from tuning.search import Method, Search, build_search
+from tuning.schedulers import build_asha, build_population, replay
+from tuning.search import Search, build_search
+from tuning.settings import Settings
 from tuning.space import Scored, Space, SpaceError, config_in
 from tuning.tasks import Failure, Task
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a sweep searches and judges; a sweep cannot be resumed with others.
-
-    Args:
-        search: who proposes configurations.
-        trials: configurations, at most.
-        seeds: runs of a configuration in each round.
-        reduction: the best 1/`reduction` of a round enter the next.
-        scheduler: none, `asha` (stops trials early) or `pbt` (population based training).
-        grace: ASHA's first epoch at which a trial may be stopped.
-        halving: ASHA's reduction factor.
-        every: epochs between two exchanges of the population.
-        watched: the metric of an epoch that the scheduler compares.
-        seed: of the search.
-    """
-
-    search: Method = "optuna"
-    trials: int = 20
-    seeds: tuple[int, ...] = (3,)
-    reduction: int = 3
-    scheduler: Schedule = "none"
-    grace: int = 5
-    halving: int = 3
-    every: int = 5
-    watched: str = "val/loss"
-    seed: int = 0
-
-    def check(self) -> None:
-        """Raise a ValueError for a value out of its range."""
-        check_count(trials=self.trials, grace=self.grace, every=self.every)
-        check_count(low=2, halving=self.halving)
-        check_rounds(self.seeds, self.reduction)
-        if self.scheduler == "pbt" and self.seeds != (1,):
-            reason = "changes runs while they train, so that no other seed can repeat them"
-            raise ValueError(f"`scheduler` pbt {reason}: set `seeds` to 1, got {list(self.seeds)}")
 
 
 @dataclass
@@ -159,12 +121,6 @@ def _record_best(best: Configuration, queue: "_SweepQueue", tracker: MlflowTrack
     file.write_text(to_yaml(queue.config(best.options | best.changed, 0)))
     tracker.artifact(file)
     tracker.tags({"best_configuration": best.name, "best_run": best_run(best).run_id or ""})
-
-
-def best_run(configuration: Configuration) -> Run:
-    """Return the run with the lowest score of a judged configuration."""
-    scored = [run for run in configuration.runs.values() if run.score is not None]
-    return min(scored, key=lambda run: run.score or 0.0)
 
 
 class _SweepQueue(Plan):

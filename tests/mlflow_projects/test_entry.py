@@ -1,6 +1,8 @@
 """Bad input ends an entry point with one sentence and exit code 2, before any run is made."""
 
 import importlib
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -164,6 +166,26 @@ def test_help_helps(end, module):
     code, said = end(module, "--help")
     assert code == 0
     assert len(said.out) > 100
+
+
+def test_help_needs_none_of_the_large_packages():
+    """Only a new process shows it: in this one, other tests have imported them."""
+    heavy = {"ray", "mlflow", "pandas", "pyarrow", "matplotlib", "sklearn", "optuna", "nibabel"}
+    program = f"""
+import importlib, sys
+from experiments.config import resolve
+from mlflow_projects import entry
+for name in {[*ENTRY_POINTS, "sync", "reap"]}:
+    module = importlib.import_module("mlflow_projects." + name)
+    for more in (None, resolve) if name == "train" else (None,):
+        try:
+            entry.call(module.main, ["--help"], more)
+        except SystemExit:
+            pass
+sys.exit(" ".join({heavy} & set(sys.modules)) or 0)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(("module", "own"), [(main, "--comparison"), (study, "--size"), (sweep, "--trials")])

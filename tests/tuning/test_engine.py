@@ -16,8 +16,9 @@ from tuning.nodes import Resources
 from tuning.plan import Plan, Run
 from tuning.runs import RunStore
 from tuning.search import Listed
+from tuning.settings import Settings
 from tuning.space import parse_space
-from tuning.sweep import Settings, _SweepQueue
+from tuning.sweep import _SweepQueue
 from tuning.worker import WorkerContext
 
 
