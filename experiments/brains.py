@@ -26,9 +26,9 @@ from geovae.mri import (
     picture_to_volume,
     read_archive,
     read_manifest,
-    write_nifti,
 )
-from geovae.mri.cohort.process import middle_planes
+from geovae.mri.cohort.derivatives import derivative_path, write_derivative, write_description
+from geovae.mri.cohort.process import MASKED, middle_planes
 from geovae.mri.steps.restore import Space
 from geovae.neighbours import nearest
 from geovae.samplers import RiemannianSampler
@@ -119,7 +119,8 @@ def show_brains(
     tracker.figure("brains/latent_age_cdr.png", latent_map)
     if saved.codes.log_var is not None:
         _track_geodesic(tracker, saved, cohort, rows, output)
-    return _write(cohort, images, matches, output, tracker)
+    about = {"Sampler": sampler or saved.meta.get("best_sampler"), "Seed": seed, "Model": saved.meta["model"]["name"]}
+    return _write(cohort, images, matches, output, tracker, about)
 
 
 def rows_of(part: Split, images: Tensor) -> list[int]:
@@ -191,11 +192,20 @@ def _track_geodesic(tracker: Tracker, saved: SavedModel, cohort: Cohort, rows: l
     tracker.tags({"geodesic": f"{cohort.ids[rows[start]]} to {cohort.ids[rows[end]]}"})
 
 
-def _write(cohort: Cohort, images: Tensor, matches: list[int], output: Path, tracker: Tracker) -> list[Path]:
-    """Write every image as NIfTI at the position of its nearest training brain, and track the first files."""
+def _write(
+    cohort: Cohort, images: Tensor, matches: list[int], output: Path, tracker: Tracker, about: dict[str, Any]
+) -> list[Path]:
+    """Write every image as a BIDS derivative at the position of its nearest training brain; track the first files."""
+    settings = cohort.settings
+    about = {"Description": "Drawn by a generative model: it shows nobody", "Units": "arbitrary", **about}
+    about["SkullStripped"] = settings["stripped"] or settings["product"] in MASKED
+    if images.shape[1] == 1:
+        about["Plane"] = cohort.directions.caption
     files = []
     for i, (image, row) in enumerate(zip(images, matches, strict=True)):
-        files.append(write_nifti(cohort.volume(image, row), output / f"brain_{i:04d}.nii.gz", space=cohort.space))
-    for path in files[:TRACKED]:
+        path = derivative_path(output, f"drawn{i:04d}", space=cohort.space, what="generated")
+        files.append(write_derivative(cohort.volume(image, row), path, about, space=cohort.space))
+    described = write_description(output, "Generated brains", "drawn from an autoencoder that was trained on brains")
+    for path in [described, *files[:TRACKED]]:
         tracker.artifact(path, "brains/nifti")
     return files

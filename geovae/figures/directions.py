@@ -27,10 +27,10 @@ class Directions:
     letters: Sequence[tuple[float, float, str]]
     caption: str
 
-    def mark(self, ax: "Axes", size: float) -> None:
+    def mark(self, ax: "Axes", size: float, color: str = "yellow") -> None:
         """Write the letters on a picture."""
         for x, y, letter in self.letters:
-            style: dict[str, Any] = {"color": "yellow", "ha": "center", "va": "center", "fontweight": "bold"}
+            style: dict[str, Any] = {"color": color, "ha": "center", "va": "center", "fontweight": "bold"}
             ax.text(x, y, letter, transform=ax.transAxes, fontsize=size, **style)
 
 

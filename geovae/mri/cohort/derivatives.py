@@ -14,6 +14,7 @@ from typing import Any, Literal
 from geovae import __version__
 from geovae.files import atomic_path
 from geovae.mri.cohort.discover import Session
+from geovae.mri.cohort.process import ALIGNED
 from geovae.mri.problems import Problem, shorten
 from geovae.mri.steps.restore import Space, write_nifti
 from geovae.mri.volume import Volume
@@ -33,9 +34,15 @@ def derivative_path(root: Path, subject: str, session: str = "", *, space: Space
     return root.joinpath(*parts, "anat", "_".join([*parts, *named, f"desc-{what}", "T1w.nii.gz"]))
 
 
-def session_path(root: Path, session: Session, space: Space) -> Path:
+def session_path(root: Path, session: Session) -> Path:
     """Return the path of the prepared volume of a session."""
-    return derivative_path(root, session.subject, str(session.visit), space=space, what="preproc")
+    visit = session.label or str(session.visit)
+    return derivative_path(root, session.subject, visit, space=space_of(session), what="preproc")
+
+
+def space_of(session: Session) -> Space:
+    """Return what the millimetres of a session's volume refer to."""
+    return "talairach" if session.product in ALIGNED else "aligned"
 
 
 def bids_label(name: str) -> str:
@@ -44,19 +51,22 @@ def bids_label(name: str) -> str:
 
 
 def label_problems(sessions: Sequence[Session]) -> list[Problem]:
-    """Return a problem for each subject that BIDS cannot name, or not apart from another."""
+    """Return a problem for each session whose subject BIDS cannot name, or not apart from another."""
     subjects: dict[str, set[str]] = defaultdict(set)
     for session in sessions:
         subjects[bids_label(session.subject)].add(session.subject)
-    unnamed = [
-        Problem(name, "has no letter or digit for its name in BIDS: rename it, or pass arrays='npy'")
-        for name in sorted(subjects.pop("", set()))
-    ]
-    return unnamed + [
-        Problem(shorten(sorted(names)), f"would all be `sub-{label}` in BIDS: rename all but one, or pass arrays='npy'")
-        for label, names in subjects.items()
-        if len(names) > 1
-    ]
+    problems = []
+    for session in sessions:
+        label = bids_label(session.subject)
+        same = shorten(sorted(subjects[label]))
+        if not label:
+            problems.append(
+                Problem(session.id, "has no letter or digit for its name in BIDS: rename it, or pass arrays='npy'")
+            )
+        elif len(subjects[label]) > 1:
+            what = f"{same} would all be `sub-{label}` in BIDS: rename all but one, or pass arrays='npy'"
+            problems.append(Problem(session.id, what))
+    return problems
 
 
 def write_derivative(volume: Volume, path: Path, sidecar: Mapping[str, Any], *, space: Space) -> Path:

@@ -1,9 +1,11 @@
 """Sessions and subjects that somebody decided to leave out, with the reasons: a csv or tsv with `id` and `reason`."""
 
 import csv
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from geovae.mri.cohort.discover import Session
 from geovae.mri.problems import Problem
 
 Exclusions = dict[str, str]  # id of a session or subject: reason
@@ -35,8 +37,18 @@ def read_exclusions(path: str | Path) -> Exclusions:
     return found
 
 
+def names_of(session: Session) -> tuple[str, ...]:
+    """Return the ids by which a list may name a session: its own, its subject's, and that of BIDS."""
+    return (session.id, session.subject, f"{session.subject}_{session.label}")
+
+
+def subject_of(id: str) -> str:
+    """Return the subject of a session's id: the part before `_MR1`, or `_ses-M000`."""
+    return re.split(r"_MR\d|_ses-", id, maxsplit=1)[0]
+
+
 def reason_for(ids: Iterable[str], exclusions: Exclusions) -> str:
-    """Return why a session is left out that is known by any of `ids` (its own, its subject's); empty if it is not."""
+    """Return why a session is left out that is known by any of `ids`; empty if it is not."""
     return next((exclusions[id] for id in ids if id in exclusions), "")
 
 
@@ -49,4 +61,4 @@ def check_exclusions(exclusions: Exclusions, known: Iterable[str]) -> list[Probl
 
 def without_excluded(problems: Sequence[Problem], exclusions: Exclusions) -> list[Problem]:
     """Return the problems but for those of excluded sessions."""
-    return [p for p in problems if not reason_for((p.where, p.where.partition("_MR")[0]), exclusions)]
+    return [p for p in problems if not reason_for((p.where, subject_of(p.where)), exclusions)]

@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from geovae.files import atomic_path
+from geovae.mri.cohort.derivatives import write_description
 from geovae.mri.cohort.discover import Session
 from geovae.mri.cohort.flags import flag_rows
-from geovae.mri.cohort.jobs import Outcome, array_path, load_state, state_path
+from geovae.mri.cohort.jobs import DERIVATIVES, Outcome, array_path, load_state, state_path
 from geovae.mri.cohort.process import PERCENTAGES
 from geovae.mri.cohort.rows import Row
 
@@ -40,6 +41,8 @@ def write_outputs(folder: Path, finished: Sequence[Finished], settings: dict[str
     thumbs = np.stack([_read_state(folder, id, "thumb") for id in ids])
     quality = qc_rows(ids, [f.outcome.numbers for f in finished], thumbs)
     manifest = [_manifest_row(f, folder, settings["arrays"], of_qc) for f, of_qc in zip(finished, quality, strict=True)]
+    if settings["arrays"] == "nii.gz":
+        write_description(folder / DERIVATIVES, "Prepared brains", "slices and volumes for generative models")
     files = {
         "npz": write_npz(folder / "OASIS.npz", {"x_train": pictures, **_arrays(finished, settings)}),
         "manifest": write_csv(folder / "manifest.csv", manifest),
@@ -130,7 +133,7 @@ def _manifest_row(finished: Finished, folder: Path, arrays: Any, quality: Mappin
     cells |= {"slices": outcome.shape[0], "slice_mm": " ".join(f"{mm:g}" for mm in outcome.slice_mm)}
     cells |= {name: outcome.numbers[name] for name in ("low", "high", "brain_ml", "brain_voxels_lost")}
     cells |= {name: quality[name] for name in (*QUALITY, "robust_distance", "flags")}
-    cells["array"] = str(array_path(folder, session.id, arrays) or "")
+    cells["array"] = str(array_path(folder, session, arrays) or "")
     return cells | {"history": json.dumps(outcome.numbers["history"])}
 
 

@@ -12,8 +12,16 @@ from typing import Any
 
 from geovae.checks import check_choice
 from geovae.files import atomic_path
+from geovae.mri.cohort.derivatives import label_problems
 from geovae.mri.cohort.discover import Layout, Wanted, discover
-from geovae.mri.cohort.exclude import Exclusions, check_exclusions, read_exclusions, reason_for, without_excluded
+from geovae.mri.cohort.exclude import (
+    check_exclusions,
+    names_of,
+    read_exclusions,
+    reason_for,
+    subject_of,
+    without_excluded,
+)
 from geovae.mri.cohort.jobs import Execution, Job, Outcome, run_job
 from geovae.mri.cohort.masks import with_masks
 from geovae.mri.cohort.names import OASIS_FILES
@@ -58,7 +66,7 @@ class Selection(Wanted):
         check_choices(self)
         check_choice("product", self.product, OASIS_FILES)
 
-    def exclusions(self) -> Exclusions:
+    def exclusions(self) -> dict[str, str]:
         """Return the reasons of what is left out, by id of a session or subject."""
         return read_exclusions(self.exclude) if self.exclude else {}
 
@@ -71,8 +79,8 @@ class Selection(Wanted):
         """
         excluded = self.exclusions()
         sessions, problems = discover(source, self.layout, product=self.product, wanted=self)
-        known = [name for s in sessions for name in (s.id, s.subject)] + [p.where for p in problems]
-        sessions = [s for s in sessions if not reason_for((s.id, s.subject), excluded)]
+        known = [name for s in sessions for name in names_of(s)] + [p.where for p in problems]
+        sessions = [s for s in sessions if not reason_for(names_of(s), excluded)]
         problems = without_excluded(problems, excluded)
         asked = mask == "file" or (mask == "auto" and bool(self.mask_pattern or self.mask_folder))
         if asked or (mask == "auto" and any(s.product not in MASKED for s in sessions)):
@@ -86,7 +94,7 @@ class Selection(Wanted):
         required = DESCRIBED if any(s.id.startswith("OAS1_") for s in sessions) else ()
         rows, wrong = read_table(find_table(source) if self.table == "auto" else self.table, required=required)
         problems += check_exclusions(excluded, [*known, *(row.id for row in rows)])
-        rows = [row for row in rows if not reason_for((row.id, row.id.partition("_MR")[0]), excluded)]
+        rows = [row for row in rows if not reason_for((row.id, subject_of(row.id)), excluded)]
         wrong = without_excluded(wrong, excluded)
         refused = [p.where for p in problems + wrong if not p.warning]
         pairs, more = join(sessions, rows, self.repeats, refused=refused)
@@ -121,6 +129,10 @@ def prepare(
         FileNotFoundError: if there are no volumes, or no table.
     """
     pairs, problems = selection.gather(source, steps.mask)
+    if execution.arrays == "nii.gz":
+        clashes = label_problems([session for session, _ in pairs])
+        problems += clashes
+        pairs = [(s, row) for s, row in pairs if s.id not in {problem.where for problem in clashes}]
     folder = Path(root) / "oasis"
     jobs = [Job(session, folder, steps, execution) for session, _ in pairs]
     running = run_in_processes(run_job, jobs, execution.workers)
@@ -141,7 +153,7 @@ def prepare(
     settings["excluded"] = selection.exclusions()
     files = write_outputs(folder, finished, settings)
     result = {
-        "counts": _counts(outcomes, finished, settings["excluded"]),
+        "counts": _counts(outcomes, finished, len(settings["excluded"])),
         "input_hash": _hash(finished),
         "settings": settings,
     }
@@ -175,13 +187,13 @@ def _check_same_shapes(shapes: Mapping[str, tuple[int, ...]]) -> list[Problem]:
     return [Problem("shapes", f"the images have mixed shapes ({listed}): pass `shape` to crop and pad them to one")]
 
 
-def _counts(outcomes: Mapping[str, Outcome], finished: Sequence[Finished], excluded: Exclusions) -> dict[str, int]:
+def _counts(outcomes: Mapping[str, Outcome], finished: Sequence[Finished], n_excluded: int) -> dict[str, int]:
     labels = Counter(f.row.label for f in finished)
     return {
         "sessions": len(outcomes),
         "used": len(finished),
         "left_out": len(outcomes) - len(finished),
-        "excluded": len(excluded),
+        "excluded": n_excluded,
         "subjects": len({f.session.subject for f in finished}),
         "slices": sum(f.outcome.shape[0] for f in finished),
         "resumed": sum(o.resumed for o in outcomes.values()),
