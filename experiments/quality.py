@@ -17,7 +17,7 @@ import geovae
 from experiments.page import Part, Picture, write_page
 from experiments.tables import Cell, as_csv, as_markdown, escape
 from geovae.figures import mri as figures
-from geovae.figures.directions import convention, directions_of_slices
+from geovae.figures.directions import PLANES, convention, directions_of_slices
 from geovae.mri import Volume, prepared_volume, read_archive, read_manifest, read_states, resample
 from geovae.mri.cohort.flags import LIMIT, MEANINGS
 from geovae.mri.cohort.outputs import QUALITY
@@ -217,7 +217,7 @@ def _session_pictures(quality: Quality) -> Iterator[Picture]:
     rows = [row for row in quality.table if row["id"] in quality.names]
     rows = sorted(rows, key=lambda row: not row["flags"])[:DETAILED]
     for i, (row, state) in enumerate(zip(rows, read_states(quality.root, [row["id"] for row in rows]), strict=True)):
-        planes, masks = ({axis: state[f"{kind}_{axis}"] for axis in figures.PLANES} for kind in ("plane", "mask"))
+        planes, masks = ({axis: state[f"{kind}_{axis}"] for axis in PLANES} for kind in ("plane", "mask"))
         name = quality.names[row["id"]]
         figure = figures.orthogonal_views(planes, state["grid_affine"], masks=masks, view=quality.view, title=name)
         said = f"mask {float(row['brain_ml']):.0f} ml, " + ", ".join(f"{key} {row[key]}" for key in QUALITY)
