@@ -140,22 +140,18 @@ def _models(section: Mapping[str, Any], data: str) -> list[str]:
     only = (section["data"][data] or {}).get("only", models)
     if not isinstance(only, list) or not only or (unknown := [name for name in only if name not in models]):
         what = f"unknown model {unknown[0]!r}" if isinstance(only, list) and only else f"got {only!r}"
-        raise ConfigError(f"data {data!r}: `only` must list models of the study: {what}; choose from {', '.join(models)}")
+        raise ConfigError(
+            f"data {data!r}: `only` must list models of the study: {what}; choose from {', '.join(models)}"
+        )
     return only
 
 
 def _configs(section: Mapping[str, Any], data: str, model: str, options: Options) -> Iterator[tuple[str, Config]]:
     """Yield the configuration of the training and then of each variant."""
-<<<<<<< HEAD
     of_data, where = dict(section["data"][data]), f"`models` of data {data!r}"
+    of_data.pop("only", None)
     of_model = _mapping(_mapping(of_data.pop("models", None), where).get(model), f"{model!r} of {where}")
     own = section["options"] | section["models"][model] | of_data | of_model
-=======
-    of_data = dict(section["data"][data] or {})
-    of_data.pop("only", None)
-    of_model = (of_data.pop("models", None) or {}).get(model) or {}
-    own = section["options"] | (section["models"][model] or {}) | of_data | of_model
->>>>>>> main
     for name, changes in {TRAINED: {}, **section["variants"]}.items():
         changes = dict(changes)
         models = changes.pop("models", None) or [model]

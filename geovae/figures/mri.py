@@ -43,14 +43,9 @@ def cohort_mosaic(
             directions.mark(ax, 5)
             grade = "-" if np.isnan(cdr[i]) else f"{cdr[i]:g}"
             age = "age ?" if np.isnan(ages[i]) else f"{ages[i]:.0f} y"
-<<<<<<< HEAD
             # a `$` in the name of a file is no formula
             ax.set_title(f"{names[i]}\nCDR {grade}, {age}", fontsize=6.5, pad=2, parse_math=False)
-    figure.suptitle(f"{n} of {len(pictures)}; CDR -: not assessed", fontsize=8)
-=======
-            ax.set_title(f"{names[i]}\nCDR {grade}, {age}", fontsize=6.5, pad=2)
     figure.suptitle(directions.caption, fontsize=8)
->>>>>>> main
     return figure
 
 
@@ -109,12 +104,7 @@ def orthogonal_views(
         ax.set_title(f"{name}, {'xyz'[through]} = {point[through]:.0f} mm", fontsize=9)
         ax.axvline(point[across], color="tab:cyan", linewidth=0.5)
         ax.axhline(point[up], color="tab:cyan", linewidth=0.5)
-<<<<<<< HEAD
-    left = "left" if view == VIEWS[0] else "right"
-    figure.suptitle(f"{title}  ({view}: patient's left is on the {left})", fontsize=9, parse_math=False)
-=======
-    figure.suptitle(f"{title}  ({said})", fontsize=9)
->>>>>>> main
+    figure.suptitle(f"{title}  ({said})", fontsize=9, parse_math=False)
     return figure
 
 

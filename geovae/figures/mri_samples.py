@@ -42,12 +42,8 @@ def real_versus_generated(
             ax.imshow(picture, cmap="gray", vmin=0, vmax=1)
             directions.mark(ax, 7)
         colours = axes[2, i].imshow(difference[i], cmap="RdBu_r", vmin=-0.5, vmax=0.5)
-<<<<<<< HEAD
-        axes[1, i].set_title(name, fontsize=7, pad=2, parse_math=False)
-=======
         directions.mark(axes[2, i], 7, color="black")
-        axes[1, i].set_title(name, fontsize=7, pad=2)
->>>>>>> main
+        axes[1, i].set_title(name, fontsize=7, pad=2, parse_math=False)
         axes[2, i].set_title(f"rms {np.sqrt(np.square(difference[i]).mean()):.3f}", fontsize=7, pad=2)
     for ax, row in zip(axes[:, 0], ("generated", "nearest real", "difference"), strict=True):
         ax.set_ylabel(row, fontsize=8)

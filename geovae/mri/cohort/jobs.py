@@ -14,12 +14,8 @@ from typing import Any, Literal
 import numpy as np
 
 from geovae.checks import check_count, check_positive
-<<<<<<< HEAD
 from geovae.files import atomic_path, read_npz
-=======
-from geovae.files import atomic_path
 from geovae.mri.cohort.derivatives import session_path, space_of, write_derivative
->>>>>>> main
 from geovae.mri.cohort.discover import Session
 from geovae.mri.cohort.process import MASKED, Processed, Steps, process
 from geovae.mri.problems import OnError, Unfit, check_choices
