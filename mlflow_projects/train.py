@@ -5,7 +5,7 @@ from pathlib import Path
 from experiments.config import Config, Options, fingerprint, resolve
 from experiments.describe import describe_run
 from experiments.judge import Result
-from experiments.run import CHECKPOINT, plan_run, run
+from experiments.run import CHECKPOINT, load_plan, plan_run, run
 from geovae.tracking import RUN, end_abandoned, is_alive, read_address
 from mlflow_projects import entry
 
@@ -20,7 +20,7 @@ def main(options: Options, resume: str = "") -> None:
     folder = _find_interrupted(resume) if resume else None
     # below the given options, since the file of the interrupted run holds every option
     resumed = {"config": str(folder / "config.yaml")} if folder else {}
-    plan = plan_run(resolve(resumed | options, prog="train"))
+    plan = load_plan(plan_run(resolve(resumed | options, prog="train")), resumed=folder)
     model, data = plan.config["model"]["name"], plan.config["data"]["name"]
     run_id = _continued(folder, plan.config) if folder else ""
     title = f"{model}-{data}-s{plan.config['seed']}"
