@@ -42,15 +42,10 @@ def _continued(folder: Path, config: Config) -> str:
     """Return the id of the run that was interrupted in a folder; "" if it was of another store or configuration.
 
     What its process left is delivered first, and may create the run.
-
-    Raises:
-        PermissionError: if that process is alive.
     """
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    if is_alive(folder / "outbox"):
-        raise PermissionError(f"the run in {folder} is not interrupted: its process is alive; stop it first")
     client = MlflowClient()
     end_abandoned(folder, client.tracking_uri)
     try:
@@ -65,6 +60,8 @@ def _find_interrupted(name: str) -> Path:
     folders = [Path(name), entry.RUNS / name]
     for folder in folders:
         if (folder / CHECKPOINT).is_file() and (folder / "config.yaml").is_file():
+            if is_alive(folder / "outbox"):
+                raise PermissionError(f"the run in {folder} is not interrupted: its process is alive; stop it first")
             return folder
     raise FileNotFoundError(
         f"nothing to resume at {name!r}: expected {CHECKPOINT} and config.yaml in {' or '.join(map(str, folders))}"

@@ -97,6 +97,8 @@ class Delivery:
             return False
         if self.client.tracking_uri.startswith("http") and not isinstance(error, RestException):
             return False  # a status without MLflow's own answer
+        if "'active' state" in str(error):  # the run was deleted, whatever it is by now
+            return False
         run = self.client.get_run(self.run_id)  # raises where the store is away
         # a deleted run takes nothing until it is restored
         return bool(run.info.run_id == self.run_id and run.info.lifecycle_stage == "active")

@@ -48,6 +48,7 @@ class FaultyServer:
 
         self.fault, self.answered = None, 0
         self._strike, self._lifted = None, ExitStack()
+        self.struck = threading.Event()  # the fault has begun
         self.run_id = ""  # of the run that faults delete
         self._app = app.wsgi_app
         self.database = folder / "faulty.db"
@@ -70,10 +71,7 @@ class FaultyServer:
         A wrong answer is given once; a fault of the store stays until `lift`.
         """
         self._strike = [fault, path, nth]
-
-    @property
-    def struck(self):
-        return self._strike is None
+        self.struck.clear()
 
     def lift(self):
         self._lifted.close()
@@ -82,10 +80,12 @@ class FaultyServer:
         """Answer as a WSGI application."""
         if environ["PATH_INFO"] == LOGIN:
             return self._answer("HTML 200", start_response)
-        fault = self.fault or self._take(environ)
+        fault = self._take(environ)
         if fault in STORE:
             self._lifted.enter_context(STORE[fault](self))
-            fault = None
+        if fault is not None:
+            self.struck.set()
+        fault = self.fault if fault in STORE else fault or self.fault
         if fault is None:
             return self._app(environ, start_response)
         if fault in FAULTS:

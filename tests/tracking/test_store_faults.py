@@ -107,9 +107,9 @@ def test_one_fault_at_any_record_loses_and_doubles_nothing(server, experiment, t
     record(tracker, STEPS + 1, 2 * STEPS, note="changed")
     deliver(server, tracker)
     if moment == "end":
-        threading.Timer(0.5, server.lift).start()
+        threading.Thread(target=lambda: (server.struck.wait(20), server.lift())).start()
     tracker.close()
-    assert server.struck
+    assert server.struck.is_set()
     client = mlflow.MlflowClient(server.uri)
     (run,) = client.search_runs([experiment])
     check(client, run.info.run_id)
@@ -145,7 +145,7 @@ def test_a_run_whose_creation_got_no_answer_is_not_created_twice(server, experim
     server.strike("answer lost", "runs/create")
     with MlflowTracker(tmp_path / "run", experiment_id=experiment, tracking_uri=server.uri) as tracker:
         tracker.metrics({"a": 1.0})
-    assert server.struck
+    assert server.struck.is_set()
     (run,) = mlflow.MlflowClient(server.uri).search_runs([experiment])
     assert run.data.metrics == {"a": 1.0}
     assert run.info.status == "FINISHED"
