@@ -123,7 +123,9 @@ def _models(section: Mapping[str, Any], data: str) -> list[str]:
     only = (section["data"][data] or {}).get("only", models)
     if not isinstance(only, list) or not only or (unknown := [name for name in only if name not in models]):
         what = f"unknown model {unknown[0]!r}" if isinstance(only, list) and only else f"got {only!r}"
-        raise ConfigError(f"data {data!r}: `only` must list models of the study: {what}; choose from {', '.join(models)}")
+        raise ConfigError(
+            f"data {data!r}: `only` must list models of the study: {what}; choose from {', '.join(models)}"
+        )
     return only
 
 
