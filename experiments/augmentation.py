@@ -6,7 +6,6 @@ train one VAE a class and the classifier, which also gets distorted copies, or s
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from experiments.classifier import predict, score_classifier, train_conv, train_
 from geovae.checks import check_choice, check_count
 from geovae.codes import encode_images
 from geovae.data.affine import apply_affine, draw_affine
-from geovae.files import atomic_path
+from geovae.files import atomic_path, read_npz
 from geovae.images import to_float, to_uint8
 from geovae.models import build_model
 from geovae.samplers import SAMPLERS
@@ -365,9 +364,8 @@ def _fingerprint(task: Task, design: Design) -> str:
 def _read_cached(path: Path, methods: Sequence[str]) -> dict[str, np.ndarray] | None:
     """Return the probabilities of the classifiers of a finished fold, by method, or None."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {method: archive[method] for method in methods}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # absent or incomplete: train again
+        return read_npz(path, methods)
+    except (FileNotFoundError, ValueError):  # absent or incomplete: train again
         return None
 
 
