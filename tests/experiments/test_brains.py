@@ -164,5 +164,5 @@ def test_what_is_no_cohort_has_its_sentence(tmp_path):
         read_cohort({"name": "digits", "root": "x"})
     (tmp_path / "oasis").mkdir()
     np.savez(tmp_path / "oasis" / "OASIS.npz", x_train=np.zeros((1, 2, 2, 1), np.uint8))
-    with pytest.raises(ValueError, match=r"has no ids, age, cdr, affines, settings, volumes: .* by `mlflow run"):
+    with pytest.raises(ValueError, match=r"has no ids, age, cdr, affines, slice_mm, settings, volumes: .* by `mlflow run"):
         read_cohort({"name": "oasis", "root": str(tmp_path)})
