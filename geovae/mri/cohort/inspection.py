@@ -13,17 +13,10 @@ from geovae.mri.cohort.prepare import DEFAULT_SELECTION, Selection
 from geovae.mri.cohort.table import find_table, join, read_table, without_table
 from geovae.mri.problems import Problem, plural, shorten
 from geovae.mri.steps.affines import PRODUCTS
+from geovae.mri.steps.header import HEADER_BYTES, read_header
 from geovae.mri.steps.mask import brain_mask, brain_numbers
 from geovae.mri.steps.orient import canonical
-from geovae.mri.steps.read import (
-    HEADER_BYTES,
-    both_halves,
-    check_affine,
-    check_values,
-    read_header,
-    read_volume,
-    unpack,
-)
+from geovae.mri.steps.read import both_halves, check_affine, check_values, read_volume, unpack
 from geovae.mri.volume import Volume
 
 
@@ -148,7 +141,7 @@ def _describe(volume: Volume) -> str:
 def _first_bytes(path: Path) -> bytes:
     """Return the header of a `.nii` or `.nii.gz`, without the values that follow it."""
     try:
-        with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
+        with gzip.open(path) if path.name.endswith((".gz", ".mgz")) else path.open("rb") as file:
             return bytes(file.read(HEADER_BYTES))
     except (EOFError, zlib.error) as error:
         raise ValueError(f"`{path.name}` is damaged: {error}") from error

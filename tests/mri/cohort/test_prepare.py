@@ -333,7 +333,7 @@ def test_bad_options_have_their_sentence(cohort, tmp_path, small):
         ({"arrays_spacing": -2}, "`arrays_spacing` must be positive and finite, got -2"),
         ({"repeats": "all"}, "`repeats` must be one of drop, keep, fail, got 'all'"),
         ({"axis": "top"}, "`axis` must be one of axial, coronal, sagittal, got 'top'"),
-        ({"mask": "bet"}, "`mask` must be one of auto, nonzero, file, otsu, none, got 'bet'"),
+        ({"mask": "bet"}, "`mask` must be one of auto, nonzero, file, background, otsu, none, got 'bet'"),
         ({"percentiles": (9, 9)}, "`percentiles` must be 0 <= low < high <= 100, got 9 and 9"),
         ({"shape": (9, 9)}, r"`shape` must be three numbers above 1 \(x, y, z\), got \(9, 9\)"),
         ({"spacing": 0}, "`spacing` must be positive and finite, got 0"),
