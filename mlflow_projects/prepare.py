@@ -133,7 +133,9 @@ def _prepare_oasis(tracker: MlflowTracker, settings: dict[str, Any], quality: Qu
     counts = report["counts"]
     tracker.metrics({f"count/{key}": value for key, value in counts.items()})
     tracker.tags({"input_hash": report["input_hash"], "dataset": "oasis"})
-    tracker.params(flatten({"settings": report["settings"]}))
+    # without ids: the reasons are in the npz and in qc/
+    settings_of_all = {name: value for name, value in report["settings"].items() if name != "excluded"}
+    tracker.params(flatten({"settings": settings_of_all}))
     tracker.dataset(
         name="oasis-source",
         digest=report["input_hash"],

@@ -21,6 +21,7 @@ ENTRY_POINTS = (
     "cohort",
     "brains",
     "import_checkpoint",
+    "adopt",
     "sweep",
     "study",
 )
@@ -29,6 +30,7 @@ OF_RUNS = {  # the options of runs that users set most, for those entry points t
     "main": ("dataset", "seed", "device"),
     "train": ALL,
     "import_checkpoint": ("dataset", "seed", "device"),
+    "adopt": ("dataset", "seed", "device"),
     "sweep": ALL,
     "study": ("device",),
 }

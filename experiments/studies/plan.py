@@ -7,8 +7,9 @@ models            {name: options}; `samplers` among them says how each is drawn 
 variants          {name: options}: draw again from every trained model, or from those listed as `models`, with other
                   options of its samplers; one without options names what the model is trained with
 sizes             {name: {seeds, data, ...}}: `data` is {name: options}, and may hold `models: {name: options}` of its
-                  own; `options` join those above, `models` and `variants` replace them; of the report `oasis` also
-                  `classifier` and `cohort`, see `experiments.studies.oasis`
+                  own, and `only: [models]`, which alone are trained on it; `options` join those above, `models` and
+                  `variants` replace them; of the report `oasis` also `classifier` and `cohort`, see
+                  `experiments.studies.oasis`
 """
 
 import shlex
@@ -61,7 +62,7 @@ def read_study(
         raise ConfigError("a study sets the seeds of its runs itself: say how many with --seeds")
     cells = []
     for data_name in data:
-        configs = {m: dict(_configs(section, data_name, m, options)) for m in section["models"]}
+        configs = {m: dict(_configs(section, data_name, m, options)) for m in _models(section, data_name)}
         for seed in range(seeds or section["seeds"]):
             for model, of_model in configs.items():
                 cells.append(Cell(data_name, model, seed, {v: c | {"seed": seed} for v, c in of_model.items()}))
@@ -116,9 +117,20 @@ def _choose_data(data: Mapping[str, Any], only: Sequence[str]) -> dict[str, Any]
     return chosen
 
 
+def _models(section: Mapping[str, Any], data: str) -> list[str]:
+    """Return the models that are trained on these data."""
+    models = list(section["models"])
+    only = (section["data"][data] or {}).get("only", models)
+    if not isinstance(only, list) or not only or (unknown := [name for name in only if name not in models]):
+        what = f"unknown model {unknown[0]!r}" if isinstance(only, list) and only else f"got {only!r}"
+        raise ConfigError(f"data {data!r}: `only` must list models of the study: {what}; choose from {', '.join(models)}")
+    return only
+
+
 def _configs(section: Mapping[str, Any], data: str, model: str, options: Options) -> Iterator[tuple[str, Config]]:
     """Yield the configuration of the training and then of each variant."""
     of_data = dict(section["data"][data] or {})
+    of_data.pop("only", None)
     of_model = (of_data.pop("models", None) or {}).get(model) or {}
     own = section["options"] | (section["models"][model] or {}) | of_data | of_model
     for name, changes in {TRAINED: {}, **section["variants"]}.items():

@@ -1,5 +1,6 @@
 """Bad input ends an entry point with one sentence and exit code 2, before any run is made."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ from mlflow_projects import (
     sync,
     train,
 )
-from tools.mlproject import ENTRY_POINTS, mlproject
+from tools.mlproject import ENTRY_POINTS, OF_RUNS, mlproject, parameters
 
 ROOT = Path(__file__).parents[2]
 
@@ -131,6 +132,15 @@ def test_missing_data_ends_with_the_command_that_builds_them(end, name, command)
 
 def test_mlproject_is_made_from_the_signatures():
     assert (ROOT / "MLproject").read_text() == mlproject(), "run `make mlproject`"
+
+
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_the_defaults_of_mlproject_are_values_that_the_entry_point_takes(name):
+    function = importlib.import_module(f"mlflow_projects.{name}").main
+    own = {option: value for option, value in parameters(name).items() if option not in OF_RUNS.get(name, ())}
+    required = {name: "digits" for name in ("dataset", "source", "path") if own.get(name) == ""}
+    given = {option: value for option, value in own.items() if value} | required
+    assert entry.bind(function, given) == entry.bind(function, required)
 
 
 @pytest.mark.parametrize("status", ["UNAUTHENTICATED", "PERMISSION_DENIED"])

@@ -16,7 +16,7 @@ from geovae.mri.cohort.jobs import load_state, state_path
 from geovae.mri.cohort.process import Steps, process
 from geovae.mri.volume import Volume
 
-WRITTEN = ("x_train", "ids", "age", "cdr", "affines", "settings", "volumes")
+WRITTEN = ("x_train", "ids", "age", "cdr", "affines", "slice_mm", "settings", "volumes")
 
 
 def read_archive(root: str | Path = "data_folders") -> dict[str, Any]:
