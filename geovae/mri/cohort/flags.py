@@ -27,7 +27,7 @@ SIDES: dict[str, tuple[str, str]] = {
     "correlation_mean": ("unlike_the_others", ""),
 }
 MEANINGS = {
-    "implausible_mask": "the brain mask holds less or more than a human brain: part of it is missing, or skull is in it",
+    "implausible_mask": "the brain mask holds less or more than a human brain: part is missing, or skull is in it",
     "small_mask": "the brain mask is much smaller than the others: part of the brain is missing",
     "large_mask": "the brain mask is much larger than the others: skull, neck or air is in it",
     "blurred": "less sharp than the others: motion, or another resolution",
