@@ -6,7 +6,6 @@ train one VAE a class and the classifier, which also gets distorted copies, or s
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,9 +23,10 @@ from experiments.classifier import predict, score_classifier, train_conv, train_
 from geovae.checks import check_choice, check_count
 from geovae.codes import encode_images
 from geovae.data.affine import apply_affine, draw_affine
-from geovae.files import atomic_path
+from geovae.files import atomic_path, read_npz
 from geovae.images import to_float, to_uint8
 from geovae.models import build_model
+from geovae.samplers import SAMPLERS
 from geovae.saved_model import SavedModel
 from geovae.training import Trainer
 
@@ -112,6 +112,19 @@ class Design:
                 f"`sizes` must lie in {SMALLEST}..{most}: {len(classes)} assessed subjects leave {most} for training "
                 f"with {self.folds} folds; got {', '.join(map(str, self.sizes)) or 'none'}"
             )
+        self._check_codes(task)
+
+    def _check_codes(self, task: Task) -> None:
+        """Raise ValueError if a class has too few training images for a sampler of the methods."""
+        size, folds = min(self.sizes), split_folds(task, self.folds, self.seed)
+        labels = [task.labels[rows_of_subjects(task, order[:size])] for order, _ in folds]
+        fewest = min(int(torch.bincount(of_fold, minlength=2).min()) for of_fold in labels)
+        for method in self.methods:
+            if method in SAMPLERS and fewest < SAMPLERS[method].least_codes:
+                raise ValueError(
+                    f"`sizes` must leave sampler {method} {SAMPLERS[method].least_codes} images of each class: {size} "
+                    f"subjects leave {fewest}; choose larger sizes, or `methods` without {method}"
+                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -351,9 +364,8 @@ def _fingerprint(task: Task, design: Design) -> str:
 def _read_cached(path: Path, methods: Sequence[str]) -> dict[str, np.ndarray] | None:
     """Return the probabilities of the classifiers of a finished fold, by method, or None."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {method: archive[method] for method in methods}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # absent or incomplete: train again
+        return read_npz(path, methods)
+    except (FileNotFoundError, ValueError):  # absent or incomplete: train again
         return None
 
 

@@ -17,6 +17,7 @@ from geovae.data import Split
 from geovae.figures import mri as figures
 from geovae.figures import mri_samples
 from geovae.figures.directions import Directions, directions_of_slices, directions_of_volumes
+from geovae.files import read_npy
 from geovae.geometry import LatentMetric, distances_from, neighbour_graph, refine, straight
 from geovae.geometry.curves import resample
 from geovae.images import as_pictures
@@ -98,7 +99,7 @@ def read_cohort(data: dict[str, Any]) -> Cohort:
         rows = [first[id] for id in ids]
         affines = np.array([arrays["volumes"][id]["array_affine"] for id in ids])
         folder = Path(data["root"]) / "oasis" / "volumes"
-        images = torch.from_numpy(np.stack([np.load(folder / f"{id}.npy", allow_pickle=False) for id in ids]))
+        images = torch.from_numpy(np.stack([read_npy(folder / f"{id}.npy") for id in ids]))
     by_row = {name: arrays[name][rows] for name in ("age", "cdr", "slice_mm")}
     return Cohort(images, ids, affines=affines, settings=arrays["settings"], **by_row)
 

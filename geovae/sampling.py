@@ -37,8 +37,8 @@ def sample(
             `Codes`.
         labels: (m,) classes of the images, if they are known: `fine_mixture` then fits a mixture for each.
         n: how many.
-        sampler: a name in `SAMPLERS`; by default fine_mixture, the most even over data sets and models (docs/novelty.md),
-            or local where latents have more than 200 dimensions.
+        sampler: a name in `SAMPLERS`; by default fine_mixture, the most even over data sets and models
+            (docs/novelty.md), or local where latents have more than 200 dimensions.
         seed: of the draws.
         **options: of the sampler.
 

@@ -1,7 +1,8 @@
 """What every entry point shares: the run that `mlflow run` made, one sentence for bad input, and exit codes.
 
-0 done; 1 a bug (traceback); 2 bad input, before anything was written; 3 a promotion was refused; 4 done, but records
-wait for the tracking store or were refused by it; 130 and 143 for Ctrl-C and SIGTERM.
+0 done; 1 failed after it had opened a run, or a bug (traceback); 2 bad input, noticed before a run was opened; 3 a
+promotion was refused; 4 done, but records wait for the tracking store or were refused by it; 130 and 143 for Ctrl-C and
+SIGTERM.
 """
 
 import inspect
@@ -19,10 +20,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from experiments.config import Options, RunOptions, check_names, list_names, parse, parse_options, rename
 from experiments.describe import writable as writable
-from geovae.data import MissingData
-from geovae.data.builders import ORIGINALS
 from geovae.tracking import MlflowTracker, UndeliveredWarning, without_password
-from mlflow_projects.stores import explain
+from mlflow_projects.sentences import describe
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -31,13 +30,14 @@ if TYPE_CHECKING:
 EXPERIMENT = "geovae"
 EXPERIMENT_ID = os.environ.get("MLFLOW_EXPERIMENT_ID")  # read here: mlflow.set_experiment changes the variable
 RUNS = Path("runs")
-UNDELIVERED = 4  # exit code
+FAILED, REFUSED, UNDELIVERED = 1, 2, 4  # exit codes
 
 
 def main(function: Callable[..., None], more_help: Callable[[Options], Any] | None = None) -> NoReturn:
     """Call an entry point with the command line's flags, by `call`, and exit with the right code."""
     signal.signal(signal.SIGTERM, _terminate)
     _undelivered.clear()
+    _opened.clear()
     warnings.showwarning = _show_warning
     # a missing tracking server must be noticed in seconds: the queue on disk retries
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -46,61 +46,21 @@ def main(function: Callable[..., None], more_help: Callable[[Options], Any] | No
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     try:
         call(function, sys.argv[1:], more_help)
-    except (ValueError, FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, TimeoutError) as error:
-        if os.environ.get("GEOVAE_TRACEBACK"):  # for developers: the sentence does not show where it comes from
-            raise
-        print(f"error: {error}{_prepare_command(error)}", file=sys.stderr)
-        raise SystemExit(2) from None
     except SystemExit as end:
         raise SystemExit(_terminated[0] if _terminated else end.code) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
-        if os.environ.get("GEOVAE_TRACEBACK"):
+        # for developers: the sentence does not show where it comes from
+        if os.environ.get("GEOVAE_TRACEBACK") or not (sentence := describe(error)):
             raise
-        if sentence := _explain(error):
-            print(f"error: {sentence}", file=sys.stderr)
-            raise SystemExit(2) from None
-        if _status(error) not in (401, 403):
-            raise
-        reason = " ".join(str(error).split())
-        print(f"error: the tracking server {tracking_uri()} refuses this user: {reason}", file=sys.stderr)
-        raise SystemExit(2) from None
+        print(f"error: {sentence}", file=sys.stderr)
+        raise SystemExit(FAILED if _opened else REFUSED) from None
     if _undelivered:  # the last line, since the run itself went well
         remedy = "python -m mlflow_projects.sync delivers what waits, and lists what was refused"
         print(f"error: the run is done, but not all of its record is in the tracking store; {remedy}", file=sys.stderr)
         raise SystemExit(UNDELIVERED)
     raise SystemExit(0)
-
-
-def shorten(error: BaseException) -> str:
-    """Return an error's text in one line of at most 300 characters."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
-
-
-def _prepare_command(error: Exception) -> str:
-    """Return what to add to the library's sentence on missing files: the command that builds them."""
-    if not isinstance(error, MissingData):
-        return ""
-    fetched = error.dataset in ORIGINALS
-    options = {"dataset": error.dataset, **({} if fetched else {"source": "FOLDER"}), **error.options}
-    command = "`mlflow run . -e prepare " + " ".join(f"-P {k}={v}" for k, v in options.items()) + "`"
-    return f"; the command is {command}" + (", which fetches the originals too" if fetched else "")
-
-
-def _explain(error: Exception) -> str:
-    """Return one sentence for an error at opening the tracking store; nothing for all others."""
-    if "mlflow" not in sys.modules:  # nothing was opened yet
-        return ""
-    import mlflow
-
-    return explain(error, mlflow.get_tracking_uri())
-
-
-def _status(error: Exception) -> int:
-    """Return the HTTP status that an error of MLflow's stands for; 0 for all others."""
-    status = getattr(error, "get_http_status_code", None)
-    return int(status()) if status is not None else 0
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: object, **options: object) -> None:
@@ -112,6 +72,7 @@ def _show_warning(message: Warning | str, category: type[Warning], *where: objec
 
 
 _undelivered: list[str] = []  # what records are not in the store
+_opened: list[str] = []  # names of the runs of this process
 _terminated: list[int] = []  # exit codes of received signals: Ray re-raises SystemExit without its code
 
 
@@ -121,9 +82,12 @@ def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
 
 
 def check_new(folder: Path) -> None:
-    """Raise a FileExistsError if an output folder exists already."""
+    """Raise a FileExistsError if an output folder exists already, a PermissionError if it cannot be made."""
     if folder.exists():
         raise FileExistsError(f"{folder} exists already: choose another output folder, nothing is overwritten")
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise PermissionError(f"cannot write to the output folder {folder}: {above} is no folder that can be written")
 
 
 def open_run(name: str, title: str = "") -> MlflowTracker:
@@ -139,8 +103,10 @@ def open_run(name: str, title: str = "") -> MlflowTracker:
         experiment = choose_experiment()
         show_training_runs(experiment)
         output = writable(RUNS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
+        _opened.append(name)
         return MlflowTracker(output, experiment_id=experiment, name=title or name, tags={"mlflow.source.name": name})
     run = mlflow.get_run(run_id)
+    _opened.append(name)
     if _named_by_chance(run.info.run_name or ""):  # a name that the user chose stays
         mlflow.MlflowClient().set_tag(run_id, "mlflow.runName", title or name)
     experiment = run.info.experiment_id

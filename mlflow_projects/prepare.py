@@ -57,13 +57,14 @@ def main(
     settings = entry.bind(KNOWN[dataset], {"source": source, "root": root, **options})
     source = settings["source"] = _fetch_originals(dataset, source, root, progress=settings.get("progress", True))
     if dataset == "oasis":
-        # refuses a folder without sessions before a run is opened
-        selection = settings["selection"]
-        mri.discover(source, selection.layout, product=selection.product, wanted=selection)
+        # refuses a folder without sessions, or a table that cannot be read, before a run is opened
+        settings["selection"].gather(source, settings["steps"].mask)
+    # but for brains, whose problems are recorded, a run is opened when the files are built: bad ones leave none
+    built = None if dataset == "oasis" else KNOWN[dataset](**settings)
     with entry.open_run("prepare") as tracker:
         used = {"dataset": dataset, **settings, **({"quality": quality} if dataset == "oasis" else {})}
         tracker.params({f"cfg.{key}": value for key, value in _flatten_groups(used).items()})
-        report = _prepare_oasis(tracker, settings, quality) if dataset == "oasis" else KNOWN[dataset](**settings)
+        report = _prepare_oasis(tracker, settings, quality) if built is None else built
         if not quality.masked_ids:  # the report names files, and they name sessions
             tracker.text("build.json", json.dumps(report, indent=2, default=str))
     print(json.dumps(report, indent=2, default=str))

@@ -5,7 +5,7 @@ from pathlib import Path
 from experiments.config import Options, resolve
 from experiments.describe import describe_run
 from experiments.judge import Result
-from experiments.run import CHECKPOINT, plan_run, run
+from experiments.run import CHECKPOINT, load_plan, plan_run, run
 from mlflow_projects import entry
 
 
@@ -19,7 +19,7 @@ def main(options: Options, resume: str = "") -> None:
     folder = _interrupted(resume) if resume else None
     # below the given options, since the file of the interrupted run holds every option
     resumed = {"config": str(folder / "config.yaml")} if folder else {}
-    plan = plan_run(resolve(resumed | options, prog="train"))
+    plan = load_plan(plan_run(resolve(resumed | options, prog="train")), resumed=folder)
     model, data = plan.config["model"]["name"], plan.config["data"]["name"]
     with entry.open_run("train", f"{model}-{data}-s{plan.config['seed']}") as tracker:
         print_result(run(plan, output=describe_run("train", plan.config, tracker, folder), tracker=tracker))

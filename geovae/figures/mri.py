@@ -4,6 +4,7 @@ Planes are in RAS order, pictures as they are stored. Neurological views have th
 letters of the sides are printed, because nobody can tell the sides of a brain from its voxels.
 """
 
+import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,8 @@ def cohort_mosaic(
             directions.mark(ax, 5)
             grade = "-" if np.isnan(cdr[i]) else f"{cdr[i]:g}"
             age = "age ?" if np.isnan(ages[i]) else f"{ages[i]:.0f} y"
-            ax.set_title(f"{names[i]}\nCDR {grade}, {age}", fontsize=6.5, pad=2)
+            # a `$` in the name of a file is no formula
+            ax.set_title(f"{names[i]}\nCDR {grade}, {age}", fontsize=6.5, pad=2, parse_math=False)
     figure.suptitle(directions.caption, fontsize=8)
     return figure
 
@@ -102,7 +104,7 @@ def orthogonal_views(
         ax.set_title(f"{name}, {'xyz'[through]} = {point[through]:.0f} mm", fontsize=9)
         ax.axvline(point[across], color="tab:cyan", linewidth=0.5)
         ax.axhline(point[up], color="tab:cyan", linewidth=0.5)
-    figure.suptitle(f"{title}  ({said})", fontsize=9)
+    figure.suptitle(f"{title}  ({said})", fontsize=9, parse_math=False)
     return figure
 
 
@@ -149,7 +151,7 @@ def viewer_html(data: np.ndarray, affine: np.ndarray, *, title: str = "") -> str
             threshold=None,
             cut_coords=tuple((affine @ [*((np.array(data.shape) - 1) / 2), 1])[:3]),  # the middle
             black_bg=True,
-            title=title,
+            title=html.escape(title),  # nilearn puts it into the page as it is
             colorbar=False,
             resampling_interpolation="nearest",
         )

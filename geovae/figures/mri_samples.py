@@ -43,7 +43,7 @@ def real_versus_generated(
             directions.mark(ax, 7)
         colours = axes[2, i].imshow(difference[i], cmap="RdBu_r", vmin=-0.5, vmax=0.5)
         directions.mark(axes[2, i], 7, color="black")
-        axes[1, i].set_title(name, fontsize=7, pad=2)
+        axes[1, i].set_title(name, fontsize=7, pad=2, parse_math=False)
         axes[2, i].set_title(f"rms {np.sqrt(np.square(difference[i]).mean()):.3f}", fontsize=7, pad=2)
     for ax, row in zip(axes[:, 0], ("generated", "nearest real", "difference"), strict=True):
         ax.set_ylabel(row, fontsize=8)

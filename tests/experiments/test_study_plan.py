@@ -91,7 +91,7 @@ def test_a_study_knows_the_command_that_repeats_it(write):
             {"sizes": {"ci": {"seeds": 0, "data": {"a": {}}}}},
             "ci",
             {},
-            "must say `seeds`, a whole number of at least 1",
+            "must say `seeds`, a whole number from 1 to 10000",
         ),
         ({"sizes": {"ci": {"seed": 1}}}, "ci", {}, "size 'ci' of .* has unknown keys: seed"),
         ({"sizes": 3}, "ci", {}, "must hold `models: "),

@@ -6,7 +6,6 @@ written again.
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from geovae.checks import check_count, check_positive
-from geovae.files import atomic_path
+from geovae.files import atomic_path, read_npz
 from geovae.mri.cohort.derivatives import session_path, space_of, write_derivative
 from geovae.mri.cohort.discover import Session
 from geovae.mri.cohort.process import MASKED, Processed, Steps, process
@@ -137,14 +136,13 @@ def array_path(folder: Path, session: Session, arrays: Arrays) -> Path | None:
 def load_state(path: Path, key: str | None = None, names: Sequence[str] | None = None) -> dict[str, Any] | None:
     """Return the arrays `names` (None: all) of a state; None if it is missing, damaged or of another `key`."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if key is not None and str(archive["key"]) != key:
-                return None
-            state: dict[str, Any] = {name: archive[name] for name in names or archive.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        if key is not None and str(read_npz(path, ["key"])["key"]) != key:
+            return None
+        state: dict[str, Any] = read_npz(path, names)
+        if "numbers" in state:
+            state["numbers"] = json.loads(str(state["numbers"]))
+    except (FileNotFoundError, ValueError):
         return None
-    if "numbers" in state:
-        state["numbers"] = json.loads(str(state["numbers"]))
     return state
 
 
@@ -196,7 +194,10 @@ def _write_array(done: Processed, path: Path, job: Job) -> np.ndarray:
 
 def _sidecar(job: Job, volume: Volume) -> dict[str, Any]:
     """Return what BIDS wants to know of a prepared volume, and its steps."""
-    about = {"Description": "Grey from 0 to 1 by percentiles inside the brain mask", "Units": "arbitrary"}
+    about: dict[str, Any] = {
+        "Description": "Grey from 0 to 1 by percentiles inside the brain mask",
+        "Units": "arbitrary",
+    }
     about |= {"Session": job.session.id, "Sources": [file.name for file in input_files(job.session)]}
     is_stripped = job.steps.stripped or job.session.product in MASKED
     return {**about, "SkullStripped": is_stripped, "Steps": volume.history}

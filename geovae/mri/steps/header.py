@@ -46,6 +46,8 @@ def read_header(header: bytes, name: str) -> Header:
     # old NIfTI writers put the sign of an axis here; the forms carry it, so nibabel too takes the size
     x, y, z = (abs(float(size)) * unit if is_nifti else float(size) for size in fields["pixdim"][1:4])
     offset = float(fields["vox_offset"])
+    if is_nifti and any(math.isinf(float(fields[name])) for name in ("scl_slope", "scl_inter")):
+        raise ValueError(f"`{name}` scales its values by infinity: damaged")  # NaN says that nothing is scaled
     return Header(
         kind=kind,
         stored=stored,

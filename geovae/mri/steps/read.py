@@ -1,7 +1,8 @@
 """Read one file into a `Volume`: NIfTI, Analyze 7.5 and MGH, either byte order, plain or gz, single file or pair.
 
-The file is read and unpacked to its end, and its size compared with its header, before nibabel decodes it: nibabel does
-not notice a file larger than its header says, a missing `.img` until its data are used, or a wrong gzip checksum.
+The header is read first; then the file is unpacked to where its header says that it ends, and must end there, before
+nibabel decodes it: nibabel does not notice a file larger than its header says, a missing `.img` until its data are
+used, or a wrong gzip checksum.
 """
 
 import gzip
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geovae.files import check_unpacked
 from geovae.mri.steps.affines import AffinePolicy, Stored, choose_affine, stored_affine
-from geovae.mri.steps.header import MGH_FLAG, Header, read_header
+from geovae.mri.steps.header import HEADER_BYTES, MGH_FLAG, Header, read_header
 from geovae.mri.volume import Volume, voxel_sizes
 
 if TYPE_CHECKING:
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".nii", ".hdr", ".img", ".mgh", ".mgz")
 SINGLE = (".nii", ".mgh", ".mgz")
-GZIP = b"\x1f\x8b"  # how a gzip file begins
+PACKED = (".gz", ".mgz")
+HEADER_FILE = 1 << 24  # bytes of a header of its own that are read: it may hold extensions
+MGH_TAIL = 1 << 20  # bytes after the values of an MGH file, which may hold parameters of the scan
 BEYOND = 1e6  # times the 99.9th percentile: damaged values; intensities of magnetic resonance have no unit
 
 
@@ -38,11 +42,14 @@ def read_volume(path: str | Path, *, affine: AffinePolicy = "header", product: s
         ValueError: for a damaged file or an unsupported format; one sentence gives the reason.
     """
     header_path, image_path = both_halves(Path(path))
-    header_bytes = unpack(header_path)
-    image_bytes = header_bytes if image_path == header_path else unpack(image_path)
+    single = image_path == header_path
+    header_bytes = unpack(header_path, HEADER_BYTES if single else HEADER_FILE)
     header = read_header(header_bytes, header_path.name)
-    _check_size(header, len(image_bytes), image_path.name)
-    image = _open_image(header.kind, header_bytes, image_bytes if image_path != header_path else None)
+    if single and header.kind.startswith("nifti") and b"+" not in header_bytes[4:6] + header_bytes[344:347]:
+        raise ValueError(f"`{header_path.name}` says that its values lie in an .img: rename it .hdr and add that")
+    image_bytes = _read_image(header, image_path)
+    header_bytes = image_bytes if single else header_bytes
+    image = _open_image(header.kind, header_bytes, None if single else image_bytes)
     # of an MGH file without its flag, nibabel would make up an orientation
     oriented = header.kind != "mgh" or header_bytes[MGH_FLAG] != bytes(2)
     stored = stored_affine(image.header, header.kind) if oriented else Stored(None, "")
@@ -79,22 +86,19 @@ def both_halves(path: Path) -> tuple[Path, Path]:
     return header, image
 
 
-def unpack(path: Path) -> bytes:
-    """Return the content of a file, uncompressed to the end, so that its checksum is verified."""
-    data = path.read_bytes()
-    if not data:
-        raise ValueError(f"`{path.name}` is empty")
-    if not path.name.endswith((".gz", ".mgz")):
-        return data
-    if data[:2] != GZIP:
-        raise ValueError(f"`{path.name}` is not compressed though its name says so: rename it, or compress it")
+def unpack(path: Path, most: int) -> bytes:
+    """Return up to `most` bytes of a file, uncompressed; where it ends before them, its checksum is verified."""
     try:
-        return gzip.decompress(data)
+        with gzip.open(path) if path.name.endswith(PACKED) else path.open("rb") as file:
+            return file.read(most)
     except EOFError as error:
         raise ValueError(f"`{path.name}` is truncated: its gzip stream has no end") from error
     except gzip.BadGzipFile as error:
-        what = "its checksum is wrong, the values cannot be trusted" if "CRC" in str(error) else str(error)
-        raise ValueError(f"`{path.name}` is damaged: {what}") from error
+        if "CRC" in str(error):
+            what = "is damaged: its checksum is wrong, the values cannot be trusted"
+        else:
+            what = "is not compressed though its name says so: rename it, or compress it"
+        raise ValueError(f"`{path.name}` {what}") from error
     except zlib.error as error:
         raise ValueError(f"`{path.name}` is damaged: {error}") from error
 
@@ -126,13 +130,21 @@ def check_affine(affine: np.ndarray) -> list[str]:
     return []
 
 
-def _check_size(header: Header, size: int, name: str) -> None:
-    """Refuse an image file of another size than its header says, before anything is decoded."""
+def _read_image(header: Header, path: Path) -> bytes:
+    """Return an image file, unpacked; one of another size than its header says is refused before it is decoded."""
     expected = header.offset + math.prod(header.stored) * header.dtype.itemsize
-    # after its values, an MGH file may hold parameters of the scan
+    size, data, more = path.stat().st_size, b"", ""
+    if not size:
+        raise ValueError(f"`{path.name}` is empty")
+    if path.name.endswith(PACKED):
+        check_unpacked(f"`{path.name}`, by its header,", expected, size)
+        data = unpack(path, expected + (MGH_TAIL if header.kind == "mgh" else 1))
+        size, more = len(data), "more than " if len(data) > expected else ""
     if size < expected or (size > expected and header.kind != "mgh"):
-        what = "truncated" if size < expected else "longer than its header says"
-        raise ValueError(f"`{name}` holds {size} bytes, its header calls for {expected}: it is {what}")
+        what = "longer than its header says" if size > expected else "truncated"
+        held = f"{more}{expected if more else size}"
+        raise ValueError(f"`{path.name}` holds {held} bytes, its header calls for {expected}: it is {what}")
+    return data or unpack(path, expected)
 
 
 def _open_image(kind: str, header: bytes, image: bytes | None) -> "SpatialImage":
