@@ -14,7 +14,7 @@ from geovae.mri.volume import Volume, to_mm
 MaskRule = Literal["nonzero", "file", "background", "otsu", "none"]
 MIN_BRAIN = 0.02  # share of the grid
 # ml, of a mask of the brain with its ventricles: heads of adults in OASIS-1 hold 1,120 to 1,990 (eTIV), the brain mask
-# of MNI152 1,880; a head with skull and neck holds 3,000 and more
+# of MNI152 1,887; a head with skull and neck holds 3,000 and more
 PLAUSIBLE = (800.0, 2200.0)
 
 

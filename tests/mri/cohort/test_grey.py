@@ -1,5 +1,6 @@
 """Grey values have no unit and no zero; background may be NaN, or not the lowest value; masks say what they assume."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import nibabel as nib
@@ -73,6 +74,25 @@ def test_a_real_volume_with_nan_around_it(tmp_path):
     size = abs(np.linalg.det(nib.load(path).affine[:3, :3])) / 1000
     assert numbers["mask_rule"] == "background"
     assert numbers["brain_ml"] == pytest.approx(finite.sum() * size, rel=0.05)  # less the voxels equal to the border
+
+
+def test_a_real_brain_looks_the_same_however_its_background_is_written(tmp_path):
+    path = Path(find_spec("nilearn").origin).parent / "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
+    image = nib.load(path)
+    data, affine = image.get_fdata(dtype=np.float32)[::2, ::2, ::2], image.affine @ np.diag([2, 2, 2, 1])
+    inside = data > 0
+    scores = (data - data[inside].mean()) / data[inside].std()  # of SPM's kind, with values on both sides of 0
+    done = []
+    for outside, values in ((0, data), (np.nan, data), (np.nan, scores), (0, scores)):
+        nib.save(nib.Nifti1Image(np.where(inside, values, np.float32(outside)), affine), tmp_path / "a.nii")
+        steps = Steps(spacing=2.0, shape=None, mask="background", nan_background=True)
+        done.append(process(Session("a", "a", 1, tmp_path / "a.nii", "flat"), steps))
+    for other in done:
+        assert other.numbers["brain_ml"] == pytest.approx(inside.sum() * 0.008, abs=0.001)
+        assert not check_millilitres(other.numbers["brain_ml"])
+        stripped = np.where(inside, other.volume.data, 0)
+        np.testing.assert_allclose(stripped, np.where(inside, done[0].volume.data, 0), atol=1e-4)
+        np.testing.assert_array_equal(other.volume.data, stripped)
 
 
 def test_a_mask_file_on_resampled_voxels_keeps_its_volume(tmp_path):
