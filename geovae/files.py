@@ -1,10 +1,17 @@
-"""Atomic writes: a reader sees the old file or the new one, never a part of it."""
+"""Atomic writes: a reader sees the old file or the new one, never a part of it. Locks between processes."""
 
+import contextlib
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
@@ -35,3 +42,25 @@ def flush_to_disk(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def lock_file(file: IO[Any]) -> None:
+    """Lock an open file for this process; where the system or the file system has no locks, nothing is locked.
+
+    Raises:
+        BlockingIOError: if another process holds it.
+    """
+    try:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # work without a lock rather than not at all
+        return
+
+
+def unlock_file(file: IO[Any]) -> None:
+    """Unlock a file. Closing it is not enough: a forked child still has it open."""
+    if fcntl is not None:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_UN)

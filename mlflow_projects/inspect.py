@@ -7,7 +7,11 @@ from mlflow_projects import entry
 
 
 def main(**settings: Any) -> None:
-    """Print what is in the folder `source` beside what OASIS-1 has; the options are those of `geovae.mri.inspect`."""
+    """Print what is in the folder `source` beside what OASIS-1 has; the options are those of `geovae.mri.inspect`.
+
+    Examples:
+        python -m mlflow_projects.inspect --source FOLDER
+    """
     text = mri.inspect(**settings)  # before a run is opened: a wrong folder leaves no trace
     with entry.open_run("inspect") as tracker:
         tracker.params({f"cfg.{key}": value for key, value in settings.items()})

@@ -37,6 +37,10 @@ def main(options: Options, comparison: Path = COMPARISON, register: str = NAME, 
         comparison: YAML file that lists the runs.
         register: name of the registered model.
         cluster: where the runs run.
+
+    Examples:
+        python -m mlflow_projects.main --concurrency 1 --cpus 4
+        python -m mlflow_projects.main --dataset fashion_mnist --register fashion
     """
     configs = read_comparison(comparison, options, prog="main")
     device = next(iter(configs.values()))["device"]

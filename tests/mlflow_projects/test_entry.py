@@ -115,7 +115,7 @@ def test_a_bad_run_of_a_comparison_is_named(end, tmp_path):
 @pytest.mark.parametrize(
     ("name", "command"),
     [
-        ("mnist", "mlflow run . -e prepare -P dataset=mnist`, which fetches the originals too"),
+        ("mnist", "mlflow run . --env-manager local -e prepare -P dataset=mnist`, which fetches the originals too"),
         ("oasis_volumes", "prepare -P dataset=oasis -P source=FOLDER -P arrays=npy -P arrays_spacing=4`"),
     ],
 )
