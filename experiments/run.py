@@ -208,14 +208,14 @@ def train(
             # tracked before the checkpoint: after a crash in between it is tracked twice, and nothing is missing
             _track_epoch(tracker, record)
             if record.epoch % images_every == 1 or images_every == 1:
-                _track_reconstructions(tracker, state.model, splits.val.images[:16], record.epoch)
+                track_reconstructions(tracker, state.model, splits.val.images[:16], record.epoch)
             checkpoint.save_training(output / CHECKPOINT, state)
             if on_epoch is not None:
                 on_epoch(record)
             bar.update()
             losses = {"loss": f"{record.train['loss']:.4g}", "val_loss": f"{record.val['loss']:.4g}"}
             bar.set_postfix(losses | {"images/s": f"{len(splits.train.images) / record.seconds:.0f}"})
-    _track_reconstructions(tracker, state.load_best(), splits.val.images[:16], state.epoch)
+    track_reconstructions(tracker, state.load_best(), splits.val.images[:16], state.epoch)
     tracker.metrics({"best/val_loss": state.best_record.val["loss"], "best/epoch": state.best_record.epoch})
 
 
@@ -226,7 +226,8 @@ def _track_epoch(tracker: Tracker, record: Any) -> None:
 
 
 @torch.no_grad()
-def _track_reconstructions(tracker: Tracker, model: Any, images: Tensor, epoch: int) -> None:
+def track_reconstructions(tracker: Tracker, model: Any, images: Tensor, epoch: int) -> None:
+    """Track a picture of images (n, c, h, w) above what the model makes of them."""
     was_training = model.training
     model.eval()
     x = to_float(images.to(next(model.parameters()).device))

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 import torch
 from torch import Generator, Tensor
 
+from geovae.devices import free_memory
+
 CHUNK_BYTES = 2**28  # few copies, and little memory beside the set
-SHARE = 0.5  # of the free memory, beyond which a set is streamed: networks and their gradients need the rest
+SHARE = 0.5  # of the memory left to this process; a larger set is streamed: networks and gradients need the rest
 
 
 class Batches:
@@ -54,7 +56,7 @@ def fits(images: Tensor, device: torch.device) -> bool:
     """Return whether the images leave enough of the device's memory free."""
     if device.type != "cuda":
         return True
-    return images.numel() * images.element_size() <= SHARE * torch.cuda.mem_get_info(device)[0]
+    return images.numel() * images.element_size() <= SHARE * free_memory(device)
 
 
 def stream_batches(

@@ -1,5 +1,6 @@
-"""Range checks of options and tensors: each raises a ValueError that names the value and the rule."""
+"""Checks of options and tensors: each raises a ValueError that names the value and the rule."""
 
+import importlib
 import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -64,3 +65,20 @@ def check_seed(seed: int) -> None:
     """Raise a ValueError unless `seed` is a whole number in [0, 2^32), the range of NumPy and scikit-learn."""
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(f"`seed` must be a whole number in [0, 2^32), got {seed!r}")
+
+
+def import_class(name: str, target: str) -> Any:
+    """Return what `target`, "package.module:Class", names; `name` is the option that holds it.
+
+    Raises:
+        ValueError: if it is written in another way, or cannot be imported.
+    """
+    module, _, attribute = target.partition(":")
+    if not module or not attribute:
+        raise ValueError(f"`{name}` must read 'package.module:Class', got {target!r}")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"`{name}` {target!r} cannot be imported: {error}; PYTHONPATH names the folders of modules"
+        ) from error

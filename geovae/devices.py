@@ -17,6 +17,7 @@ from geovae.checks import check_choice
 Precision = Literal["auto", "fp32", "tf32", "bf16"]
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 AMPERE = (8, 0)  # the first compute capability with TF32 and bf16
+CONTEXT = 2**30  # bytes of a GPU that a process takes outside torch's allocator: about half of it for CUDA's context
 P = ParamSpec("P")
 R = TypeVar("R")
 CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
@@ -46,6 +47,23 @@ def choose_precision(precision: str, device: torch.device) -> str:
     if precision == "auto":
         return "bf16" if recent else "fp32"
     return "fp32" if precision == "tf32" and not recent else precision
+
+
+def limit_memory(share: float) -> None:
+    """Keep this process to a `share` of the memory of its GPU: an allocation beyond it fails, in this process alone.
+
+    Processes on one GPU see all of its memory, and without a limit the first to fill it starves the others.
+    """
+    if 0 < share < 1 and torch.cuda.is_available():
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(max(share - CONTEXT / total, share / 2))
+
+
+def free_memory(device: torch.device) -> int:
+    """Return how many bytes this process can still allocate on a GPU, of what is free there and of its own share."""
+    free, total = torch.cuda.mem_get_info(device)
+    find_share = getattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 1.0)  # torch 2.6 has none
+    return min(free, int(find_share(device) * total) - torch.cuda.memory_reserved(device))
 
 
 @contextmanager

@@ -25,7 +25,7 @@ class Cluster:
         address: of a Ray cluster: local, auto or host:port.
         storage: folder that all nodes see, or s3://...; by default one below the run's folder.
         cpus: for each run.
-        gpus: for each run; auto: one where there are any.
+        gpus: for each run, at most 1; auto: one where there are any.
         concurrency: runs at once; by default as many as fit.
         max_failures: restarts of a run.
     """
@@ -42,6 +42,8 @@ class Cluster:
         check_positive(cpus=self.cpus)
         if self.gpus != "auto":
             check_not_negative(gpus=self.gpus)
+            if self.gpus > 1:
+                raise ValueError(f"`gpus` must be at most 1, got {self.gpus:g}: a run uses one GPU")
         if self.concurrency is not None:
             check_count(concurrency=self.concurrency)
         check_count(low=0, max_failures=self.max_failures)

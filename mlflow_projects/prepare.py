@@ -62,7 +62,8 @@ def main(
     source = settings["source"] = _fetch_originals(dataset, source, root, progress=settings.get("progress", True))
     if dataset == "oasis":
         # refuses a folder without sessions before a run is opened
-        mri.discover(source, settings["selection"].layout, product=settings["selection"].product)
+        selection = settings["selection"]
+        mri.discover(source, selection.layout, product=selection.product, wanted=selection)
     with entry.open_run("prepare") as tracker:
         used = {"dataset": dataset, **settings, **({"quality": quality} if dataset == "oasis" else {})}
         tracker.params({f"cfg.{key}": value for key, value in _flatten_groups(used).items()})

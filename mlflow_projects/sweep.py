@@ -14,6 +14,7 @@ from experiments.config import Options
 from experiments.describe import git_tags
 from experiments.help import as_command
 from experiments.tables import for_terminal
+from geovae.adapters import KINDS
 from geovae.checkpoint import load
 from geovae.checks import check_positive
 from geovae.tracking import MlflowTracker
@@ -158,6 +159,8 @@ def _trained_options(trained: str) -> Options:
     if not trained:
         return {}
     meta = load(trained)[1]
+    if meta["model"] in KINDS:
+        raise SpaceError(f"{trained} holds a model from elsewhere ({meta['model']}): a sweep draws from models of ours")
     model = {f"model.{key}": value for key, value in meta["options"].items()}
     return {"model.name": meta["model"]} | model | {f"data.{key}": value for key, value in meta["data"].items()}
 

@@ -294,7 +294,7 @@ def test_streamed_batches_are_those_of_the_resident_set(device, chunk_bytes):
 def test_a_set_is_streamed_when_it_would_fill_the_gpu(monkeypatch):
     data = images(100)  # 102,400 bytes
     for free, streamed in ((300_000, False), (200_000, True)):
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10**9))
+        monkeypatch.setattr("geovae.batches.free_memory", lambda device, free=free: free)
         assert fits(data, torch.device("cuda")) != streamed
     assert fits(data, torch.device("cpu"))
     assert not Batches(data, torch.device("cpu"), 10, stream=True).streamed

@@ -22,6 +22,7 @@ ENTRY_POINTS = (
     "cohort",
     "brains",
     "import_checkpoint",
+    "adopt",
     "sweep",
     "study",
 )
@@ -30,6 +31,7 @@ OF_RUNS = {  # the options of runs that users set most, for those entry points t
     "main": ("dataset", "seed", "device"),
     "train": ALL,
     "import_checkpoint": ("dataset", "seed", "device"),
+    "adopt": ("dataset", "seed", "device"),
     "sweep": ALL,
     "study": ("device",),
 }

@@ -101,7 +101,7 @@ TAGS = {
     "geodesic": "of `brains`: the sessions at the ends of the geodesic",
     "candidate": "of `promote`: the run that was held against the champion",
     "verdict": "of `promote`: moved, refused, rolled back; with `dry_run` would move, would roll back",
-    "imported_from": "of `import_checkpoint`: name of the file",
+    "imported_from": "of `import_checkpoint` and `adopt`: name of the file or folder",
 }
 ARTIFACTS = {
     "config.yaml": "repeats the run: `-P config=config.yaml`",

@@ -22,6 +22,7 @@ from experiments.describe import describe_run
 from experiments.judge import Result, rejudge
 from experiments.run import CHECKPOINT, plan_run, run
 from geovae import checkpoint
+from geovae.devices import limit_memory
 from geovae.tracking import MlflowTracker
 from geovae.training import EpochRecord
 from tuning.storage import CONFIG, Storage
@@ -64,6 +65,8 @@ class Worker(tune.Trainable):
             os.environ["GEOVAE_COMMIT"] = context.commit
         if context.cwd and Path(context.cwd).is_dir():
             os.chdir(context.cwd)
+        if self.trial_resources:  # by Ray
+            limit_memory(self.trial_resources.required_resources.get("GPU", 0.0))
         self._context = context
         self._accept(config)
 

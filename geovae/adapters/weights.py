@@ -1,5 +1,6 @@
 """Weights from a file into a module, without unpickling: a state dict, a Lightning checkpoint, safetensors."""
 
+import json
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, TypeVar
@@ -57,6 +58,21 @@ def load_weights(module: Module, path: Path | str, *, prefix: str = "") -> Modul
             f"{first}; `prefix` (now {prefix!r}) chooses and shortens them"
         ) from error
     return module.eval()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the mapping in a file of JSON.
+
+    Raises:
+        ValueError: if it holds none.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a mapping, got {type(content).__name__}")
+    return content
 
 
 def _find_state_dict(stored: Any, path: Path) -> dict[str, Tensor]:

@@ -5,10 +5,9 @@ holds: numbers of different ids do not compare, and the cache is keyed by it.
 """
 
 import hashlib
-import importlib
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from geovae.checks import check_choice, check_count
+from geovae.checks import check_choice, check_count, import_class
 from geovae.devices import fixed_convolutions, full_precision
 from geovae.evaluation.classifier import FashionMnistNet, MnistNet
 from geovae.evaluation.frechet import (
@@ -100,7 +99,7 @@ class UserModule(nn.Module):
         Of the file only tensors are loaded. Without `state`, the module must build its own fixed weights.
         """
         super().__init__()
-        self.network = _import_target(target)(**(options or {}))
+        self.network = import_class("target", target)(**(options or {}))
         if not isinstance(self.network, nn.Module):
             raise ValueError(f"`target` {target} must make a torch.nn.Module, got {type(self.network).__name__}")
         if state is not None:
@@ -198,17 +197,6 @@ def _batch(extractor: nn.Module, images: Tensor, device: torch.device | str) -> 
 
 def _id(extractor: nn.Module) -> str:
     return str(getattr(extractor, "id", type(extractor).__name__))
-
-
-def _import_target(target: str) -> Callable[..., Any]:
-    module, _, attribute = target.partition(":")
-    if not module or not attribute:
-        raise ValueError(f"`target` must read 'package.module:Class', got {target!r}")
-    try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"`target` {target!r} cannot be imported: {error}") from error
-    return found
 
 
 def _load_state(network: nn.Module, path: Path) -> None:

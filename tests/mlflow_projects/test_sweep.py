@@ -55,6 +55,7 @@ def space(tmp_path):
         (["--time-budget=0"], "`time_budget` must be positive and finite, got 0.0"),
         (["--cpus=none"], "`cpus` must be a number, got 'none'"),
         (["--gpus=-1"], "`gpus` must be 0 or more and finite, got -1.0"),
+        (["--gpus=2"], "`gpus` must be at most 1, got 2: a run uses one GPU"),
         (["--search=bayes"], "`search` must be one of optuna, random, grid, got 'bayes'"),
         (["--scheduler=hyperband"], "`scheduler` must be one of none, asha, pbt, got 'hyperband'"),
         (["--scheduler=pbt"], "`scheduler` pbt changes runs while they train"),

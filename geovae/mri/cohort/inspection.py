@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from geovae.mri.cohort.discover import Layout, Session, discover
+from geovae.mri.cohort.discover import Session, discover
+from geovae.mri.cohort.prepare import DEFAULT_SELECTION, Selection
 from geovae.mri.cohort.table import find_table, join, read_table, without_table
 from geovae.mri.problems import Problem, plural, shorten
 from geovae.mri.steps.affines import PRODUCTS
@@ -26,29 +27,20 @@ from geovae.mri.steps.read import (
 from geovae.mri.volume import Volume
 
 
-def inspect(
-    source: str | Path,
-    *,
-    layout: Layout = "auto",
-    product: str = "t88_masked",
-    table: str | Path | None = "auto",
-    sample: int = 3,
-) -> str:
+def inspect(source: str | Path, *, selection: Selection = DEFAULT_SELECTION, sample: int = 3) -> str:
     """Return a text: sessions, file names, headers, table and `sample` volumes of a folder, beside those of OASIS-1.
 
     Args:
         source: folder with the volumes and the table.
-        layout: see `discover`.
-        product: of OASIS-1.
-        table: path, `auto` or None, see `Selection`.
+        selection: which volumes and which table.
         sample: number of volumes that are read whole; of the others only the headers.
     """
-    sessions, problems = discover(source, layout, product=product)
+    sessions, problems = discover(source, selection.layout, product=selection.product, wanted=selection)
     kind = sessions[0].product if sessions else "-"
     lines = [f"`{source}`: {plural(len(sessions), 'session')}, product or layout: {kind}"]
     lines += ["", "Sessions", *_sessions(sessions)]
     lines += ["", "Headers", *_headers(sessions, problems)]
-    lines += ["", "Table", *_table(source, sessions, table, problems)]
+    lines += ["", "Table", *_table(source, sessions, selection.table, problems)]
     lines += ["", f"Volumes ({min(sample, len(sessions))} read whole)", *_volumes(sessions, sample, problems)]
     lines += ["", "Problems", *([f"  - {p}" for p in sorted(problems)] or ["  none in what was looked at"])]
     return "\n".join(lines) + "\n"
@@ -109,11 +101,11 @@ def _table(
         return ["  none: every label is -1, not assessed"]
     try:
         path = find_table(source) if table == "auto" else Path(table)
-        rows, wrong = read_table(path)
+        rows, wrong = read_table(path, required=())
     except (ValueError, OSError) as error:
         problems.append(Problem("table", str(error)))
         return ["  not found or not readable"]
-    pairs, missing = join(sessions, rows, "keep")
+    pairs, missing = join(sessions, rows, "keep", refused=[p.where for p in wrong])
     problems += wrong + missing
     grades = Counter("blank" if np.isnan(row.cdr) else f"{row.cdr:g}" for row in rows)
     ages = [row.age for row in rows if not np.isnan(row.age)]

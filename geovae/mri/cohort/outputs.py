@@ -18,7 +18,7 @@ from geovae.files import atomic_path
 from geovae.mri.cohort.discover import Session
 from geovae.mri.cohort.jobs import Outcome, array_path, load_state, state_path
 from geovae.mri.cohort.process import PERCENTAGES
-from geovae.mri.cohort.table import Row
+from geovae.mri.cohort.rows import Row
 
 MIRRORS = {"left_right": 0, "front_back": 1, "up_down": 2}
 
@@ -108,6 +108,8 @@ def _arrays(finished: Sequence[Finished], settings: dict[str, Any]) -> dict[str,
         "ids": per_picture([o.id for o in outcomes], str),
         "subjects": per_picture([f.session.subject for f in finished], str),
         "age": per_picture([row.age for row in rows], np.float32),
+        "age_at_least": per_picture([row.at_least for row in rows], bool),
+        "diagnosis": per_picture([row.diagnosis for row in rows], str),
         "sex": per_picture([row.sex for row in rows], str),
         "cdr": per_picture([row.cdr for row in rows], np.float32),
         "affines": np.concatenate([o.affines for o in outcomes]),
@@ -119,9 +121,9 @@ def _arrays(finished: Sequence[Finished], settings: dict[str, Any]) -> dict[str,
 
 def _manifest_row(finished: Finished, folder: Path, arrays: Any) -> dict[str, Any]:
     session, row, outcome = finished
-    cdr, age = ("" if math.isnan(number) else number for number in (row.cdr, row.age))
     cells: dict[str, Any] = {"id": session.id, "subject": session.subject, "visit": session.visit}
-    cells |= {"label": row.label, "cdr": cdr, "age": age, "sex": row.sex, "product": session.product}
+    cells |= {"label": row.label, "cdr": "" if math.isnan(row.cdr) else row.cdr, "diagnosis": row.diagnosis}
+    cells |= {"age": row.age_text, "sex": row.sex, "product": session.product}
     cells |= {"file": str(session.path), "mask": str(session.mask or ""), "digest": outcome.digest}
     cells |= {"slices": outcome.shape[0], "slice_mm": " ".join(f"{mm:g}" for mm in outcome.slice_mm)}
     cells |= {name: outcome.numbers[name] for name in ("low", "high", "brain_ml", "brain_voxels_lost")}

@@ -12,18 +12,21 @@ from typing import Any
 
 from geovae.checks import check_choice
 from geovae.files import atomic_path
-from geovae.mri.cohort.discover import OASIS_FILES, Layout, discover, with_masks
+from geovae.mri.cohort.discover import Layout, Wanted, discover
 from geovae.mri.cohort.jobs import Execution, Job, Outcome, run_job
+from geovae.mri.cohort.masks import with_masks
+from geovae.mri.cohort.names import OASIS_FILES
 from geovae.mri.cohort.outputs import Finished, write_outputs
-from geovae.mri.cohort.process import DEFAULT_STEPS, Steps
-from geovae.mri.cohort.table import COLUMNS, Pair, Repeats, find_table, join, read_table, without_table
+from geovae.mri.cohort.process import DEFAULT_STEPS, MASKED, Steps
+from geovae.mri.cohort.rows import DESCRIBED
+from geovae.mri.cohort.table import Pair, Repeats, find_table, join, read_table, without_table
 from geovae.mri.problems import InputProblems, OnError, Problem, as_text, check_choices, plural, shorten
 from geovae.mri.processes import run_in_processes
 
 
 @dataclass(frozen=True)
-class Selection:
-    """Which volumes are prepared, and with which rows of which table.
+class Selection(Wanted):
+    """Which volumes are prepared, and with which masks and rows of which table.
 
     Args:
         layout: `oasis1`, `bids`, `flat`, or `auto`, the first of them for which there is a file.
@@ -31,7 +34,9 @@ class Selection:
         table: path of the csv, tsv or xlsx; `auto` searches for it; None does without: every label is -1.
         repeats: whether later visits (MR2) are dropped, kept or a problem: `drop`, `keep` or `fail`.
         mask_pattern: glob of the mask files within each volume's folder, in which `{id}` and `{subject}` are replaced;
-            None finds OASIS-1's masked volume.
+            None finds OASIS-1's masked volume, and the names that BIDS, FSL, FreeSurfer and ANTs use.
+        mask_folder: folder of the mask files, such as `derivatives/fmriprep`; None looks beside each volume, in a
+            folder `masks` there, and in the derivatives of a BIDS data set.
 
     Raises:
         ValueError: for a value that does not exist.
@@ -42,6 +47,7 @@ class Selection:
     table: str | Path | None = "auto"
     repeats: Repeats = "drop"
     mask_pattern: str | None = None
+    mask_folder: str | None = None
 
     def __post_init__(self) -> None:
         """Check everything before any volume is read."""
@@ -55,17 +61,20 @@ class Selection:
             FileNotFoundError: if there are no volumes, or no table.
             ValueError: if there are several tables, or one that cannot be read.
         """
-        sessions, problems = discover(source, self.layout, product=self.product)
-        # `auto` needs a mask file where the volume has a skull and its masked sibling is near
-        if mask == "file" or (mask == "auto" and (self.product == "t88" or self.mask_pattern)):
-            sessions, missing = with_masks(sessions, self.mask_pattern)
+        sessions, problems = discover(source, self.layout, product=self.product, wanted=self)
+        asked = mask == "file" or (mask == "auto" and bool(self.mask_pattern or self.mask_folder))
+        if asked or (mask == "auto" and any(s.product not in MASKED for s in sessions)):
+            # `auto` needs a mask file where the volume has a skull and its masked sibling is near
+            needed = asked or any(s.product == "t88" for s in sessions)
+            sessions, missing = with_masks(sessions, pattern=self.mask_pattern, folder=self.mask_folder, needed=needed)
             problems += missing
         if self.table is None:
             pairs, more = without_table(sessions, self.repeats)
             return pairs, problems + more
-        required = tuple(COLUMNS) if any(s.id.startswith("OAS1_") for s in sessions) else ("id",)
+        required = DESCRIBED if any(s.id.startswith("OAS1_") for s in sessions) else ()
         rows, wrong = read_table(find_table(source) if self.table == "auto" else self.table, required=required)
-        pairs, more = join(sessions, rows, self.repeats)
+        refused = [p.where for p in problems + wrong if not p.warning]
+        pairs, more = join(sessions, rows, self.repeats, refused=refused)
         return pairs, problems + wrong + more
 
 
@@ -112,7 +121,8 @@ def prepare(
         problems.append(Problem("volumes", "no sound volume is left"))
     report = raise_or_warn(problems, execution.on_error, fatal=not finished)
     settings = {**asdict(selection), **asdict(steps), **execution.settings()}
-    del settings["table"]  # a path of this machine; the rows that were used are in the npz
+    # paths of this machine; the rows that were used are in the npz, the masks in the manifest
+    del settings["table"], settings["mask_folder"]
     files = write_outputs(folder, finished, settings)
     result = {"counts": _counts(outcomes, finished), "input_hash": _hash(finished), "settings": settings}
     result |= {**report, "files": files}
