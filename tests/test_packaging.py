@@ -90,8 +90,14 @@ for module in pkgutil.iter_modules(geovae.__path__, "geovae."):
 from geovae.models import build_model
 model = build_model("vae", (1, 32, 32), network="mlp", width=8, latent_dim=2)
 images = torch.rand(40, 1, 32, 32)
-for sampler in ("prior", "mixture", "local", "riemannian"):
+for sampler in ("prior", "fine_mixture", "local", "riemannian"):
     assert geovae.sample(model, images, n=4, sampler=sampler).shape == (4, 1, 32, 32)
+try:
+    geovae.sample(model, images, n=4, sampler="mixture")
+except ModuleNotFoundError as error:
+    assert "pip install scikit-learn, or take `fine_mixture`" in str(error)
+else:
+    raise AssertionError("the mixture is scikit-learn's")
 assert not {"mlflow", "ray", "sklearn", "matplotlib", "PIL", "yaml", "jsonargparse", "tqdm"} & sys.modules.keys()
 """
 
