@@ -84,4 +84,4 @@ def _register(run_id: str, name: str) -> None:
 
 
 if __name__ == "__main__":
-    entry.main(main, more_help=resolve)
+    entry.main(main, more_options=resolve)

@@ -19,7 +19,7 @@ PAGES = [
     *sorted(ROOT.glob("docs/**/*.md")),
 ]
 START = r"(?:mlflow run \.|python -m mlflow_projects\.\w+) "
-FLAGS_OF_MLFLOW = {"-e": "main", "--env-manager": "", "--experiment-name": "", "--run-name": ""}
+FLAGS_OF_MLFLOW = {"-e": "main", "--env-manager": "", "--experiment-name": "", "--run-name": "", "--run-id": ""}
 
 
 def commands(page):
@@ -28,14 +28,14 @@ def commands(page):
     blocks = "\n".join(re.findall(r"^```[^\n]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)).replace("\\\n", " ")
     prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     inline = [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose)]
-    for line in [*blocks.splitlines(), *inline]:
+    for line in [*blocks.splitlines(), *(code for code in inline if " -P " in code)]:  # prose names entry points, too
         if found := re.search(rf"(?<![\w'\"-])({START}.*)", line):
             yield found[1]
 
 
 def parsed(command):
     """Return the entry point of a command, and the flags that it gets."""
-    words = shlex.split(command, comments=True)
+    words = shlex.split(command.partition(" > ")[0], comments=True)
     if words[0] == "python":
         return words[2].rpartition(".")[2], words[3:]
     given, flags, rest = dict(FLAGS_OF_MLFLOW), [], iter(words[3:])
@@ -51,7 +51,6 @@ def parsed(command):
 
 def check(entry_point, flags):
     words = [flag for flag in flags if entry_point != "sync" or flag.startswith("-")]  # `sync` takes folders
-    words = [word for word in words if word not in (">", "my.yaml")]
     given = parse_options(words)
     if given.pop("help", None) or given.pop("print_config", None):
         return

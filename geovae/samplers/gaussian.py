@@ -64,11 +64,7 @@ class MixtureSampler(Sampler):
         self._model = self._fit_mixture(codes)
 
     def _fit_mixture(self, codes: Codes) -> Any:
-        try:
-            from sklearn.mixture import GaussianMixture
-        except ModuleNotFoundError as error:  # the library alone does not require it
-            remedy = "pip install scikit-learn, or take `fine_mixture` or `local`"
-            raise ModuleNotFoundError(f"the sampler `mixture` needs scikit-learn: {remedy}") from error
+        from sklearn.mixture import GaussianMixture
 
         n, d = codes.mu.shape
         components = min(self.n_components, n // (d + 1), _count_distinct(codes.mu))  # a covariance needs d + 1 points
