@@ -6,7 +6,6 @@ train one VAE a class and the classifier, which also gets distorted copies, or s
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from experiments.classifier import predict, score_classifier, train_conv, train_
 from geovae.checks import check_choice, check_count
 from geovae.codes import encode_images
 from geovae.data.affine import apply_affine, draw_affine
-from geovae.files import atomic_path
+from geovae.files import atomic_path, read_npz
 from geovae.images import to_float, to_uint8
 from geovae.models import build_model
 from geovae.saved_model import SavedModel
@@ -33,7 +32,7 @@ from geovae.training import Trainer
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SAMPLED = ("prior", "mixture", "riemannian")
+SAMPLED = ("prior", "mixture", "riemannian", "local", "fine_mixture")
 METHODS = ("none", "classical", *SAMPLED)
 CLASSIFIERS = ("conv", "linear")
 SMALLEST = 4  # training subjects
@@ -59,7 +58,7 @@ class Design:
 
     Args:
         sizes: numbers of training subjects; those of a smaller size are among those of a larger one.
-        methods: of `none`, `classical`, `prior`, `mixture`, `riemannian`.
+        methods: of `none`, `classical`, `prior`, `mixture`, `riemannian`, `local`, `fine_mixture`.
         folds: of the cross-validation over subjects, stratified by class.
         generated: number of images added to each class: distorted copies, or samples.
         classifier: `conv`, a small convolutional network, or `linear`, a logistic regression on the pixels, which did
@@ -69,6 +68,7 @@ class Design:
         latent_dim: its latent dimensions.
         beta: its weight of the divergence.
         epochs: its training; the epoch of the lowest loss on its own training images is kept, as published.
+        early_stop: epochs without a loss lower by 0.1 % before its training ends; None: never.
         learning_rate: its training.
         steps: of the classifier `conv`, the same for all methods.
         seed: of folds, subsets and all training.
@@ -87,6 +87,7 @@ class Design:
     latent_dim: int = 16
     beta: float = 1.0
     epochs: int = 1000
+    early_stop: int | None = 60
     learning_rate: float = 1e-4
     steps: int = 600
     seed: int = 0
@@ -224,9 +225,8 @@ def draw_samples(real: Tensor, design: Design, seed: int, device: Device) -> dic
     shape = (int(real.shape[1]), int(real.shape[2]), int(real.shape[3]))
     options = {name: getattr(design, name) for name in ("network", "width", "latent_dim", "beta")}
     vae: Any = build_model("vae", shape, seed=seed, **options).to(device)
-    trainer = Trainer(
-        batch_size=min(20, len(real)), plateau_patience=20, epochs=design.epochs, learning_rate=design.learning_rate
-    )
+    training = {name: getattr(design, name) for name in ("epochs", "early_stop", "learning_rate")}
+    trainer = Trainer(batch_size=min(20, len(real)), plateau_patience=20, min_delta=0.001, **training)
     state = trainer.start(vae, seed=seed)
     # validated on the training images, as published: a class of few subjects has none to spare
     for _ in trainer.run(state, real, real):
@@ -350,9 +350,8 @@ def _fingerprint(task: Task, design: Design) -> str:
 def _read_cached(path: Path, methods: Sequence[str]) -> dict[str, np.ndarray] | None:
     """Return the probabilities of the classifiers of a finished fold, by method, or None."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {method: archive[method] for method in methods}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # absent or incomplete: train again
+        return read_npz(path, methods)
+    except (FileNotFoundError, ValueError):  # absent or incomplete: train again
         return None
 
 

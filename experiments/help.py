@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from jsonargparse import DefaultHelpFormatter
 
+TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "NoneType": "null"}
 WORDS = {int: "whole number", float: "number", Path: "path"}
 SEVERAL = (list, tuple, Sequence)
 
@@ -72,3 +73,18 @@ def as_command(entry_point: str, options: Mapping[str, object], experiment_id: s
     experiment = ["--experiment-id", experiment_id] if experiment_id else []
     given = [word for name, value in options.items() for word in ("-P", f"{name}={value}")]
     return shlex.join(["mlflow", "run", ".", "--env-manager", "local", *experiment, "-e", entry_point, *given])
+
+
+def type_in_words(kind: str) -> str:
+    """Return a type, as jsonargparse writes it, in words."""
+    if literal := re.search(r"Literal\[(.*)\]", kind):
+        return f"one of {literal[1]}".replace("'", "")
+    name = re.sub(r"<class '(.*)'>", r"\1", kind)
+    return TYPES.get(name, f"a {name}")
+
+
+def is_part(group: str, part: str) -> bool:
+    """Return whether help on `part` shows a group of options: "true" is all but the samplers'."""
+    if part == "true":
+        return not group.startswith("sampler.")
+    return part in ("all", group) or group.startswith(f"{part}.")

@@ -1,11 +1,12 @@
 """One run, the whole flow: data -> model -> training -> codes -> samplers -> images -> scores -> tracker."""
 
+import copy
 import functools
 import json
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,27 @@ def plan_run(config: Config) -> Plan:
     return Plan(judge.config, Trainer(**config["training"]), network, judge, splits)
 
 
+def load_plan(plan: Plan, resumed: Path | None = None) -> Plan:
+    """Return a plan with its data loaded, after every check that needs no training.
+
+    Raises:
+        FileNotFoundError: if the data are not here.
+        ValueError: if they are damaged, or too few for a batch or a sampler; or if the folder `resumed` holds the
+            checkpoint of another architecture.
+    """
+    config, network = plan.config, plan.network
+    splits = plan.splits or load_data(config["data"])
+    plan.trainer.require(len(splits.train))
+    plan.judge.require(splits)
+    if DATASETS[config["data"]["name"]].image_shape not in (None, splits.image_shape):  # brains of another size
+        name, options = config["model"]["name"], _options(config["model"])
+        network = build_model(name, splits.image_shape, seed=config["seed"], **options)
+    if resumed is not None:
+        fresh = copy.deepcopy(network).to(choose_device(config["device"]))
+        checkpoint.load_training(resumed / CHECKPOINT, plan.trainer.start(fresh))
+    return replace(plan, splits=splits, network=network)
+
+
 def run(plan: Plan, *, output: Path, tracker: Tracker | None = None, on_epoch: OnEpoch | None = None) -> Result:
     """Train a model, draw images with every sampler, score and track them.
 
@@ -74,15 +96,11 @@ def run(plan: Plan, *, output: Path, tracker: Tracker | None = None, on_epoch: O
         tracker: where to report; by default nowhere.
         on_epoch: called after each epoch, when its checkpoint is on disk; an exception from it ends the run.
     """
-    tracker, config = tracker or NullTracker(), plan.config
-    splits = plan.splits or load_data(config["data"])
-    plan.judge.require(len(splits.train))
+    plan = load_plan(plan)
+    tracker, config, network, splits = tracker or NullTracker(), plan.config, plan.network, plan.splits
+    assert splits is not None
     track_data(tracker, config["data"]["name"], splits)
 
-    network, planned = plan.network, DATASETS[config["data"]["name"]].image_shape
-    if planned not in (None, splits.image_shape):  # brains that `prepare` made in another size than the published one
-        name, options = config["model"]["name"], _options(config["model"])
-        network = build_model(name, splits.image_shape, seed=config["seed"], **options)
     state = plan.trainer.start(network.to(choose_device(config["device"])), seed=config["seed"])
     tracker.tags({"precision_used": plan.trainer.arithmetic(network).precision})
     if (output / CHECKPOINT).exists():
@@ -133,6 +151,24 @@ def check_config(config: Config) -> Config:
     """
     codes = _codes_of(json.dumps(config["model"]), _image_shape(json.dumps(config["data"])))
     return plan_judge(config, codes).config
+
+
+def check_data(configs: Iterable[Config]) -> None:
+    """Load every data set once, and check each configuration against it: now, not after hours.
+
+    Raises:
+        FileNotFoundError: if data are not here.
+        ValueError: if they are damaged, or too few.
+    """
+    groups: dict[str, list[Config]] = {}
+    for config in configs:
+        groups.setdefault(json.dumps(config["data"], sort_keys=True), []).append(config)
+    for data, group in groups.items():
+        splits = load_data(json.loads(data))
+        for config in group:
+            Trainer(**config["training"]).require(len(splits.train))
+            codes = _codes_of(json.dumps(config["model"]), _image_shape(json.dumps(config["data"])))
+            plan_judge(config, codes).require(splits)
 
 
 def read_comparison(path: Path, options: Options, prog: str) -> dict[str, Config]:

@@ -51,7 +51,7 @@ def main(
     kept = {key: value for key, value in config.items() if key not in OF_TRAINING}
     config = kept | {"model": {"name": kind, **described}}
     judge = plan_judge(config, encode_images(model, splits.train.images[:2]))
-    judge.require(len(splits.train))
+    judge.require(splits)
     data = config["data"]["name"]
     with entry.open_run("adopt", f"{kind}-{data}-s{config['seed']}") as tracker:
         output = describe_run("adopt", judge.config, tracker)

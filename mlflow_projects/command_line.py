@@ -100,6 +100,8 @@ def bind(function: Callable[..., Any], given: Options, prog: str = "") -> dict[s
         check_names(others, names)
     groups = _dataclasses(function)
     lists = list_names(function, *map(type, groups.values()))
+    # of options that reach the parser through `**settings`, the function's own hints know nothing
+    lists += [name for name, value in parser.get_defaults().as_dict().items() if isinstance(value, list | tuple)]
     values = parse(parser, {name: given[name] for name in names if name in given}, lists=lists)
     for name, group in groups.items():
         given_fields = {field.name: values.pop(field.name) for field in fields(group) if field.name in values}

@@ -1,7 +1,8 @@
 """What every entry point shares: the run that `mlflow run` made, one sentence for bad input, and exit codes.
 
-0 done; 1 a bug (traceback); 2 bad input, before anything was written; 3 a promotion was refused; 4 done, but records
-wait for the tracking store or were refused by it; 130 and 143 for Ctrl-C and SIGTERM.
+0 done; 1 failed after it had opened a run, or a bug (traceback); 2 bad input, noticed before a run was opened; 3 a
+promotion was refused; 4 done, but records wait for the tracking store or were refused by it; 130 and 143 for Ctrl-C and
+SIGTERM.
 """
 
 import os
@@ -16,13 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from experiments.config import Options
 from experiments.describe import writable as writable
-from experiments.help import as_command
 from experiments.page import run_url
-from geovae.data import MissingData
-from geovae.data.builders import ORIGINALS
 from geovae.tracking import MlflowTracker, UndeliveredWarning, without_password
 from mlflow_projects.command_line import call
-from mlflow_projects.stores import explain
+from mlflow_projects.sentences import describe
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,13 +28,14 @@ if TYPE_CHECKING:
 EXPERIMENT = "geovae"
 EXPERIMENT_ID = os.environ.get("MLFLOW_EXPERIMENT_ID")  # read here: mlflow.set_experiment changes the variable
 RUNS = Path("runs")
-UNDELIVERED = 4  # exit code
+FAILED, REFUSED, UNDELIVERED = 1, 2, 4  # exit codes
 
 
 def main(function: Callable[..., None], more_options: Callable[[Options], Any] | None = None) -> NoReturn:
     """Call an entry point with the command line's flags, by `call`, and exit with the right code."""
     signal.signal(signal.SIGTERM, _terminate)
     _undelivered.clear()
+    _opened.clear()
     warnings.showwarning = _show_warning
     # a missing tracking server must be noticed in seconds: the queue on disk retries
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -45,26 +44,16 @@ def main(function: Callable[..., None], more_options: Callable[[Options], Any] |
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     try:
         call(function, sys.argv[1:], more_options)
-    except (ValueError, FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, TimeoutError) as error:
-        if os.environ.get("GEOVAE_TRACEBACK"):  # for developers: the sentence does not show where it comes from
-            raise
-        complain("error", f"{error}{_prepare_command(error)}")
-        raise SystemExit(2) from None
     except SystemExit as end:
         raise SystemExit(_terminated[0] if _terminated else end.code) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
-        if os.environ.get("GEOVAE_TRACEBACK"):
+        # for developers: the sentence does not show where it comes from
+        if os.environ.get("GEOVAE_TRACEBACK") or not (sentence := describe(error)):
             raise
-        if sentence := _explain(error):
-            complain("error", sentence)
-            raise SystemExit(2) from None
-        if _status(error) not in (401, 403):
-            raise
-        reason = " ".join(str(error).split())
-        complain("error", f"the tracking server {tracking_uri()} refuses this user: {reason}")
-        raise SystemExit(2) from None
+        complain("error", sentence)
+        raise SystemExit(FAILED if _opened else REFUSED) from None
     if _undelivered:  # the last line, since the run itself went well
         remedy = "python -m mlflow_projects.sync delivers what waits, and lists what was refused"
         complain("error", f"the run is done, but not all of its record is in the tracking store; {remedy}")
@@ -79,37 +68,6 @@ def complain(kind: Literal["error", "warning"], text: str) -> None:
     print(f"{word} {text}", file=sys.stderr)
 
 
-def shorten(error: BaseException) -> str:
-    """Return an error's text in one line of at most 300 characters."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
-
-
-def _prepare_command(error: Exception) -> str:
-    """Return what to add to the library's sentence on missing files: the command that builds them."""
-    if not isinstance(error, MissingData):
-        return ""
-    fetched = error.dataset in ORIGINALS
-    options = {"dataset": error.dataset, **({} if fetched else {"source": "FOLDER"}), **error.options}
-    return f"; the command is `{as_command('prepare', options)}`" + (
-        ", which fetches the originals too" if fetched else ""
-    )
-
-
-def _explain(error: Exception) -> str:
-    """Return one sentence for an error at opening the tracking store; nothing for all others."""
-    if "mlflow" not in sys.modules:  # nothing was opened yet
-        return ""
-    import mlflow
-
-    return explain(error, mlflow.get_tracking_uri())
-
-
-def _status(error: Exception) -> int:
-    """Return the HTTP status that an error of MLflow's stands for; 0 for all others."""
-    status = getattr(error, "get_http_status_code", None)
-    return int(status()) if status is not None else 0
-
-
 def _show_warning(message: Warning | str, category: type[Warning], *where: object, **options: object) -> None:
     """Show users the sentence alone, without file and line; warnings of other packages are not shown."""
     if category is UndeliveredWarning:
@@ -119,6 +77,7 @@ def _show_warning(message: Warning | str, category: type[Warning], *where: objec
 
 
 _undelivered: list[str] = []  # what records are not in the store
+_opened: list[str] = []  # names of the runs of this process
 _terminated: list[int] = []  # exit codes of received signals: Ray re-raises SystemExit without its code
 
 
@@ -128,9 +87,12 @@ def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
 
 
 def check_new(folder: Path) -> None:
-    """Raise a FileExistsError if an output folder exists already."""
+    """Raise a FileExistsError if an output folder exists already, a PermissionError if it cannot be made."""
     if folder.exists():
         raise FileExistsError(f"{folder} exists already: choose another output folder, nothing is overwritten")
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise PermissionError(f"cannot write to the output folder {folder}: {above} is no folder that can be written")
 
 
 def open_run(name: str, title: str = "") -> MlflowTracker:
@@ -146,8 +108,10 @@ def open_run(name: str, title: str = "") -> MlflowTracker:
         experiment = choose_experiment()
         show_training_runs(experiment)
         output = writable(RUNS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
+        _opened.append(name)
         return MlflowTracker(output, experiment_id=experiment, name=title or name, tags={"mlflow.source.name": name})
     run = mlflow.get_run(run_id)
+    _opened.append(name)
     if _named_by_chance(run.info.run_name or ""):  # a name that the user chose stays
         mlflow.MlflowClient().set_tag(run_id, "mlflow.runName", title or name)
     experiment = run.info.experiment_id

@@ -31,6 +31,7 @@ def main(path: str, options: Options) -> None:
     if splits.image_shape != published.image_shape:
         shapes = f"{published.image_shape}, but {config['data']['name']} has {splits.image_shape}"
         raise ValueError(f"the model draws images of shape {shapes}")
+    plan.judge.require(splits)
     plan.network.load_state_dict(published.weights)
     network = plan.network.eval().to(choose_device(config["device"]))
     with entry.open_run("import_checkpoint") as tracker:

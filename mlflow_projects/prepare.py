@@ -61,13 +61,14 @@ def main(
     settings = command_line.bind(KNOWN[dataset], {"source": source, "root": root, **options})
     source = settings["source"] = _fetch_originals(dataset, source, root, progress=settings.get("progress", True))
     if dataset == "oasis":
-        # refuses a folder without sessions before a run is opened
-        selection = settings["selection"]
-        mri.discover(source, selection.layout, product=selection.product, wanted=selection)
+        # refuses a folder without sessions, or a table that cannot be read, before a run is opened
+        settings["selection"].gather(source, settings["steps"].mask)
+    # but for brains, whose problems are recorded, a run is opened when the files are built: bad ones leave none
+    built = None if dataset == "oasis" else KNOWN[dataset](**settings)
     with entry.open_run("prepare") as tracker:
         used = {"dataset": dataset, **settings, **({"quality": quality} if dataset == "oasis" else {})}
         tracker.params({f"cfg.{key}": value for key, value in _flatten_groups(used).items()})
-        report = _prepare_oasis(tracker, settings, quality) if dataset == "oasis" else KNOWN[dataset](**settings)
+        report = _prepare_oasis(tracker, settings, quality) if built is None else built
         if not quality.masked_ids:  # the report names files, and they name sessions
             tracker.text("build.json", json.dumps(report, indent=2, default=str))
     print(json.dumps(report, indent=2, default=str))
@@ -137,7 +138,9 @@ def _prepare_oasis(tracker: MlflowTracker, settings: dict[str, Any], quality: Qu
     counts = report["counts"]
     tracker.metrics({f"count/{key}": value for key, value in counts.items()})
     tracker.tags({"input_hash": report["input_hash"], "dataset": "oasis"})
-    tracker.params(flatten({"settings": report["settings"]}))
+    # without ids: the reasons are in the npz and in qc/
+    settings_of_all = {name: value for name, value in report["settings"].items() if name != "excluded"}
+    tracker.params(flatten({"settings": settings_of_all}))
     tracker.dataset(
         name="oasis-source",
         digest=report["input_hash"],

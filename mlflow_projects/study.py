@@ -4,7 +4,6 @@ Runs that this study has finished before in this MLflow experiment are found by 
 and not repeated; they become children of the newest run of the study. Interrupted runs resume.
 """
 
-import json
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from experiments.config import Config, Options, fingerprint
 from experiments.describe import describe_run, writable
 from experiments.judge import MODEL
 from experiments.page import run_url
-from experiments.run import load_data
+from experiments.run import check_data
 from experiments.studies.cells import TRAINED, Cell, Study
 from experiments.studies.execute import Found, Outcome, execute
 from experiments.studies.oasis import make_ready
@@ -75,6 +74,8 @@ def main(
     report_progress = partial(print, flush=True)  # a log file shows each run when it ends
     make_ready(study, report_progress)
     check_data(configs)
+    if output is not None:
+        writable(output)  # before hours of work, not after them
     folder = writable(FOLDER / study.name)
     with only_one(folder), entry.open_run(f"{study.name}-{study.size}") as tracker:
         tracker.tags({"role": "study", "study": study.name, "size": study.size, "host": socket.gethostname()})
@@ -145,12 +146,6 @@ def _task(cell: Cell, variant: str, storage: str, ledger: "MlflowLedger") -> Tas
         files.upload(digest, ledger.model_file(trained.run_id))
     tags = ledger.tags(cell=cell.name, variant=variant)
     return Task(config, model_file=f"{storage}/{digest}/{MODEL}", folder=fingerprint(config), tags=tags)
-
-
-def check_data(configs: Sequence[Config]) -> None:
-    """Load every data set once: a missing file is found now, not after hours."""
-    for data in {json.dumps(config["data"], sort_keys=True): config["data"] for config in configs}.values():
-        load_data(data)
 
 
 @contextmanager

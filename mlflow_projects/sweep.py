@@ -13,10 +13,12 @@ import yaml
 from experiments.config import Options
 from experiments.describe import git_tags
 from experiments.help import as_command
+from experiments.run import check_data
 from experiments.tables import for_terminal
 from geovae.adapters import KINDS
 from geovae.checkpoint import load
-from geovae.checks import check_positive
+from geovae.checks import check_choice, check_positive
+from geovae.models import MODELS
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
 from mlflow_projects.cluster import Cluster, reached, settle
@@ -105,7 +107,10 @@ def main(
         definition = define(options, space, settings, **given)
     searched, settings = parse_space(definition.space, "the search space"), definition.settings
     earlier = find_configurations(MlflowClient(), definition.warm_start) if definition.warm_start else []
-    device = config_in(searched, definition.options, searched.corners()[0])["device"]
+    corners = [config_in(searched, definition.options, corner) for corner in searched.corners()]
+    if cluster.address == "local":  # elsewhere the data may be on the nodes alone
+        check_data(corners)
+    device = corners[0]["device"]
     with reached(cluster, device) as resources, _open(resume) as tracker:
         storage = settle(definition.storage, tracker)
         if not resume:
@@ -141,17 +146,27 @@ def define(
     searched = read_space(name).without(list(options))
     if not searched.dimensions:
         raise SpaceError(f"the flags set every option that the space {name!r} searches; leave one open")
-    if settings.search == "grid":  # refuses ranges now, not after the cluster has started
-        build_search(searched, "grid", trials=1, seed=0)
+    # refuses ranges of a grid search, and grids too large to list: now, not after the cluster has started
+    build_search(searched, settings.search, trials=1, seed=0)
     # absolute: a resumed sweep may be started in another folder
     trained = str(fetch_model(trained).absolute()) if trained else ""
     if trained and searched.retrains:
         raise SpaceError(f"--trained belongs to a space of sampler options alone, and {name!r} searches others too")
     searched = Space(searched.fixed | _trained_options(trained), searched.dimensions)
     check_space(searched, options)
+    _check_watched(searched, options, settings)
     if settings.scheduler == "pbt":
         check_population(searched, options)
     return Definition(searched.describe(), options, settings, warm_start, trained, storage)
+
+
+def _check_watched(space: Space, options: Options, settings: Settings) -> None:
+    """Raise a ValueError if a model of the space does not record the metric that is watched."""
+    for corner in space.corners():
+        model: Any = MODELS[config_in(space, options, corner)["model"]["name"]]
+        check_choice(
+            "watched", settings.watched, [f"{part}/{name}" for part in ("val", "train") for name in model.losses]
+        )
 
 
 def _trained_options(trained: str) -> Options:

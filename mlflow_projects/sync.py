@@ -4,6 +4,7 @@ from pathlib import Path
 
 from geovae.tracking import REFUSED, read_refused, sync
 from mlflow_projects import entry
+from mlflow_projects.sentences import shorten
 
 
 def main(*folders: str) -> None:
@@ -36,7 +37,7 @@ def _deliver(folder: Path) -> bool:
     except BlockingIOError as error:  # its run is alive, and delivers them itself
         print(f"{folder}: left alone; {error}")
     except Exception as error:  # whatever a store raises
-        print(f"{folder}: not delivered, kept; {entry.shorten(error)}")
+        print(f"{folder}: not delivered, kept; {shorten(str(error) or type(error).__name__)}")
         return False
     return True
 

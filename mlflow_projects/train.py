@@ -6,7 +6,7 @@ from experiments.config import Options, resolve
 from experiments.describe import describe_run
 from experiments.help import as_command
 from experiments.judge import Result
-from experiments.run import CHECKPOINT, plan_run, run
+from experiments.run import CHECKPOINT, load_plan, plan_run, run
 from mlflow_projects import entry
 
 
@@ -25,7 +25,7 @@ def main(options: Options, resume: str = "") -> None:
     folder = _interrupted(resume) if resume else None
     # below the given options, since the file of the interrupted run holds every option
     resumed = {"config": str(folder / "config.yaml")} if folder else {}
-    plan = plan_run(resolve(resumed | options, prog="train"))
+    plan = load_plan(plan_run(resolve(resumed | options, prog="train")), resumed=folder)
     model, data = plan.config["model"]["name"], plan.config["data"]["name"]
     with entry.open_run("train", f"{model}-{data}-s{plan.config['seed']}") as tracker:
         output = describe_run("train", plan.config, tracker, folder)

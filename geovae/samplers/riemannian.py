@@ -280,7 +280,7 @@ def estimate_rounding(metric: LatentMetric) -> float:
 
 def build_metric(codes: Codes, settings: Settings) -> tuple[LatentMetric, Tensor]:
     """Return the metric of Eq. 7 for codes (n, d), and which centroid each code is (n,), or -1."""
-    k = min(settings.n_centroids or 1, len(codes.mu))
+    k = min(settings.n_centroids or 1, len(torch.unique(codes.mu, dim=0)))  # images that stand twice have one code
     indices = choose_centroids(codes, settings.centroids, k, seed=settings.seed)
     exclude = torch.full((len(codes.mu),), -1, dtype=torch.long, device=indices.device)
     # A code that is a centroid is at distance 0 from itself, which would count as covered.

@@ -64,7 +64,8 @@ def test_slices_are_shown_and_written_in_place(prepared, tmp_path):
     assert any(np.array_equal(image.affine, affine) for affine in cohort.affines)
     assert image.header["sform_code"] == 3  # Talairach: an OASIS-1 tree in T88
     names = ["geodesic.gif", "latent_age_cdr.png", "mean_and_sd_generated.png", "mean_and_sd_real.png"]
-    names += ["real_versus_generated.png", *(f"nifti/brain_{i:04d}.nii.gz" for i in range(3))]
+    names += ["real_versus_generated.png", "nifti/dataset_description.json"]
+    names += [f"nifti/sub-drawn{i:04d}_space-Talairach_desc-generated_T1w.nii.gz" for i in range(3)]
     assert kept.names() == sorted([*(f"brains/{name}" for name in names), "brains/geodesic_above_straight_line.png"])
     assert max(p.stat().st_size for p in (tmp_path / "kept").rglob("*.*")) < MEGABYTE
     with Image.open(tmp_path / "out" / "geodesic.gif") as gif:

@@ -10,12 +10,13 @@ from geovae.checks import check_positive
 from geovae.mri.cohort.discover import Session
 from geovae.mri.problems import check_choices, raise_if
 from geovae.mri.steps.affines import AffinePolicy
-from geovae.mri.steps.crop import Centre, Shape3, crop_or_pad
+from geovae.mri.steps.crop import Centre, Shape3, crop_or_pad, window
 from geovae.mri.steps.mask import MaskRule, brain_mask, brain_numbers, check_mask, strip
 from geovae.mri.steps.normalise import PERCENTILES, Quantisation, check_percentiles, normalise, quantise
 from geovae.mri.steps.orient import canonical, oblique_warning, resample
+from geovae.mri.steps.quality import quality_numbers
 from geovae.mri.steps.read import check_affine, check_values, read_volume
-from geovae.mri.steps.slices import Axis, Unit, View, cut_plane, cut_planes, to_image
+from geovae.mri.steps.slices import AXES, Axis, Unit, View, cut_plane, cut_planes, to_image
 from geovae.mri.volume import Volume
 
 MaskChoice = Literal["auto", "nonzero", "file", "otsu", "none"]
@@ -114,6 +115,8 @@ class Processed:
     pictures: np.ndarray  # uint8 (k, h, w)
     affines: np.ndarray  # (k, 4, 4), mm, of the planes as volumes of one voxel along the axis
     slice_mm: np.ndarray  # (k,), positions along the axis
+    middle: dict[str, np.ndarray]  # uint8, the middle axial (x, y), coronal (x, z) and sagittal (y, z) planes
+    middle_mask: dict[str, np.ndarray]  # bool, of the brain
     thumb: np.ndarray  # uint8, every fourth voxel of `volume`
     before: tuple[np.ndarray, np.ndarray]  # counts (128,) of every fourth value of the file, and edges (129,)
     after: np.ndarray  # counts (128,) of values from 0 to 1
@@ -135,6 +138,7 @@ def process(session: Session, steps: Steps = DEFAULT_STEPS) -> Processed:
     grey = normalise(strip(volume, brain) if steps.stripped else volume, brain, steps.percentiles)
     if steps.shape is not None:
         grey = crop_or_pad(grey, steps.shape, centre=steps.centre_for(session), mask=brain)
+    middle, middle_mask = middle_planes(grey), _middle_mask(brain, grey)
     planes = cut_planes(grey, steps.axis, steps.at, steps.unit)
     thumb = np.rint(_every_fourth(grey.data) * 255).astype(np.uint8)
     return Processed(
@@ -142,16 +146,25 @@ def process(session: Session, steps: Steps = DEFAULT_STEPS) -> Processed:
         pictures=np.stack([quantise(to_image(p.data, steps.axis, steps.view), steps.quantisation) for p in planes]),
         affines=np.stack([p.affine for p in planes]),
         slice_mm=np.array([p.mm for p in planes]),
+        middle=middle,
+        middle_mask=middle_mask,
         thumb=thumb,
         before=np.histogram(_every_fourth(volume.data), bins=BINS),
         after=np.histogram(thumb[thumb > 0], bins=BINS, range=(0, 255))[0],
-        numbers=_numbers(volume, brain, grey),
+        numbers=_numbers(volume, brain, grey) | quality_numbers(middle, middle_mask),
     )
 
 
 def middle_planes(volume: Volume) -> dict[str, np.ndarray]:
     """Return the middle axial (x, y), coronal (x, z) and sagittal (y, z) planes, uint8, of values in [0, 1]."""
     return {axis: np.rint(cut_plane(volume, axis).data * 255).astype(np.uint8) for axis in get_args(Axis)}
+
+
+def _middle_mask(brain: np.ndarray, grey: Volume) -> dict[str, np.ndarray]:
+    """Return the planes of a mask (x, y, z) where those of `middle_planes` lie, after the crop of `grey`."""
+    start = next((step["start"] for step in grey.history if step["step"] == "crop"), (0, 0, 0))
+    inside = window(brain, np.array(start), grey.shape)
+    return {axis: np.take(inside, round(0.5 * (grey.shape[i] - 1)), i) for axis, i in AXES.items()}
 
 
 def _numbers(volume: Volume, brain: np.ndarray, grey: Volume) -> dict[str, Any]:

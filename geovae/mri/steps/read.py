@@ -1,7 +1,8 @@
 """Read one file into a `Volume`: NIfTI-1, NIfTI-2 and Analyze 7.5, either byte order, plain or gz, single file or pair.
 
-The file is read and unpacked to its end, and its size compared with its header, before nibabel decodes it: nibabel does
-not notice a file larger than its header says, a missing `.img` until its data are used, or a wrong gzip checksum.
+The header is read first; then the file is unpacked to where its header says that it ends, and must end there, before
+nibabel decodes it: nibabel does not notice a file larger than its header says, a missing `.img` until its data are
+used, or a wrong gzip checksum.
 """
 
 import gzip
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geovae.files import check_unpacked
 from geovae.mri.steps.affines import AffinePolicy, choose_affine, millimetres, stored_affine
 from geovae.mri.volume import Volume, voxel_sizes
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".nii", ".hdr", ".img")
 HEADER_BYTES = 540  # NIfTI-2; NIfTI-1 and Analyze need 348
+HEADER_FILE = 1 << 24  # bytes of a header of its own that are read: it may hold extensions
 BEYOND = 1e6  # times the 99.9th percentile: damaged values; intensities of magnetic resonance have no unit
 
 
@@ -48,11 +51,14 @@ def read_volume(path: str | Path, *, affine: AffinePolicy = "header", product: s
         ValueError: for a damaged file or an unsupported format; one sentence gives the reason.
     """
     header_path, image_path = both_halves(Path(path))
-    header_bytes = unpack(header_path)
-    image_bytes = header_bytes if image_path == header_path else unpack(image_path)
+    single = image_path == header_path
+    header_bytes = unpack(header_path, HEADER_BYTES if single else HEADER_FILE)
     header = read_header(header_bytes, header_path.name)
-    _check_size(header, len(image_bytes), image_path.name)
-    image = _open_image(header.kind, header_bytes, image_bytes if image_path != header_path else None)
+    if single and header.kind.startswith("nifti") and b"+" not in header_bytes[4:6] + header_bytes[344:347]:
+        raise ValueError(f"`{header_path.name}` says that its values lie in an .img: rename it .hdr and add that")
+    image_bytes = _read_image(header, image_path)
+    header_bytes = image_bytes if single else header_bytes
+    image = _open_image(header.kind, header_bytes, None if single else image_bytes)
     stored = stored_affine(image.header, is_nifti=header.kind != "analyze")
     matrix, source, notes = choose_affine(
         affine, product=product, shape=header.shape, spacing=header.spacing, stored=stored
@@ -87,15 +93,11 @@ def both_halves(path: Path) -> tuple[Path, Path]:
     return header, image
 
 
-def unpack(path: Path) -> bytes:
-    """Return the content of a file, uncompressed to the end, so that its checksum is verified."""
-    data = path.read_bytes()
-    if not data:
-        raise ValueError(f"`{path.name}` is empty")
-    if not path.name.endswith(".gz"):
-        return data
+def unpack(path: Path, most: int) -> bytes:
+    """Return up to `most` bytes of a file, uncompressed; where it ends before them, its checksum is verified."""
     try:
-        return gzip.decompress(data)
+        with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
+            return file.read(most)
     except EOFError as error:
         raise ValueError(f"`{path.name}` is truncated: its gzip stream has no end") from error
     except gzip.BadGzipFile as error:
@@ -127,6 +129,8 @@ def read_header(header: bytes, name: str) -> Header:
     if not min(x, y, z) > 0 or not math.isfinite(x + y + z):
         raise ValueError(f"`{name}` gives the voxel sizes {_tuple((x, y, z))}: all must be above 0 mm")
     offset = float(fields["vox_offset"])
+    if is_nifti and any(math.isinf(float(fields[name])) for name in ("scl_slope", "scl_inter")):
+        raise ValueError(f"`{name}` scales its values by infinity: damaged")  # NaN says that nothing is scaled
     return Header(
         kind=kind,
         stored=stored,
@@ -206,12 +210,21 @@ def _dtype(fields: Any, name: str) -> np.dtype[Any]:
     raise ValueError(f"`{name}` holds {what} values (data type {code}): plain integers or floats are needed")
 
 
-def _check_size(header: Header, size: int, name: str) -> None:
-    """Refuse an image file of another size than its header says, before anything is decoded."""
+def _read_image(header: Header, path: Path) -> bytes:
+    """Return an image file, unpacked; one of another size than its header says is refused before it is decoded."""
     expected = header.offset + math.prod(header.stored) * header.dtype.itemsize
+    size, data, more = path.stat().st_size, b"", ""
+    if not size:
+        raise ValueError(f"`{path.name}` is empty")
+    if path.name.endswith(".gz"):
+        check_unpacked(f"`{path.name}`, by its header,", expected, size)
+        data = unpack(path, expected + 1)
+        size, more = len(data), "more than " if len(data) > expected else ""
     if size != expected:
-        what = "truncated" if size < expected else "longer than its header says"
-        raise ValueError(f"`{name}` holds {size} bytes, its header calls for {expected}: it is {what}")
+        what = "longer than its header says" if size > expected else "truncated"
+        held = f"{more}{expected if more else size}"
+        raise ValueError(f"`{path.name}` holds {held} bytes, its header calls for {expected}: it is {what}")
+    return data or unpack(path, expected)
 
 
 def _open_image(kind: str, header: bytes, image: bytes | None) -> "SpatialImage":

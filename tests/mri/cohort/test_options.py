@@ -26,6 +26,7 @@ CHANGED = {
     "repeats": ("keep", {}),
     "mask_folder": ("masks", {}),
     "mask_pattern": ("{id}_mpr_n*_t88_masked_gfc.img", {}),
+    "exclude": ("exclude.csv", {}),
     "affine": ("header", {}),
     "spacing": (16.0, {}),
     "mask": ("none", {}),
@@ -53,6 +54,7 @@ def sources(tmp_path_factory):
     """A cohort of 8 mm with two products and an MR2, and the same with a truncated volume; a BIDS folder; masks."""
     folder = tmp_path_factory.mktemp("sources")
     write_cohort(folder / "sound", subjects=4, voxel=8, products=("t88_masked", "fseg"))
+    (folder / "exclude.csv").write_text("id,reason\nOAS1_0002,motion\n")
     shutil.copytree(folder / "sound", folder / "spoilt")
     image = min((folder / "spoilt").rglob("*t88_masked_gfc.img"))
     image.write_bytes(image.read_bytes()[:-2])
@@ -73,8 +75,9 @@ def outcome(sources, tmp_path_factory, capfd):
 
     def run(source="sound", **options):
         root, source = tmp_path_factory.mktemp("root"), sources / source
-        if "mask_folder" in options:
-            options["mask_folder"] = str(sources / options["mask_folder"])
+        for name in ("mask_folder", "exclude"):
+            if name in options:
+                options[name] = str(sources / options[name])
         if source.name == "bids":
             options["table"] = None
         before = os.times().children_user

@@ -318,11 +318,12 @@ def test_volumes_as_arrays_and_as_nifti(cohort, tmp_path, small):
     affine = read_archive(tmp_path)["volumes"]["OAS1_0001_MR1"]["array_affine"]
     np.testing.assert_array_equal(affine, [[8, 0, 0, -84.5], [0, 8, 0, -119.5], [0, 0, 8, -71.5], [0, 0, 0, 1]])
     prepare(cohort[0], tmp_path, **small, arrays="nii.gz")
-    image = nib.load(tmp_path / "oasis" / "volumes" / "OAS1_0001_MR1.nii.gz")
+    path = min((tmp_path / "oasis" / "derivatives").rglob("sub-OAS10001*.nii.gz"))
+    image = nib.load(path)
     done = process(discover(cohort[0])[0][0], Steps(spacing=4.0, shape=(44, 52, 44)))
     np.testing.assert_array_equal(image.get_fdata(dtype=np.float32), done.volume.data)
     np.testing.assert_array_equal(image.affine, done.volume.affine)
-    np.testing.assert_array_equal(read_volume(tmp_path / "oasis/volumes/OAS1_0001_MR1.nii.gz").data, done.volume.data)
+    np.testing.assert_array_equal(read_volume(path).data, done.volume.data)
 
 
 def test_bad_options_have_their_sentence(cohort, tmp_path, small):

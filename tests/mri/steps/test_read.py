@@ -10,7 +10,7 @@ import pytest
 
 from geovae.mri import read_volume
 from geovae.mri.steps.orient import canonical, resample
-from geovae.mri.steps.read import check_values, read_header, unpack
+from geovae.mri.steps.read import HEADER_BYTES, check_values, read_header, unpack
 from geovae.mri.synthetic.anatomy import template
 from tests.mri.originals import analyze_header, head, to_axes, write_pair
 
@@ -171,7 +171,7 @@ def test_a_truncated_or_false_gzip_file_is_noticed(tmp_path):
         read_volume(path)
     content[len(content) // 2 : len(content) // 2 + 40] = bytes(40)
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"`a.nii.gz` is damaged|truncated"):
+    with pytest.raises(ValueError, match=r"`a.nii.gz` is damaged|truncated|longer than its header"):
         read_volume(path)
 
 
@@ -212,6 +212,25 @@ def test_an_analyze_header_in_a_single_file_is_refused(tmp_path):
         read_volume(tmp_path / "a.nii")
 
 
+@pytest.mark.parametrize("field", ["scl_slope", "scl_inter"])
+def test_values_scaled_by_infinity_are_refused(tmp_path, field):
+    image = nib.Nifti1Image(head(), np.eye(4))
+    nib.save(image, tmp_path / "a.nii")
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    struct.pack_into("<f", content, {"scl_slope": 112, "scl_inter": 116}[field], float("inf"))
+    (tmp_path / "a.nii").write_bytes(content)
+    with pytest.raises(ValueError, match="`a.nii` scales its values by infinity"):
+        read_volume(tmp_path / "a.nii")
+
+
+def test_the_header_of_a_pair_is_no_single_file(tmp_path):
+    nib.save(nib.Nifti1Image(head(), np.eye(4)), tmp_path / "a.nii")
+    content = (tmp_path / "a.nii").read_bytes()
+    (tmp_path / "a.nii").write_bytes(content[:344] + b"ni1" + content[347:])
+    with pytest.raises(ValueError, match="`a.nii` says that its values lie in an .img"):
+        read_volume(tmp_path / "a.nii")
+
+
 def test_nifti_without_orientation_is_refused_and_identity_is_the_remedy(tmp_path):
     image = nib.Nifti1Image(head(), None)
     image.header.set_zooms((2, 2, 2))
@@ -226,7 +245,7 @@ def test_the_offset_of_a_nifti_file_counts(tmp_path):
     path, content = packed_nifti(tmp_path)
     plain = bytearray(gzip.decompress(content))
     assert struct.unpack_from("<f", plain, 108) == (352.0,)
-    header = read_header(unpack(path), path.name)
+    header = read_header(unpack(path, HEADER_BYTES), path.name)
     assert header.offset == 352
     assert len(plain) == 352 + 20 * 24 * 22 * 2
 

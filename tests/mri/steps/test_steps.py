@@ -12,7 +12,7 @@ from geovae.mri.steps.crop import crop_or_pad
 from geovae.mri.steps.mask import brain_mask, brain_numbers, centre_of_mass, check_mask, otsu_threshold, strip
 from geovae.mri.steps.normalise import normalise, percentile_limits, quantise, unscale
 from geovae.mri.steps.read import check_values
-from geovae.mri.steps.slices import cut_plane, cut_planes, edge_letters, from_image, to_image
+from geovae.mri.steps.slices import cut_plane, cut_planes, from_image, to_image
 from geovae.mri.volume import to_mm
 from tests.mri.originals import head
 
@@ -205,12 +205,6 @@ def test_bad_planes_have_their_sentence():
         cut_planes(brain(), "axial", [0.5, 0.5])
     with pytest.raises(ValueError, match=r"`view` must be one of neurological, radiological, got 'upside'"):
         to_image(np.zeros((2, 2)), "axial", "upside")
-
-
-def test_letters_of_the_edges():
-    assert edge_letters("axial", "neurological") == ("L", "R", "A", "P")
-    assert edge_letters("coronal", "radiological") == ("R", "L", "S", "I")
-    assert edge_letters("sagittal", "neurological") == ("P", "A", "S", "I")
 
 
 def test_as_stored_las_and_turned_is_radiological():
