@@ -332,7 +332,7 @@ def as_figure(trials: Sequence[Trial]) -> "Figure":
         ax.axhline(0.5, color="0.7", linewidth=0.8, zorder=0)  # chance
         ax.set_xticks(range(len(sizes)), [str(size) for size in sizes])
         ax.set(xlabel="training subjects", title=name.replace("_", " "), ylim=(0, 1.02))
-    figure.axes[0].legend(fontsize=8, loc="lower right")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize=8, loc="outside right center")
     return figure
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from experiments.help import as_command
 from experiments.quality import viewer_page
 from geovae.data import Split
 from geovae.figures import mri as figures
@@ -37,7 +38,7 @@ from geovae.saved_model import SavedModel
 from geovae.tracking import Tracker
 
 BRAINS = ("oasis", "oasis_volumes")
-COMMAND = "mlflow run . -e prepare -P dataset=oasis -P source=FOLDER"
+COMMAND = as_command("prepare", {"dataset": "oasis", "source": "FOLDER"})
 FRAMES, STRIP = 16, 8  # pictures of a geodesic, in the animation and in the strip
 TRACKED = 4  # NIfTI files that are tracked
 
@@ -120,7 +121,7 @@ def show_brains(
     tracker.figure("brains/latent_age_cdr.png", latent_map)
     if saved.codes.log_var is not None:
         _track_geodesic(tracker, saved, cohort, rows, output)
-    about = {"Sampler": sampler or saved.meta.get("best_sampler"), "Seed": seed, "Model": saved.meta["model"]["name"]}
+    about = {"Sampler": sampler or saved.meta.get("best_sampler"), "Seed": seed, "Model": saved.meta.get("model")}
     return _write(cohort, images, matches, output, tracker, about)
 
 
