@@ -7,7 +7,6 @@ skipped. One process delivers at a time: it holds a file lock, which the system 
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import secrets
@@ -20,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from geovae.files import atomic_path
+from geovae.files import atomic_path, lock_file, unlock_file
 
 Record = dict[str, Any]
 Deliver = Callable[[list[Record]], int]
@@ -31,8 +30,8 @@ UNREADABLE = "unreadable"  # the kind of a record whose line is damaged; it hold
 
 
 _locks: "weakref.WeakSet[IO[str]]" = weakref.WeakSet()
-# a forked worker that outlives its killed parent must not keep the lock
-os.register_at_fork(after_in_child=lambda: [lock.close() for lock in _locks])
+if hasattr(os, "register_at_fork"):  # a forked worker that outlives its killed parent must not keep the lock
+    os.register_at_fork(after_in_child=lambda: [lock.close() for lock in _locks])
 
 
 class UndeliveredWarning(UserWarning):
@@ -227,12 +226,11 @@ def is_alive(folder: Path) -> bool | None:
     """Return whether the process that writes to an outbox lives; None where the file system cannot tell."""
     try:
         with (folder / "lock").open("r+") as lock:  # makes no new one, in a folder that is on its way out
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return False if lock_file(lock) else None
     except BlockingIOError:
         return True
     except OSError:
         return None
-    return False
 
 
 def _create_and_lock(files: Path, patience: float) -> IO[str] | None:
@@ -252,14 +250,12 @@ def _try_lock(folder: Path, patience: float = 0.0) -> IO[str] | None:
     while True:
         lock = (folder / "lock").open("a")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(lock)
         except BlockingIOError:
             lock.close()
             if time.monotonic() >= deadline:
                 return None
             time.sleep(0.05)
-        except OSError:  # a file system without locks: deliver without one rather than not at all
-            return lock
         else:
             if _is_current(lock, folder):
                 _locks.add(lock)
@@ -277,8 +273,7 @@ def _is_current(lock: IO[str], folder: Path) -> bool:
 
 def _unlock(lock: IO[str] | None) -> None:
     if lock is not None:
-        with contextlib.suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_UN)  # closing is not enough: a forked child still has the file open
+        unlock_file(lock)
         lock.close()
 
 
