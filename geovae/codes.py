@@ -1,7 +1,7 @@
 """Codes: the encodings of a data set, which are all that geometry and samplers need of a model."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
 
 import torch
@@ -35,9 +35,9 @@ class Codes:
 
     def to(self, device: torch.device | str) -> "Codes":
         """Return the codes on a device, where samplers then fit and draw."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extras"}
-        moved = {name: value if value is None else value.to(device) for name, value in own.items()}
-        return Codes(**moved, extras={name: value.to(device) for name, value in self.extras.items()})
+        moved = {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+        extras = {name: value.to(device) for name, value in self.extras.items()}
+        return replace(self, extras=extras, **{name: value.to(device) for name, value in moved.items()})
 
 
 class Encoder(Protocol):

@@ -209,7 +209,20 @@ EXACT = {
 }
 
 
-PRODUCTS = {"mm", "addmm", "addmm_", "bmm", "baddbmm", "mv", "addmv", "dot", "convolution", "_cdist_forward"}
+PRODUCTS = {
+    "mm",
+    "addmm",
+    "addmm_",
+    "bmm",
+    "baddbmm",
+    "mv",
+    "addmv",
+    "dot",
+    "convolution",
+    "conv2d",
+    "linear",
+    "matmul",
+}
 
 
 class Products(TorchDispatchMode):

@@ -100,7 +100,7 @@ def test_every_warning_of_samplers_and_scores_becomes_a_tag(config, trained, tmp
 
 
 def test_a_run_on_a_gpu_fits_its_samplers_there_and_decodes_and_scores_the_same_images(trained, tmp_path, monkeypatch):
-    config = resolve({**QUICK, "samplers": ["fine_mixture", "local", "riemannian"]})
+    config = resolve({**QUICK, "samplers": ["mixture", "local", "riemannian"], "sampler.riemannian.n_transitions": 2})
     expected = rejudge(trained.model_file, config, output=tmp_path / "cpu")
     monkeypatch.setattr("experiments.judge.choose_device", lambda name: torch.device("meta"))
     fitted = []

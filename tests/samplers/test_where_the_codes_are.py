@@ -8,8 +8,10 @@ from geovae.codes import Codes
 from geovae.geometry import geodesics
 from geovae.neighbours import code_novelty, k_nearest, nearest
 from geovae.samplers import SAMPLERS, LocalSampler
-from tests.samplers.test_samplers import QUICK, make_codes
+from tests.samplers.test_samplers import make_codes
 from tests.stand_in_gpu import StandInGpu
+
+FEW = {"riemannian": {"n_centroids": 20, "n_transitions": 2}, "rhvae": {"n_transitions": 2}}  # the stand-in is slow
 
 
 def every_field():
@@ -20,7 +22,7 @@ def every_field():
 
 
 def draw(name, codes):
-    sampler = SAMPLERS[name](**QUICK.get(name, {}))
+    sampler = SAMPLERS[name](**FEW.get(name, {}))
     return sampler.fit(codes).sample(40, Generator().manual_seed(0), return_info=True)
 
 
@@ -58,7 +60,7 @@ def test_covariances_and_densities_of_bumps_are_on_the_device(shape):
 
 def test_neighbours_and_geodesics_are_found_on_the_device():
     codes, z = every_field(), make_codes(seed=2).mu
-    metric = SAMPLERS["riemannian"](n_centroids=20).fit(codes).metric
+    metric = SAMPLERS["riemannian"](**FEW["riemannian"]).fit(codes).metric
     curves = geodesics(metric, z[:3], z[3:6], n_points=8)
     expected = k_nearest(z, codes.mu, 5), nearest(z, codes.mu), code_novelty(z, codes.mu, codes.held_out)
     with StandInGpu():
@@ -66,7 +68,7 @@ def test_neighbours_and_geodesics_are_found_on_the_device():
         assert torch.equal(k_nearest(z, codes.mu, 5).cpu(), expected[0])
         assert all(torch.equal(a, b) for a, b in zip(nearest(z, codes.mu), expected[1], strict=True))
         assert code_novelty(z, codes.mu, codes.held_out) == expected[2]
-        metric = SAMPLERS["riemannian"](n_centroids=20).fit(codes).metric
+        metric = SAMPLERS["riemannian"](**FEW["riemannian"]).fit(codes).metric
         assert torch.equal(geodesics(metric, z[:3], z[3:6], n_points=8).cpu(), curves)
 
 
