@@ -26,6 +26,7 @@ from geovae.data.affine import apply_affine, draw_affine
 from geovae.files import atomic_path, read_npz
 from geovae.images import to_float, to_uint8
 from geovae.models import build_model
+from geovae.samplers import SAMPLERS
 from geovae.saved_model import SavedModel
 from geovae.training import Trainer
 
@@ -111,6 +112,19 @@ class Design:
                 f"`sizes` must lie in {SMALLEST}..{most}: {len(classes)} assessed subjects leave {most} for training "
                 f"with {self.folds} folds; got {', '.join(map(str, self.sizes)) or 'none'}"
             )
+        self._check_codes(task)
+
+    def _check_codes(self, task: Task) -> None:
+        """Raise ValueError if a class has too few training images for a sampler of the methods."""
+        size, folds = min(self.sizes), split_folds(task, self.folds, self.seed)
+        labels = [task.labels[rows_of_subjects(task, order[:size])] for order, _ in folds]
+        fewest = min(int(torch.bincount(of_fold, minlength=2).min()) for of_fold in labels)
+        for method in self.methods:
+            if method in SAMPLERS and fewest < SAMPLERS[method].least_codes:
+                raise ValueError(
+                    f"`sizes` must leave sampler {method} {SAMPLERS[method].least_codes} images of each class: {size} "
+                    f"subjects leave {fewest}; choose larger sizes, or `methods` without {method}"
+                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -318,7 +332,7 @@ def as_figure(trials: Sequence[Trial]) -> "Figure":
         ax.axhline(0.5, color="0.7", linewidth=0.8, zorder=0)  # chance
         ax.set_xticks(range(len(sizes)), [str(size) for size in sizes])
         ax.set(xlabel="training subjects", title=name.replace("_", " "), ylim=(0, 1.02))
-    figure.axes[0].legend(fontsize=8, loc="lower right")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize=8, loc="outside right center")
     return figure
 
 

@@ -120,7 +120,7 @@ def show_brains(
     tracker.figure("brains/latent_age_cdr.png", latent_map)
     if saved.codes.log_var is not None:
         _track_geodesic(tracker, saved, cohort, rows, output)
-    about = {"Sampler": sampler or saved.meta.get("best_sampler"), "Seed": seed, "Model": saved.meta["model"]["name"]}
+    about = {"Sampler": sampler or saved.meta.get("best_sampler"), "Seed": seed, "Model": saved.meta.get("model")}
     return _write(cohort, images, matches, output, tracker, about)
 
 

@@ -231,7 +231,7 @@ def _methods(quality: Quality) -> str:
     said = [f"geovae {geovae.__version__} turned the volumes into RAS order"]
     said.append(f"resampled them to voxels of {s['spacing']:g} mm (linear)" if s["spacing"] else "kept their voxels")
     low, high = s["percentiles"]
-    said.append(f"mapped the percentiles {low:g} and {high:g} inside the brain mask (`{s['mask']}`) to 0 and 1")
+    said.append(f"mapped the percentiles {low:g} and {high:g} inside the brain mask (mask={s['mask']}) to 0 and 1")
     said.append(
         f"cropped or padded them to {' x '.join(map(str, s['shape']))} voxels" if s["shape"] else "kept the grids"
     )

@@ -195,6 +195,10 @@ def test_a_cohort_becomes_a_task():
     [
         ({"sizes": (10, 60)}, r"`sizes` must lie in 4..20: 42 assessed subjects leave .* with 2 folds; got 10, 60"),
         ({"sizes": ()}, r"`sizes` must lie in .*; got none"),
+        (
+            {"sizes": (4, 10)},
+            r"`sizes` must leave sampler local 3 images of each class: 4 subjects leave 2; choose larger",
+        ),
         ({"folds": 19}, r"`folds` must lie in 2..18, the subjects of the smaller class, got 19"),
         (
             {"methods": ("flow",)},
