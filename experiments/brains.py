@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from experiments.help import as_command
 from experiments.quality import viewer_page
 from geovae.data import Split
 from geovae.figures import mri as figures
@@ -37,7 +38,7 @@ from geovae.saved_model import SavedModel
 from geovae.tracking import Tracker
 
 BRAINS = ("oasis", "oasis_volumes")
-COMMAND = "mlflow run . -e prepare -P dataset=oasis -P source=FOLDER"
+COMMAND = as_command("prepare", {"dataset": "oasis", "source": "FOLDER"})
 FRAMES, STRIP = 16, 8  # pictures of a geodesic, in the animation and in the strip
 TRACKED = 4  # NIfTI files that are tracked
 

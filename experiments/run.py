@@ -3,6 +3,7 @@
 import copy
 import functools
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable
@@ -236,7 +237,9 @@ def train(
     for record in state.history:  # of a resumed run: the same points again, or all of them in a new run
         _track_epoch(tracker, record)
     interval = 0.5 if sys.stderr.isatty() else 20.0  # a log file gets a line every 20 seconds
-    with tqdm(total=plan.trainer.epochs, initial=state.epoch, unit="epoch", mininterval=interval) as bar:
+    # not tqdm's own TQDM_DISABLE: it is read as tqdm is imported, which torch does
+    bars = {"mininterval": interval, "disable": os.environ.get("GEOVAE_QUIET") == "1"}
+    with tqdm(total=plan.trainer.epochs, initial=state.epoch, unit="epoch", **bars) as bar:
         for record in plan.trainer.run(state, splits.train.images, splits.val.images):
             # tracked before the checkpoint: after a crash in between it is tracked twice, and nothing is missing
             _track_epoch(tracker, record)
@@ -246,7 +249,8 @@ def train(
             if on_epoch is not None:
                 on_epoch(record)
             bar.update()
-            bar.set_postfix(loss=f"{record.train['loss']:.4g}", val_loss=f"{record.val['loss']:.4g}")
+            losses = {"loss": f"{record.train['loss']:.4g}", "val_loss": f"{record.val['loss']:.4g}"}
+            bar.set_postfix(losses | {"images/s": f"{len(splits.train.images) / record.seconds:.0f}"})
     track_reconstructions(tracker, state.load_best(), splits.val.images[:16], state.epoch)
     tracker.metrics({"best/val_loss": state.best_record.val["loss"], "best/epoch": state.best_record.epoch})
 

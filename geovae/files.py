@@ -1,4 +1,4 @@
-"""Atomic writes: a reader sees the old file or the new one, never a part of it. Sizes are checked before unpacking."""
+"""Atomic writes: a reader sees the old file or the new one, never a part of it. Locks. Sizes before unpacking."""
 
 import os
 import secrets
@@ -8,8 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 DAY = 86_400  # seconds
 LARGE = 1 << 28  # bytes; whatever unpacks to more must be packed no better than RATIO
@@ -53,6 +59,28 @@ def flush_to_disk(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def lock_file(file: IO[Any]) -> None:
+    """Lock an open file for this process; where the system or the file system has no locks, nothing is locked.
+
+    Raises:
+        BlockingIOError: if another process holds it.
+    """
+    try:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # work without a lock rather than not at all
+        return
+
+
+def unlock_file(file: IO[Any]) -> None:
+    """Unlock a file. Closing it is not enough: a forked child still has it open."""
+    if fcntl is not None:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def check_unpacked(where: str, size: int, packed: int) -> None:

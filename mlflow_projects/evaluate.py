@@ -115,6 +115,10 @@ def main(
         cache: folder that keeps features, for sets that are scored again.
         sources: the images, without a model.
         features: the extractor.
+
+    Examples:
+        python -m mlflow_projects.evaluate --model models:/geovae@champion --sampler local
+        python -m mlflow_projects.evaluate --real FOLDER --fake FOLDER
     """
     check_seed(seed)
     check_count(low=2, n=n)

@@ -44,7 +44,12 @@ class Drawing:
 
 
 def main(drawing: Drawing = Drawing()) -> None:
-    """Draw images from a model into a folder of PNG files."""
+    """Draw images from a model into a folder of PNG files.
+
+    Examples:
+        python -m mlflow_projects.generate --n 64 --sampler mixture --output pictures
+        python -m mlflow_projects.generate --model RUN_ID --output pictures
+    """
     saved, n = drawing.load(), drawing.n
     name = drawing.sampler or saved.meta["best_sampler"]
     sampler = saved.sampler(name)  # fitted before the run is opened: the codes may not feed it

@@ -17,6 +17,9 @@ def main(path: str, options: Options) -> None:
     Args:
         path: the best_model.pt of the published code.
         options: of the run.
+
+    Examples:
+        python -m mlflow_projects.import_checkpoint --path best_model.pt --dataset mnist
     """
     published = read_published(path)
     # the published networks have the paper's width, whatever the data set's configuration sets

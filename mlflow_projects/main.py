@@ -35,6 +35,10 @@ def main(options: Options, comparison: Path = COMPARISON, register: str = NAME, 
         comparison: YAML file that lists the runs.
         register: name of the registered model.
         cluster: where the runs run.
+
+    Examples:
+        python -m mlflow_projects.main --concurrency 1 --cpus 4
+        python -m mlflow_projects.main --dataset fashion_mnist --register fashion
     """
     configs = read_comparison(comparison, options, prog="main")
     if cluster.address == "local":  # elsewhere the data may be on the nodes alone

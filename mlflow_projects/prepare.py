@@ -17,7 +17,7 @@ from geovae.evaluation import inception
 from geovae.files import atomic_path
 from geovae.mri.steps.slices import View
 from geovae.tracking import MlflowTracker
-from mlflow_projects import entry
+from mlflow_projects import command_line, entry
 
 NOT_FETCHED = {
     "folder": "the folder of your images",
@@ -51,10 +51,14 @@ def main(
         options: of the builder.
         root: folder of all data sets.
         quality: of oasis.
+
+    Examples:
+        python -m mlflow_projects.prepare --dataset mnist
+        python -m mlflow_projects.prepare --dataset oasis --source FOLDER
     """
     check_choice("dataset", dataset, KNOWN)
     check_count(shown=quality.shown)
-    settings = entry.bind(KNOWN[dataset], {"source": source, "root": root, **options})
+    settings = command_line.bind(KNOWN[dataset], {"source": source, "root": root, **options})
     source = settings["source"] = _fetch_originals(dataset, source, root, progress=settings.get("progress", True))
     if dataset == "oasis":
         # refuses a folder without sessions, or a table that cannot be read, before a run is opened
@@ -118,9 +122,9 @@ def _flatten_groups(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def show_builder_options(given: Options) -> None:
-    """Print the options of the builder that `given` names."""
-    if given.get("dataset") in KNOWN:
-        entry.build_parser(KNOWN[given["dataset"]]).print_help()
+    """Print the options of the builder that `given` names, if help is asked for."""
+    if "help" in given and given.get("dataset") in KNOWN:
+        command_line.build_parser(KNOWN[given["dataset"]]).print_help()
 
 
 def _prepare_oasis(tracker: MlflowTracker, settings: dict[str, Any], quality: Quality) -> dict[str, Any]:
@@ -149,4 +153,4 @@ def _prepare_oasis(tracker: MlflowTracker, settings: dict[str, Any], quality: Qu
 
 
 if __name__ == "__main__":
-    entry.main(main, more_help=show_builder_options)
+    entry.main(main, more_options=show_builder_options)

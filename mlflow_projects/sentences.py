@@ -3,6 +3,7 @@
 import sys
 import zipfile
 
+from experiments.help import as_command
 from geovae.data import MissingData
 from geovae.data.builders import ORIGINALS
 from geovae.mri import InputProblems
@@ -72,5 +73,5 @@ def _prepare_command(error: MissingData) -> str:
     """Return what to add to the library's sentence on missing files: the command that builds them."""
     fetched = error.dataset in ORIGINALS
     options = {"dataset": error.dataset, **({} if fetched else {"source": "FOLDER"}), **error.options}
-    command = "`mlflow run . -e prepare " + " ".join(f"-P {k}={v}" for k, v in options.items()) + "`"
-    return f"; the command is {command}" + (", which fetches the originals too" if fetched else "")
+    more = ", which fetches the originals too" if fetched else ""
+    return f"; the command is `{as_command('prepare', options)}`{more}"

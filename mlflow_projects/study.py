@@ -4,7 +4,6 @@ Runs that this study has finished before in this MLflow experiment are found by 
 and not repeated; they become children of the newest run of the study. Interrupted runs resume.
 """
 
-import fcntl
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ from experiments.studies.plan import read_study
 from experiments.studies.study_report import write_report
 from experiments.tables import for_terminal
 from geovae.checks import check_count
+from geovae.files import lock_file
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
 from mlflow_projects.cluster import Cluster, reached, run_tasks, settle
@@ -62,6 +62,10 @@ def main(
         data: names of the data to keep, with commas; the first word stands for all sizes of a data set.
         output: folder where the report is also written.
         cluster: where the runs run.
+
+    Examples:
+        python -m mlflow_projects.study --name table1 --size small
+        python -m mlflow_projects.study --name figure1 --address local
     """
     if seeds is not None:
         check_count(seeds=seeds)
@@ -153,7 +157,7 @@ def only_one(folder: Path) -> Iterator[None]:
     """
     with (folder / "lock").open("a+") as lock:  # "w" would erase the process id of who holds it
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(lock)
         except BlockingIOError:
             lock.seek(0)
             raise PermissionError(f"study {folder.name!r} already runs here, as process {lock.read()}") from None

@@ -12,7 +12,7 @@ import yaml
 
 from experiments.config import Options
 from experiments.describe import git_tags
-from experiments.page import run_url
+from experiments.help import as_command
 from experiments.run import check_data
 from experiments.tables import for_terminal
 from geovae.adapters import KINDS
@@ -88,6 +88,11 @@ def main(
         time_budget: seconds after which all runs are stopped.
         settings: how to search.
         cluster: where the runs run.
+
+    Examples:
+        python -m mlflow_projects.sweep --dataset mnist_5k --trials 10 --seeds 3
+        python -m mlflow_projects.sweep --space sampler_riemannian --trained RUN_ID
+        python -m mlflow_projects.sweep --resume SWEEP_ID
     """
     from mlflow import MlflowClient
 
@@ -110,7 +115,7 @@ def main(
         storage = settle(definition.storage, tracker)
         if not resume:
             _keep(replace(definition, storage=storage), tracker)
-        _announce(tracker)
+        print(f"sweep {tracker.run_id}: {entry.run_address(tracker)}", flush=True)
         progress = Progress(_number_of_trials(settings, resume))
         # by its name, now: it imports Ray, and `--help` need not wait for that
         outcome = import_module("tuning.sweep").sweep(
@@ -254,12 +259,6 @@ def _keep(definition: Definition, tracker: MlflowTracker) -> None:
     tracker.tags({"sweep": tracker.run_id, **git_tags()})
 
 
-def _announce(tracker: MlflowTracker) -> None:
-    url = run_url(entry.tracking_uri(), str(tracker.experiment_id), str(tracker.run_id))
-    shown = url if url.startswith("http") else f"make ui; http://127.0.0.1:5000/{url}"
-    print(f"sweep {tracker.run_id}: {shown}", flush=True)
-
-
 def _number_of_trials(settings: Settings, resumed: str) -> int | None:
     """Return how many trials a sweep has; None for a grid, for halving, which depends on scores, and after a resume."""
     known = settings.search != "grid" and len(settings.seeds) == 1 and not resumed
@@ -282,8 +281,9 @@ def _print_board(outcome: "SweepResult", tracker: MlflowTracker, options: list[s
     best = outcome.board[0]
     model = best_run(best)
     print(f"best: {best.name}, {outcome.headline} {best.mean:.4g}; its best model is in run {model.run_id}")
-    print(f"repeat it: mlflow run . -e train -P config={tracker.output / 'best.yaml'}")
-    print(f"draw from it: mlflow run . -e generate -P model={model.run_id}")
+    experiment = str(tracker.experiment_id)
+    print(f"repeat it: {as_command('train', {'config': tracker.output / 'best.yaml'}, experiment)}")
+    print(f"draw from it: {as_command('generate', {'model': model.run_id}, experiment)}")
 
 
 if __name__ == "__main__":

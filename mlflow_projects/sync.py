@@ -11,6 +11,9 @@ def main(*folders: str) -> None:
     """Deliver the queued records in the `folders` given before all options, by default all below `runs`.
 
     It also lists the records that MLflow refused. The exit code is 4 if some were not delivered.
+
+    Examples:
+        python -m mlflow_projects.sync runs
     """
     roots = [Path(root) for root in folders or (str(entry.RUNS),)]
     found = [log.parent for root in roots for log in sorted(root.rglob("records.jsonl"))]

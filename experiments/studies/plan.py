@@ -12,12 +12,12 @@ sizes             {name: {seeds, data, ...}}: `data` is {name: options}, and may
                   `experiments.studies.oasis`
 """
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.config import Config, ConfigError, Options, read_yaml, rename, resolve
+from experiments.help import as_command
 from experiments.run import check_config
 from experiments.studies.cells import TRAINED, Cell, Study
 from experiments.studies.reports import REPORTS
@@ -78,9 +78,8 @@ def read_study(
 
 
 def _command(name: str, size: str, options: Options, only: Sequence[str], seeds: int) -> str:
-    asked = [f"name={name}", f"size={size}", *([f"data={','.join(only)}"] if only else [])]
-    asked += [*([f"seeds={seeds}"] if seeds else []), *(f"{key}={value}" for key, value in options.items())]
-    return "mlflow run . --env-manager local -e study " + " ".join(f"-P {shlex.quote(one)}" for one in asked)
+    asked = {"name": name, "size": size} | ({"data": ",".join(only)} if only else {})
+    return as_command("study", asked | ({"seeds": seeds} if seeds else {}) | options)
 
 
 def _section(content: Mapping[str, Any], size: str, path: Path) -> dict[str, Any]:

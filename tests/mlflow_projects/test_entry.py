@@ -26,6 +26,7 @@ from mlflow_projects import (
     sync,
     train,
 )
+from mlflow_projects.command_line import bind
 from tools.mlproject import ENTRY_POINTS, OF_RUNS, mlproject, parameters
 
 ROOT = Path(__file__).parents[2]
@@ -135,7 +136,7 @@ def test_a_bad_run_of_a_comparison_is_named(end, tmp_path):
 @pytest.mark.parametrize(
     ("name", "command"),
     [
-        ("mnist", "mlflow run . -e prepare -P dataset=mnist`, which fetches the originals too"),
+        ("mnist", "mlflow run . --env-manager local -e prepare -P dataset=mnist`, which fetches the originals too"),
         ("oasis_volumes", "prepare -P dataset=oasis -P source=FOLDER -P arrays=npy -P arrays_spacing=4`"),
     ],
 )
@@ -159,7 +160,7 @@ def test_the_defaults_of_mlproject_are_values_that_the_entry_point_takes(name):
     own = {option: value for option, value in parameters(name).items() if option not in OF_RUNS.get(name, ())}
     required = {name: "digits" for name in ("dataset", "source", "path") if own.get(name) == ""}
     given = {option: value for option, value in own.items() if value} | required
-    assert entry.bind(function, given) == entry.bind(function, required)
+    assert bind(function, given) == bind(function, required)
 
 
 @pytest.mark.parametrize("status", ["UNAUTHENTICATED", "PERMISSION_DENIED"])

@@ -11,17 +11,10 @@ from geovae.mri.cohort.prepare import DEFAULT_SELECTION, Selection
 from geovae.mri.cohort.table import find_table, join, read_table, without_table
 from geovae.mri.problems import Problem, plural, shorten
 from geovae.mri.steps.affines import PRODUCTS
+from geovae.mri.steps.header import HEADER_BYTES, read_header
 from geovae.mri.steps.mask import brain_mask, brain_numbers
 from geovae.mri.steps.orient import canonical
-from geovae.mri.steps.read import (
-    HEADER_BYTES,
-    both_halves,
-    check_affine,
-    check_values,
-    read_header,
-    read_volume,
-    unpack,
-)
+from geovae.mri.steps.read import both_halves, check_affine, check_values, read_volume, unpack
 from geovae.mri.volume import Volume
 
 
