@@ -23,9 +23,9 @@ help: ## print this list
 
 setup: $(VENV)/ready ## make .venv with the pinned requirements
 
-$(VENV)/ready: requirements.txt
+$(VENV)/ready: requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
 	touch $@
 
 demo: setup ## train three models on real MNIST digits, sample, score and register the best (minutes)
@@ -70,7 +70,7 @@ format: setup ## format the code
 	ruff check --fix .
 	ruff format .
 
-requirements: ## regenerate requirements.txt and requirements-docs.txt from pyproject.toml and the versions in .venv
+requirements: ## regenerate the three requirements files from pyproject.toml and the versions in .venv
 	python tools/requirements.py
 
 screenshots: setup ## take screenshots of the UI on the runs of this folder, into screenshots/ and docs/pictures (needs chromium)

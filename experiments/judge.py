@@ -14,7 +14,7 @@ from experiments.scoring import score_samples
 from geovae.codes import Codes
 from geovae.data import Splits
 from geovae.devices import choose_device
-from geovae.evaluation import FeatureCache, Scorer, copies, headline
+from geovae.evaluation import FeatureCache, Scorer, copies, headline, least_rows
 from geovae.figures.latent import latent_map
 from geovae.samplers import SAMPLERS, Sampler
 from geovae.samplers.volume import SlowerWarning
@@ -95,8 +95,17 @@ class Judge:
             self._keep(result, saved, tracker)
         return result
 
-    def require(self, n: int) -> None:
-        """Raise a ValueError if `n` training images give too few codes for a sampler."""
+    def require(self, splits: Splits) -> None:
+        """Raise a ValueError if the images are too few for a sampler or a score."""
+        n, drawn = len(splits.train), self.config["n_samples"]
+        for part, scores in (("val", ["frechet"]), ("test", self.config["scores"])):
+            images = splits.parts().get(part)
+            needed = least_rows(scores)
+            if images is not None and min(len(images), drawn) < needed:
+                raise ValueError(
+                    f"the scores {', '.join(scores)} need {needed} images, the {part} split has {len(images)} and "
+                    f"`n_samples` is {drawn}: use more, or other `scores`"
+                )
         for name, sampler in self.samplers.items():
             if n < sampler.least_codes:
                 raise ValueError(

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from geovae.adapters import KINDS, build_adopted
 from geovae.checkpoint import check_finite, check_kind, load, restore_weights, save
 from geovae.checks import check_choice, check_fields
 from geovae.codes import Codes, encode_images
@@ -111,10 +112,13 @@ def save_model(
 ) -> Path:
     """Write a model file, atomically: `model`, built by `build_model(name, image_shape, **options)`.
 
+    Or, where `name` is a kind of model from elsewhere, by `build_adopted(name, options)`.
+
     `codes` (n, d) are those of its training set. `**meta` is JSON for the header: `image_shape` is
     required; samplers, data and scores are optional.
     """
-    tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
+    # copies, since a network may use a weight twice, and safetensors takes no tensors that share memory
+    tensors = {f"model.{key}": value.clone() for key, value in model.state_dict().items()}
     tensors |= {name: value for name, field in CODES.items() if (value := getattr(codes, field)) is not None}
     tensors |= {f"codes.extras.{key}": value for key, value in codes.extras.items()}
     return save(path, tensors, {"kind": "model", "model": name, "options": options, **meta})
@@ -133,7 +137,7 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> SavedMod
     _check_header(path, meta, tensors)
     check_finite(path, tensors)
     try:
-        model = build_model(meta["model"], tuple(meta["image_shape"]), **meta["options"])
+        model = _build(meta)
     except (ValueError, TypeError, LookupError, RuntimeError) as error:  # of options that the model does not have
         raise ValueError(f"{path} does not describe a model: {' '.join(str(error).split())[:200]}") from error
     weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
@@ -141,6 +145,12 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> SavedMod
     extras = {k.removeprefix("codes.extras."): v for k, v in tensors.items() if k.startswith("codes.extras.")}
     codes = Codes(extras=extras, **{field: tensors[name] for name, field in CODES.items() if name in tensors})
     return SavedModel(model.to(device).eval(), codes, meta)
+
+
+def _build(meta: dict[str, Any]) -> nn.Module:
+    if meta["model"] in KINDS:
+        return build_adopted(meta["model"], meta["options"])
+    return build_model(meta["model"], tuple(meta["image_shape"]), **meta["options"])
 
 
 def _check_header(path: Path | str, meta: dict[str, Any], tensors: dict[str, Tensor]) -> None:

@@ -11,14 +11,12 @@ from experiments.config import CONFIGS, Config, Options
 from experiments.judge import Result
 from experiments.leaderboard import as_csv, as_figure, as_markdown, rank_results, winner_sentence
 from experiments.page import run_url
-from experiments.run import read_comparison
+from experiments.run import check_data, read_comparison
 from experiments.tables import for_terminal, for_ui, link
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
 from mlflow_projects.cluster import Cluster, reached, run_tasks, settle
-from mlflow_projects.registry import versions
-from mlflow_projects.registry.evidence import Rules, gather
-from mlflow_projects.registry.promotion import Candidate, promote
+from mlflow_projects.registry.promotion import register_and_promote
 from mlflow_projects.registry.versions import NAME
 from mlflow_projects.registry.views import scores_view
 from tuning.nodes import Resources
@@ -37,8 +35,14 @@ def main(options: Options, comparison: Path = COMPARISON, register: str = NAME, 
         comparison: YAML file that lists the runs.
         register: name of the registered model.
         cluster: where the runs run.
+
+    Examples:
+        python -m mlflow_projects.main --concurrency 1 --cpus 4
+        python -m mlflow_projects.main --dataset fashion_mnist --register fashion
     """
     configs = read_comparison(comparison, options, prog="main")
+    if cluster.address == "local":  # elsewhere the data may be on the nodes alone
+        check_data(configs.values())
     device = next(iter(configs.values()))["device"]
     with reached(cluster, device) as resources, entry.open_run("comparison") as tracker:
         tracker.tags({"role": "comparison"})
@@ -55,9 +59,8 @@ def main(options: Options, comparison: Path = COMPARISON, register: str = NAME, 
         tracker.metrics({f"best/{result.headline}": board[0].mean(result.headline, "val")})
         print(for_terminal(table))
         print(winner_sentence(board))
-        register_best(
-            result, register
-        )  # after the leaderboard is printed: it is the result, whatever the registry does
+        # after the leaderboard is printed: it is the result, whatever the registry does
+        register_and_promote(str(result.run_id), register)
         epoch = min(config["training"]["epochs"] for config in configs.values())
         samplers = list(dict.fromkeys(row.contender.sampler for row in board))
         view = partial(scores_view, headline=result.headline, samplers=samplers, epoch=epoch)
@@ -75,26 +78,6 @@ def _run_all(
     if len(failures) == len(outcomes):
         raise SystemExit(1)  # the reasons are printed already
     return {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Result)}, failures
-
-
-def register_best(result: Result, name: str) -> None:
-    """Register the model of a run, and promote it if it is better than the champion."""
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-
-    assert result.run_id is not None
-    client, rules = MlflowClient(), Rules()
-    try:
-        run = client.get_run(result.run_id)
-    except MlflowException as error:
-        if error.get_http_status_code() < 500:  # the store rejected the request; from 500 on it is down
-            raise
-        print("Not registered: the tracking store does not answer. Once it does: python -m mlflow_projects.sync")
-        return
-    evidence = gather(client, run, rules)
-    version = versions.register(result.run_id, evidence, name)
-    verdict = promote(client, Candidate(run, evidence, version), rules, name=name)
-    print(f"Registered as {name} version {version.version}.", *verdict.sentences(name), sep="\n")
 
 
 if __name__ == "__main__":

@@ -36,6 +36,10 @@ def main(
         unlock: remove the lock of a promotion that was killed.
         dry_run: only print what would happen.
         rules: what a candidate must fulfil.
+
+    Examples:
+        python -m mlflow_projects.promote --candidate RUN_ID --dry_run true
+        python -m mlflow_projects.promote --rollback true
     """
     import mlflow
 

@@ -4,8 +4,6 @@ Runs that this study has finished before in this MLflow experiment are found by 
 and not repeated; they become children of the newest run of the study. Interrupted runs resume.
 """
 
-import fcntl
-import json
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +16,7 @@ from experiments.config import Config, Options, fingerprint
 from experiments.describe import describe_run, writable
 from experiments.judge import MODEL
 from experiments.page import run_url
-from experiments.run import load_data
+from experiments.run import check_data
 from experiments.studies.cells import TRAINED, Cell, Study
 from experiments.studies.execute import Found, Outcome, execute
 from experiments.studies.oasis import make_ready
@@ -26,6 +24,7 @@ from experiments.studies.plan import read_study
 from experiments.studies.study_report import write_report
 from experiments.tables import for_terminal
 from geovae.checks import check_count
+from geovae.files import lock_file
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
 from mlflow_projects.cluster import Cluster, reached, run_tasks, settle
@@ -63,6 +62,10 @@ def main(
         data: names of the data to keep, with commas; the first word stands for all sizes of a data set.
         output: folder where the report is also written.
         cluster: where the runs run.
+
+    Examples:
+        python -m mlflow_projects.study --name table1 --size small
+        python -m mlflow_projects.study --name figure1 --address local
     """
     if seeds is not None:
         check_count(seeds=seeds)
@@ -71,6 +74,8 @@ def main(
     report_progress = partial(print, flush=True)  # a log file shows each run when it ends
     make_ready(study, report_progress)
     check_data(configs)
+    if output is not None:
+        writable(output)  # before hours of work, not after them
     folder = writable(FOLDER / study.name)
     with only_one(folder), entry.open_run(f"{study.name}-{study.size}") as tracker:
         tracker.tags({"role": "study", "study": study.name, "size": study.size, "host": socket.gethostname()})
@@ -143,12 +148,6 @@ def _task(cell: Cell, variant: str, storage: str, ledger: "MlflowLedger") -> Tas
     return Task(config, model_file=f"{storage}/{digest}/{MODEL}", folder=fingerprint(config), tags=tags)
 
 
-def check_data(configs: Sequence[Config]) -> None:
-    """Load every data set once: a missing file is found now, not after hours."""
-    for data in {json.dumps(config["data"], sort_keys=True): config["data"] for config in configs}.values():
-        load_data(data)
-
-
 @contextmanager
 def only_one(folder: Path) -> Iterator[None]:
     """Lock a study's folder: two processes would write the same checkpoints.
@@ -158,7 +157,7 @@ def only_one(folder: Path) -> Iterator[None]:
     """
     with (folder / "lock").open("a+") as lock:  # "w" would erase the process id of who holds it
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(lock)
         except BlockingIOError:
             lock.seek(0)
             raise PermissionError(f"study {folder.name!r} already runs here, as process {lock.read()}") from None

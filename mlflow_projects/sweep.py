@@ -12,10 +12,13 @@ import yaml
 
 from experiments.config import Options
 from experiments.describe import git_tags
-from experiments.page import run_url
+from experiments.help import as_command
+from experiments.run import check_data
 from experiments.tables import for_terminal
+from geovae.adapters import KINDS
 from geovae.checkpoint import load
-from geovae.checks import check_positive
+from geovae.checks import check_choice, check_positive
+from geovae.models import MODELS
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
 from mlflow_projects.cluster import Cluster, reached, settle
@@ -85,6 +88,11 @@ def main(
         time_budget: seconds after which all runs are stopped.
         settings: how to search.
         cluster: where the runs run.
+
+    Examples:
+        python -m mlflow_projects.sweep --dataset mnist_5k --trials 10 --seeds 3
+        python -m mlflow_projects.sweep --space sampler_riemannian --trained RUN_ID
+        python -m mlflow_projects.sweep --resume SWEEP_ID
     """
     from mlflow import MlflowClient
 
@@ -99,12 +107,15 @@ def main(
         definition = define(options, space, settings, **given)
     searched, settings = parse_space(definition.space, "the search space"), definition.settings
     earlier = find_configurations(MlflowClient(), definition.warm_start) if definition.warm_start else []
-    device = config_in(searched, definition.options, searched.corners()[0])["device"]
+    corners = [config_in(searched, definition.options, corner) for corner in searched.corners()]
+    if cluster.address == "local":  # elsewhere the data may be on the nodes alone
+        check_data(corners)
+    device = corners[0]["device"]
     with reached(cluster, device) as resources, _open(resume) as tracker:
         storage = settle(definition.storage, tracker)
         if not resume:
             _keep(replace(definition, storage=storage), tracker)
-        _announce(tracker)
+        print(f"sweep {tracker.run_id}: {entry.run_address(tracker)}", flush=True)
         progress = Progress(_number_of_trials(settings, resume))
         # by its name, now: it imports Ray, and `--help` need not wait for that
         outcome = import_module("tuning.sweep").sweep(
@@ -135,17 +146,27 @@ def define(
     searched = read_space(name).without(list(options))
     if not searched.dimensions:
         raise SpaceError(f"the flags set every option that the space {name!r} searches; leave one open")
-    if settings.search == "grid":  # refuses ranges now, not after the cluster has started
-        build_search(searched, "grid", trials=1, seed=0)
+    # refuses ranges of a grid search, and grids too large to list: now, not after the cluster has started
+    build_search(searched, settings.search, trials=1, seed=0)
     # absolute: a resumed sweep may be started in another folder
     trained = str(fetch_model(trained).absolute()) if trained else ""
     if trained and searched.retrains:
         raise SpaceError(f"--trained belongs to a space of sampler options alone, and {name!r} searches others too")
     searched = Space(searched.fixed | _trained_options(trained), searched.dimensions)
     check_space(searched, options)
+    _check_watched(searched, options, settings)
     if settings.scheduler == "pbt":
         check_population(searched, options)
     return Definition(searched.describe(), options, settings, warm_start, trained, storage)
+
+
+def _check_watched(space: Space, options: Options, settings: Settings) -> None:
+    """Raise a ValueError if a model of the space does not record the metric that is watched."""
+    for corner in space.corners():
+        model: Any = MODELS[config_in(space, options, corner)["model"]["name"]]
+        check_choice(
+            "watched", settings.watched, [f"{part}/{name}" for part in ("val", "train") for name in model.losses]
+        )
 
 
 def _trained_options(trained: str) -> Options:
@@ -153,6 +174,8 @@ def _trained_options(trained: str) -> Options:
     if not trained:
         return {}
     meta = load(trained)[1]
+    if meta["model"] in KINDS:
+        raise SpaceError(f"{trained} holds a model from elsewhere ({meta['model']}): a sweep draws from models of ours")
     model = {f"model.{key}": value for key, value in meta["options"].items()}
     return {"model.name": meta["model"]} | model | {f"data.{key}": value for key, value in meta["data"].items()}
 
@@ -236,12 +259,6 @@ def _keep(definition: Definition, tracker: MlflowTracker) -> None:
     tracker.tags({"sweep": tracker.run_id, **git_tags()})
 
 
-def _announce(tracker: MlflowTracker) -> None:
-    url = run_url(entry.tracking_uri(), str(tracker.experiment_id), str(tracker.run_id))
-    shown = url if url.startswith("http") else f"make ui; http://127.0.0.1:5000/{url}"
-    print(f"sweep {tracker.run_id}: {shown}", flush=True)
-
-
 def _number_of_trials(settings: Settings, resumed: str) -> int | None:
     """Return how many trials a sweep has; None for a grid, for halving, which depends on scores, and after a resume."""
     known = settings.search != "grid" and len(settings.seeds) == 1 and not resumed
@@ -264,8 +281,9 @@ def _print_board(outcome: "SweepResult", tracker: MlflowTracker, options: list[s
     best = outcome.board[0]
     model = best_run(best)
     print(f"best: {best.name}, {outcome.headline} {best.mean:.4g}; its best model is in run {model.run_id}")
-    print(f"repeat it: mlflow run . -e train -P config={tracker.output / 'best.yaml'}")
-    print(f"draw from it: mlflow run . -e generate -P model={model.run_id}")
+    experiment = str(tracker.experiment_id)
+    print(f"repeat it: {as_command('train', {'config': tracker.output / 'best.yaml'}, experiment)}")
+    print(f"draw from it: {as_command('generate', {'model': model.run_id}, experiment)}")
 
 
 if __name__ == "__main__":

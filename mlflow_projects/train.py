@@ -4,8 +4,9 @@ from pathlib import Path
 
 from experiments.config import Options, resolve
 from experiments.describe import describe_run
+from experiments.help import as_command
 from experiments.judge import Result
-from experiments.run import CHECKPOINT, plan_run, run
+from experiments.run import CHECKPOINT, load_plan, plan_run, run
 from mlflow_projects import entry
 
 
@@ -15,14 +16,28 @@ def main(options: Options, resume: str = "") -> None:
     Args:
         options: of the run.
         resume: run id or folder of an interrupted run.
+
+    Examples:
+        python -m mlflow_projects.train --dataset mnist_5k --model vae --model.latent_dim 8
+        python -m mlflow_projects.train --resume RUN_ID
+        python -m mlflow_projects.train --dataset mnist_5k --model wae --print_config
     """
     folder = _interrupted(resume) if resume else None
     # below the given options, since the file of the interrupted run holds every option
     resumed = {"config": str(folder / "config.yaml")} if folder else {}
-    plan = plan_run(resolve(resumed | options, prog="train"))
+    plan = load_plan(plan_run(resolve(resumed | options, prog="train")), resumed=folder)
     model, data = plan.config["model"]["name"], plan.config["data"]["name"]
     with entry.open_run("train", f"{model}-{data}-s{plan.config['seed']}") as tracker:
-        print_result(run(plan, output=describe_run("train", plan.config, tracker, folder), tracker=tracker))
+        output = describe_run("train", plan.config, tracker, folder)
+        try:
+            result = run(plan, output=output, tracker=tracker)
+        except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
+            if (output / CHECKPOINT).is_file():
+                again = as_command("train", {"resume": output}, str(tracker.experiment_id))
+                entry.complain("warning", f"stopped; to continue: {again}")
+            raise
+        print_result(result)
+        print(f"see it: {entry.run_address(tracker)}")
 
 
 def print_result(result: Result) -> None:
@@ -45,4 +60,4 @@ def _interrupted(name: str) -> Path:
 
 
 if __name__ == "__main__":
-    entry.main(main, more_help=resolve)
+    entry.main(main, more_options=resolve)

@@ -27,8 +27,11 @@ RULES: list[tuple[str, set[str]]] = [
     ("geovae.models", {"geovae.geometry"}),
     ("geovae.samplers", {"geovae.geometry"}),
     ("geovae.checkpoint", set()),
-    ("geovae.saved_model", {"geovae.checkpoint", "geovae.models", "geovae.samplers", "geovae.data"}),
     ("geovae.adapters", set()),
+    (
+        "geovae.saved_model",
+        {"geovae.checkpoint", "geovae.models", "geovae.samplers", "geovae.data", "geovae.adapters"},
+    ),
     ("geovae.sampling", {"geovae.adapters", "geovae.samplers"}),
     ("experiments", {"geovae"}),
     ("tuning", {"geovae", "experiments"}),

@@ -101,7 +101,7 @@ TAGS = {
     "geodesic": "of `brains`: the sessions at the ends of the geodesic",
     "candidate": "of `promote`: the run that was held against the champion",
     "verdict": "of `promote`: moved, refused, rolled back; with `dry_run` would move, would roll back",
-    "imported_from": "of `import_checkpoint`: name of the file",
+    "imported_from": "of `import_checkpoint` and `adopt`: name of the file or folder",
 }
 ARTIFACTS = {
     "config.yaml": "repeats the run: `-P config=config.yaml`",
@@ -130,15 +130,14 @@ ARTIFACTS = {
     "problems.txt": "of `prepare`: every problem of the input, where it was refused",
     "inspection.txt": "of `inspect`: what a user must check of a folder of brain volumes",
     "ground_truth.csv": "of `cohort`: how each synthetic session was made",
-    "qc/<name>": "of `prepare`: how brain volumes look: mosaic, mean, planes, histograms, tables, viewer",
+    "qc/<name>": "of `prepare`: how brain volumes look: `report.html`, its figures, tables, viewer",
     "brains/<name>": "of `brains`: samples beside real brains, geodesic, latent space by age and CDR, viewer",
-    "brains/nifti/<name>": "of `brains`: the first samples as NIfTI, in mm",
+    "brains/nifti/<name>": "of `brains`: the first samples as NIfTI in mm, named as in BIDS",
     "predictions-<data>.csv": "of `study`, on brains: what each classifier says of each test subject",
 }
 IMAGES = {
     "reconstructions": "validation images above their reconstructions; the step is the epoch",
     "samples/<sampler>": "64 samples of the trained model; the step is always 0, so that runs line up",
-    "brains/geodesic_above_straight_line": "of `brains`: decoded along a geodesic, and along the straight line",
 }
 LOSSES = {name: meaning for model in MODELS.values() for name, meaning in model.losses.items()} | {
     "grad_norm": "norm of the gradients before clipping, mean over steps",

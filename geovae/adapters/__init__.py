@@ -5,13 +5,19 @@ images in [0, 1] of latents. Latents of any shape are flattened to (b, d), and g
 """
 
 from geovae.adapters.adapter import Adapter, adapt
+from geovae.adapters.adopted import KINDS, Architecture, adopt, build_adopted, class_names
 from geovae.adapters.diffusers import from_diffusers, load_diffusers
 from geovae.adapters.pythae import from_pythae, load_pythae
 from geovae.adapters.weights import load_weights
 
 __all__ = [
+    "KINDS",
     "Adapter",
+    "Architecture",
     "adapt",
+    "adopt",
+    "build_adopted",
+    "class_names",
     "from_diffusers",
     "from_pythae",
     "load_diffusers",

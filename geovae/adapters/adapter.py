@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from geovae.codes import Codes
 
@@ -21,6 +22,9 @@ class Adapter(nn.Module):
         decode: latents, in the shape that `encode` returned, to images (b, c, h, w) in [0, 1].
         module: what the two compute with, if anything: gives the device and the precision.
         latent_shape: of one image's latents; by default that of the first images that are encoded.
+
+    `margin`, 0 at first, is the width of a black rim of the images that `encode` and `decode` do not know: MNIST has
+    28x28 pixels elsewhere, and 32x32 here.
     """
 
     def __init__(
@@ -34,14 +38,15 @@ class Adapter(nn.Module):
         super().__init__()
         self.module = module
         self._encode, self._decode = encode, decode
-        self.latent_shape = latent_shape
+        self.latent_shape, self.margin = latent_shape, 0
         if next(self.parameters(), None) is None:  # images are moved to the device of the parameters
             self.place = nn.Parameter(torch.empty(0), requires_grad=False)
 
     def encode(self, x: Tensor) -> Codes:
         """Return the codes (b, d) of images (b, c, h, w) in [0, 1]."""
         like = next(self.parameters())
-        mu, log_var = _split(self._encode(x.to(like)))
+        rows, columns = (slice(self.margin, size - self.margin) for size in x.shape[-2:])
+        mu, log_var = _split(self._encode(x[..., rows, columns].to(like)))
         if not isinstance(mu, Tensor) or mu.ndim < 2 or len(mu) != len(x):
             raise ValueError(
                 f"`encode` must return one mean for each of the {len(x)} images, as a tensor ({len(x)}, ...), "
@@ -57,7 +62,9 @@ class Adapter(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """Return images (b, c, h, w) of latents (b, d)."""
-        return self._decode(z if self.latent_shape is None else z.unflatten(1, self.latent_shape))
+        return pad(
+            self._decode(z if self.latent_shape is None else z.unflatten(1, self.latent_shape)), [self.margin] * 4
+        )
 
 
 def adapt(model: Any) -> Adapter:

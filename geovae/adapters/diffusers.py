@@ -1,5 +1,6 @@
 """diffusers' `AutoencoderKL`: images in [-1, 1], latents (c, h, w) with a variance for each element."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,25 @@ def load_diffusers(folder: Path | str) -> Adapter:
             f"{folder} is no folder of an AutoencoderKL: expected config.json and *.safetensors, as "
             "`vae.save_pretrained(folder)` writes them"
         )
+    return from_diffusers(autoencoder_kl().from_pretrained(str(folder), use_safetensors=True, local_files_only=True))
+
+
+def build_diffusers(config: Mapping[str, Any]) -> Adapter:
+    """Return an adapter of the `AutoencoderKL` that a `config.json` describes, with random weights."""
+    return from_diffusers(autoencoder_kl().from_config(dict(config)).eval())
+
+
+def autoencoder_kl() -> Any:
+    """Return the class `AutoencoderKL`, also beside a torchvision that was built for another torch.
+
+    diffusers needs none for it, but fails with one that is found and does not load.
+    """
+    from diffusers.utils import import_utils
+
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, RuntimeError):  # of operators that its library, not loaded, does not register
+        import_utils._torchvision_available = False  # found, says diffusers, which looks for the folder alone
     from diffusers import AutoencoderKL
 
-    return from_diffusers(AutoencoderKL.from_pretrained(str(folder), use_safetensors=True, local_files_only=True))
+    return AutoencoderKL

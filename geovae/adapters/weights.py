@@ -1,7 +1,7 @@
 """Weights from a file into a module, without unpickling: a state dict, a Lightning checkpoint, safetensors."""
 
+import json
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, TypeVar
 
 import torch
@@ -23,10 +23,13 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"no file of weights at {path}")
     if path.suffix == ".safetensors":
-        return load_file(path)
+        try:
+            return load_file(path)
+        except Exception as error:  # safetensors raises its own and the system's errors
+            raise ValueError(f"{path} is not a safetensors file, or is damaged: {error}") from error
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
+    except Exception as error:  # torch raises its own, pickle's and zip's errors here
         raise ValueError(
             f"{path} holds more than tensors, or is damaged. Nothing is unpickled here, since that runs whatever a "
             "file says; where you trust it, write its weights alone: torch.save(model.state_dict(), 'weights.pt')"
@@ -57,6 +60,21 @@ def load_weights(module: Module, path: Path | str, *, prefix: str = "") -> Modul
             f"{first}; `prefix` (now {prefix!r}) chooses and shortens them"
         ) from error
     return module.eval()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the mapping in a file of JSON.
+
+    Raises:
+        ValueError: if it holds none.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a mapping, got {type(content).__name__}")
+    return content
 
 
 def _find_state_dict(stored: Any, path: Path) -> dict[str, Tensor]:

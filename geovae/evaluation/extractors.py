@@ -5,10 +5,9 @@ holds: numbers of different ids do not compare, and the cache is keyed by it.
 """
 
 import hashlib
-import importlib
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from geovae.checks import check_choice, check_count
+from geovae.checks import check_choice, check_count, import_class
 from geovae.devices import fixed_convolutions, full_precision
 from geovae.evaluation.classifier import FashionMnistNet, MnistNet
 from geovae.evaluation.frechet import (
-    UNREADABLE,
     Statistics,
     read_statistics,
     statistics,
@@ -30,6 +28,7 @@ from geovae.evaluation.frechet import (
 )
 from geovae.evaluation.inception import Inception, checked_weights, inception_weights_path
 from geovae.evaluation.trained import TrainedClassifier, is_trained_name
+from geovae.files import read_npz
 from geovae.images import check_images, to_float
 
 # (filters, kernel, stride, pooled grid): each stage gives its mean over every cell of the grid
@@ -100,7 +99,10 @@ class UserModule(nn.Module):
         Of the file only tensors are loaded. Without `state`, the module must build its own fixed weights.
         """
         super().__init__()
-        self.network = _import_target(target)(**(options or {}))
+        try:
+            self.network = import_class("target", target)(**(options or {}))
+        except TypeError as error:  # called without what it needs
+            raise ValueError(f"`target` {target!r} cannot be built: {error}") from error
         if not isinstance(self.network, nn.Module):
             raise ValueError(f"`target` {target} must make a torch.nn.Module, got {type(self.network).__name__}")
         if state is not None:
@@ -200,17 +202,6 @@ def _id(extractor: nn.Module) -> str:
     return str(getattr(extractor, "id", type(extractor).__name__))
 
 
-def _import_target(target: str) -> Callable[..., Any]:
-    module, _, attribute = target.partition(":")
-    if not module or not attribute:
-        raise ValueError(f"`target` must read 'package.module:Class', got {target!r}")
-    try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"`target` {target!r} cannot be imported: {error}") from error
-    return found
-
-
 def _load_state(network: nn.Module, path: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"no state dict at {path}; write one with torch.save(module.state_dict(), path)")
@@ -299,14 +290,13 @@ class FeatureCache:
 
 def _read_features(path: Path, n: int) -> Tensor | None:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            features = torch.from_numpy(file["features"])
+        features = torch.from_numpy(read_npz(path, ["features"])["features"])
         if features.ndim == 2 and len(features) == n:
             return features
         problem = f"it holds {tuple(features.shape)} for {n} images"
     except FileNotFoundError:
         return None
-    except (*UNREADABLE, KeyError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         problem = str(error)
     warnings.warn(f"made the cache entry {path} again: {problem}", stacklevel=3)
     return None

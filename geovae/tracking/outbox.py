@@ -7,7 +7,6 @@ skipped. One process delivers at a time: it holds a file lock, which the system 
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import secrets
@@ -19,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from geovae.files import atomic_path
+from geovae.files import atomic_path, lock_file, unlock_file
 
 Record = dict[str, Any]
 Deliver = Callable[[list[Record]], int]
@@ -223,14 +222,12 @@ def _try_lock(folder: Path, patience: float = 0.0) -> IO[str] | None:
     while True:
         lock = (folder / "lock").open("a")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(lock)
         except BlockingIOError:
             lock.close()
             if time.monotonic() >= deadline:
                 return None
             time.sleep(0.05)
-        except OSError:  # a file system without locks: deliver without one rather than not at all
-            return lock
         else:
             if _is_current(lock, folder):
                 return lock
@@ -247,8 +244,7 @@ def _is_current(lock: IO[str], folder: Path) -> bool:
 
 def _unlock(lock: IO[str] | None) -> None:
     if lock is not None:
-        with contextlib.suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_UN)  # closing is not enough: a forked child still has the file open
+        unlock_file(lock)
         lock.close()
 
 

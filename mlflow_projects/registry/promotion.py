@@ -158,6 +158,25 @@ def promote(
         return Verdict([], Candidate(candidate.run, candidate.evidence, version), champion, moved=True)
 
 
+def register_and_promote(run_id: str, name: str) -> None:
+    """Register the model of a finished run, promote it if it is better than the champion, and print what came of it."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client, rules = MlflowClient(), Rules()
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.get_http_status_code() < 500:  # the store rejected the request; from 500 on it is down
+            raise
+        print("Not registered: the tracking store does not answer. Once it does: python -m mlflow_projects.sync")
+        return
+    evidence = gather(client, run, rules)
+    version = register(run_id, evidence, name)
+    verdict = promote(client, Candidate(run, evidence, version), rules, name=name)
+    print(f"Registered as {name} version {version.version}.", *verdict.sentences(name), sep="\n")
+
+
 def _judged_champion(client: "MlflowClient", name: str, rules: Rules) -> Champion | None:
     """Return the champion with all that is known of it now: runs with more seeds since its registration count too.
 

@@ -6,11 +6,13 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
-from importlib.metadata import version
+from importlib import import_module
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.tables import for_ui
+from geovae.adapters import KINDS, class_names
 from geovae.saved_model import SavedModel, load_model
 from mlflow_projects.registry.card import card
 from mlflow_projects.registry.evidence import Evidence, dataset_inputs
@@ -65,15 +67,16 @@ def register(run_id: str, evidence: Evidence, name: str = NAME) -> "ModelVersion
     run = client.get_run(run_id)
     file = fetch_model(f"runs:/{run_id}")
     saved = load_model(file)
+    packages, code = _foreign_code(saved.meta)
     mlflow.set_experiment(experiment_id=run.info.experiment_id)  # MLflow cannot resume a run of another experiment
     with quiet(), mlflow.start_run(run_id=run_id):
         info = mlflow.pyfunc.log_model(
             name=name,
             python_model=str(CODE),
             artifacts={"model": str(file)},
-            code_paths=[str(PACKAGE)],
+            code_paths=[str(PACKAGE), *map(str, code)],
             # without this, MLflow would start a process to find out what the code imports
-            pip_requirements=[f"{package}=={version(package).partition('+')[0]}" for package in NEEDED],
+            pip_requirements=[f"{package}=={version(package).partition('+')[0]}" for package in (*NEEDED, *packages)],
             signature=_signature(saved),
             input_example=_example(saved),
         )
@@ -85,6 +88,22 @@ def register(run_id: str, evidence: Evidence, name: str = NAME) -> "ModelVersion
         made = mlflow.register_model(info.model_uri, name, tags=evidence.tags())
     client.update_model_version(name, made.version, description=text)
     return client.get_model_version(name, made.version)
+
+
+def _foreign_code(meta: Mapping[str, Any]) -> tuple[list[str], list[Path]]:
+    """Return the packages, and the files and folders, that build a model from elsewhere; nothing for one of ours."""
+    if meta["model"] not in KINDS:
+        return [], []
+    packages = [meta["model"]] if meta["model"] != "weights" else []
+    code: list[Path] = []
+    names = {target.partition(":")[0].partition(".")[0] for target in class_names(meta["options"])}
+    for name in sorted(names):
+        if name in (installed := packages_distributions()):
+            packages.append(installed[name][0])
+        else:  # a file or folder of the user's own
+            module = import_module(name)
+            code += map(Path, getattr(module, "__path__", None) or [str(module.__file__)])
+    return list(dict.fromkeys(packages)), code
 
 
 def _make_registered_model(client: Any, name: str) -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from geovae.adapters import from_diffusers, load_diffusers
+from geovae.adapters.diffusers import autoencoder_kl
 from geovae.codes import encode_images
 from geovae.sampling import sample
 
@@ -11,9 +12,9 @@ IMAGES = torch.rand(20, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="module")
-def vae(torchvision_or_none):
-    diffusers = pytest.importorskip("diffusers")  # looks for torchvision as it loads
-    return diffusers.AutoencoderKL(
+def vae():
+    pytest.importorskip("diffusers")  # loads before torchvision is tried, as in a user's program
+    return autoencoder_kl()(
         block_out_channels=(8, 8),
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,

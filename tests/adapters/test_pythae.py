@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from geovae.adapters import from_pythae, load_pythae
+from geovae.adapters import Architecture, adopt, build_adopted, from_pythae, load_pythae
 from geovae.adapters.pythae import REFUSED, USABLE
 from geovae.codes import encode_images
 from geovae.sampling import sample
@@ -69,6 +69,11 @@ def test_a_pickled_encoder_is_not_loaded_but_built(tmp_path):
         load_pythae(tmp_path)
     codes = encode_images(load_pythae(tmp_path, encoder=Custom()), IMAGES)
     torch.testing.assert_close(codes.mu, encode_images(from_pythae(model), IMAGES).mu)
+    adopted, described = adopt("pythae", tmp_path, Architecture(encoder=f"{__name__}:Custom"), IMAGES)
+    again = build_adopted("pythae", described)
+    again.load_state_dict(adopted.state_dict())
+    for found in (adopted, again):
+        torch.testing.assert_close(encode_images(found, IMAGES).mu, codes.mu)
 
 
 def test_a_folder_without_a_model(tmp_path):

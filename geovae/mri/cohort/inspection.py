@@ -1,54 +1,37 @@
 """What a user must check of a folder before trusting it: its values beside the expected ones, in under a minute."""
 
-import gzip
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from geovae.mri.cohort.discover import Layout, Session, discover
+from geovae.mri.cohort.discover import Session, discover
+from geovae.mri.cohort.prepare import DEFAULT_SELECTION, Selection
 from geovae.mri.cohort.table import find_table, join, read_table, without_table
 from geovae.mri.problems import Problem, plural, shorten
 from geovae.mri.steps.affines import PRODUCTS
+from geovae.mri.steps.header import HEADER_BYTES, read_header
 from geovae.mri.steps.mask import brain_mask, brain_numbers
 from geovae.mri.steps.orient import canonical
-from geovae.mri.steps.read import (
-    HEADER_BYTES,
-    both_halves,
-    check_affine,
-    check_values,
-    read_header,
-    read_volume,
-    unpack,
-)
+from geovae.mri.steps.read import both_halves, check_affine, check_values, read_volume, unpack
 from geovae.mri.volume import Volume
 
 
-def inspect(
-    source: str | Path,
-    *,
-    layout: Layout = "auto",
-    product: str = "t88_masked",
-    table: str | Path | None = "auto",
-    sample: int = 3,
-) -> str:
+def inspect(source: str | Path, *, selection: Selection = DEFAULT_SELECTION, sample: int = 3) -> str:
     """Return a text: sessions, file names, headers, table and `sample` volumes of a folder, beside those of OASIS-1.
 
     Args:
         source: folder with the volumes and the table.
-        layout: see `discover`.
-        product: of OASIS-1.
-        table: path, `auto` or None, see `Selection`.
+        selection: which volumes and which table.
         sample: number of volumes that are read whole; of the others only the headers.
     """
-    sessions, problems = discover(source, layout, product=product)
+    sessions, problems = discover(source, selection.layout, product=selection.product, wanted=selection)
     kind = sessions[0].product if sessions else "-"
     lines = [f"`{source}`: {plural(len(sessions), 'session')}, product or layout: {kind}"]
     lines += ["", "Sessions", *_sessions(sessions)]
     lines += ["", "Headers", *_headers(sessions, problems)]
-    lines += ["", "Table", *_table(source, sessions, table, problems)]
+    lines += ["", "Table", *_table(source, sessions, selection.table, problems)]
     lines += ["", f"Volumes ({min(sample, len(sessions))} read whole)", *_volumes(sessions, sample, problems)]
     lines += ["", "Problems", *([f"  - {p}" for p in sorted(problems)] or ["  none in what was looked at"])]
     return "\n".join(lines) + "\n"
@@ -80,8 +63,8 @@ def _headers(sessions: Sequence[Session], problems: list[Problem]) -> list[str]:
     origins: Counter[str] = Counter()
     for session in sessions:
         try:
-            path, image = both_halves(session.path)
-            content = _first_bytes(path) if path == image else unpack(path)
+            path, _ = both_halves(session.path)
+            content = unpack(path, HEADER_BYTES)
             header = read_header(content, path.name)
         except (ValueError, OSError) as error:
             problems.append(Problem(session.id, str(error)))
@@ -109,11 +92,11 @@ def _table(
         return ["  none: every label is -1, not assessed"]
     try:
         path = find_table(source) if table == "auto" else Path(table)
-        rows, wrong = read_table(path)
+        rows, wrong = read_table(path, required=())
     except (ValueError, OSError) as error:
         problems.append(Problem("table", str(error)))
         return ["  not found or not readable"]
-    pairs, missing = join(sessions, rows, "keep")
+    pairs, missing = join(sessions, rows, "keep", refused=[p.where for p in wrong])
     problems += wrong + missing
     grades = Counter("blank" if np.isnan(row.cdr) else f"{row.cdr:g}" for row in rows)
     ages = [row.age for row in rows if not np.isnan(row.age)]
@@ -151,15 +134,6 @@ def _describe(volume: Volume) -> str:
     return (
         f"{values} by {volume.history[0]['affine']}, brain {numbers['brain_ml']} ml, centre {numbers['centre_mm']} mm"
     )
-
-
-def _first_bytes(path: Path) -> bytes:
-    """Return the header of a `.nii` or `.nii.gz`, without the values that follow it."""
-    try:
-        with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
-            return bytes(file.read(HEADER_BYTES))
-    except (EOFError, zlib.error) as error:
-        raise ValueError(f"`{path.name}` is damaged: {error}") from error
 
 
 def _tally(counts: "Counter[str]") -> str:

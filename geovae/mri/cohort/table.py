@@ -1,50 +1,35 @@
 """The table of a cohort (csv, tsv, xlsx) and its join with the sessions; whatever has no partner is reported.
 
 OASIS-1: `ID,M/F,Hand,Age,Educ,SES,MMSE,CDR,eTIV,nWBV,ASF,Delay`. CDR (clinical dementia rating) is blank for 201
-sessions, mostly of young subjects: not assessed, never 0. Age is a confound of CDR, so it is kept beside it.
+sessions, mostly of young subjects: not assessed, never 0. Age is a confound of CDR, so it is kept beside it. BIDS has
+`participants.tsv`, and beside it `sub-01/sub-01_sessions.tsv` with what changes from visit to visit.
 """
 
-import csv
-import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
 from geovae.checks import check_choice
 from geovae.images import walk_files
 from geovae.mri.cohort.discover import Session
+from geovae.mri.cohort.lines import read_lines
+from geovae.mri.cohort.rows import (
+    BLANK,
+    COLUMNS,
+    DESCRIBED,
+    DIAGNOSES,
+    Row,
+    find_columns,
+    parse_row,
+    unknown_diagnoses,
+)
 from geovae.mri.problems import Problem, plural, shorten
 
 Repeats = Literal["drop", "keep", "fail"]
-COLUMNS = {  # our name: names in lower case that tables use
-    "id": ("id", "participant_id", "session_id", "subject"),
-    "sex": ("m/f", "sex", "gender"),
-    "age": ("age", "age_bl", "age_at_scan"),  # Clinica writes `age_bl`: at the first visit
-    "cdr": ("cdr", "cdr_global"),
-}
 PATTERNS = ("oasis_cross-sectional*.csv", "oasis_cross-sectional*.xlsx", "participants.tsv")
-BLANK = ("", "n/a", "na", "nan", "none")
-CDR_LABELS = {0.0: 0, 0.5: 1, 1.0: 2, 2.0: 3, 3.0: 4}
-NOT_ASSESSED = -1
 
-
-@dataclass(frozen=True)
-class Row:
-    """One row: id of a session or subject, sex, age in years (NaN if blank), CDR (NaN if blank: not assessed)."""
-
-    id: str
-    sex: str = ""
-    age: float = math.nan
-    cdr: float = math.nan
-
-    @property
-    def label(self) -> int:
-        """The CDR as a class: 0, 0.5, 1, 2, 3 are 0 to 4; not assessed is -1."""
-        return NOT_ASSESSED if math.isnan(self.cdr) else CDR_LABELS[self.cdr]
-
-
+Cells = dict[str, str]  # the cells of a line by our names of columns
 Pair = tuple[Session, Row]
 
 
@@ -69,8 +54,10 @@ def find_table(source: str | Path) -> Path:
     return tables[0]
 
 
-def read_table(path: str | Path, *, required: Sequence[str] = tuple(COLUMNS)) -> tuple[list[Row], list[Problem]]:
+def read_table(path: str | Path, *, required: Sequence[str] = DESCRIBED) -> tuple[list[Row], list[Problem]]:
     """Return the sound rows of a csv, tsv or xlsx file, and its problems; the columns `required` must exist.
+
+    Where a BIDS `participants.tsv` has `sub-*/sub-*_sessions.tsv` beside it, each of their lines becomes a row too.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -79,49 +66,85 @@ def read_table(path: str | Path, *, required: Sequence[str] = tuple(COLUMNS)) ->
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no table `{path}`: pass the path of a csv, tsv or xlsx file, or None")
-    header, *lines = _read_lines(path)
-    columns = _find_columns(header)
-    missing = [COLUMNS[name][0] for name in required if name not in columns]
+    header, lines = _read_cells(path)
+    columns = set(find_columns(header))
+    if path.name == "participants.tsv":
+        visits, more = _read_visits(path.parent, {cells.get("id", ""): cells for cells in lines})
+        header, columns, lines = [*header, *more], columns | set(find_columns(more)), [*lines, *visits]
+    missing = [COLUMNS[name][0] for name in ("id", *required) if name not in columns]
     if missing:
         return [], [Problem(path.name, f"missing column {', '.join(missing)}; it has {', '.join(header)}")]
-    unknown = [COLUMNS[name][0] for name in COLUMNS if name not in columns]
-    rows, problems = [], []
-    if unknown:
-        what = f"no column {', '.join(unknown)}: left unknown, a label is then -1; it has {', '.join(header)}"
-        problems.append(Problem(path.name, what, warning=True))
-    for line in lines:
-        cells = {name: line[i].strip() for name, i in columns.items() if i < len(line)}
-        try:
-            rows.append(_parse_row(cells))
-        except ValueError as error:
-            problems.append(Problem(cells.get("id") or path.name, str(error)))
+    rows, problems = _parse_rows(lines, path.name, graded="cdr" in columns)
     twice = [id for id, n in Counter(row.id for row in rows).items() if n > 1]
     problems += [Problem(id, f"duplicate id in `{path.name}`: keep one of its rows") for id in twice]
+    unknown = [COLUMNS[name][0] for name in DESCRIBED if name not in columns]
+    remarks = [f"no column {', '.join(unknown)}: left unknown; it has {', '.join(header)}"] if unknown else []
+    if "cdr" not in columns:
+        remarks += _labels_of_diagnoses(rows, "diagnosis" in columns)
+    problems += [Problem(path.name, remark, warning=True) for remark in remarks]
     return [row for row in rows if row.id not in twice], problems
 
 
-def join(
-    sessions: Sequence[Session], rows: Sequence[Row], repeats: Repeats = "drop"
-) -> tuple[list[Pair], list[Problem]]:
-    """Return sessions with their rows (by session id, or by subject), and problems: what has no partner.
+def _labels_of_diagnoses(rows: Sequence[Row], has_column: bool) -> list[str]:
+    """Return what the labels are of a table without any CDR."""
+    if not has_column:
+        return ["nothing to label by: every label is -1, unknown"]
+    known = ", ".join(f"{name} {label}" for name, label in DIAGNOSES.items())
+    remarks = [f"no CDR: the labels are of the diagnosis, {known}"]
+    if others := unknown_diagnoses(rows):
+        remarks.append(f"diagnoses without a label, which is then -1: {shorten(others)}")
+    return remarks
 
-    Later visits of a subject (MR2) are dropped, kept or, with `fail`, a problem; one without the first always is.
+
+def _parse_rows(lines: Sequence[Cells], name: str, *, graded: bool) -> tuple[list[Row], list[Problem]]:
+    rows, problems = [], []
+    for cells in lines:
+        try:
+            rows.append(parse_row(cells, graded=graded))
+        except ValueError as error:
+            problems.append(Problem(cells.get("id") or name, str(error)))
+    return rows, problems
+
+
+def join(
+    sessions: Sequence[Session], rows: Sequence[Row], repeats: Repeats = "drop", *, refused: Collection[str] = ()
+) -> tuple[list[Pair], list[Problem]]:
+    """Return sessions with their rows (by session, or by subject), and problems: what has no partner.
+
+    Later visits of a subject (MR2) are dropped, kept or, with `fail`, a problem; one without the first always is. Of a
+    session or row that was `refused`, by id, its own problem is enough.
     """
     used, problems = _visits(sessions, repeats)
     by_id = {row.id: row for row in rows}
-    matches = [(s, by_id.get(s.id, by_id.get(s.subject))) for s in used]
-    names = {name for s in sessions for name in (s.id, s.subject)}
-    expected = [id for id in (row.id for row in rows) if repeats == "keep" or "_MR" not in id or id.endswith("_MR1")]
-    unused = [id for id in expected if id not in names]
-    problems += [
-        Problem(session.id, "a volume without a row in the table: add the row, or remove the volume")
-        for session, row in matches
-        if row is None
-    ]
+    pairs = []
+    for session in used:
+        names = _names(session)
+        row = next((by_id[name] for name in names if name in by_id), None)
+        if row is None and not set(names) & set(refused):
+            sentence = "a volume without a row in the table: add the row, or remove the volume"
+            problems.append(Problem(session.id, sentence))
+        elif row is not None and session.visit > 1 and row.id in names[-2:]:
+            sentence = "the table has no row of this visit, only of the subject: age, CDR and diagnosis are unknown"
+            problems.append(Problem(session.id, sentence, warning=True))
+            row = Row(row.id, row.sex)
+        if row is not None:
+            pairs.append((session, row))
+    known = {name for s in sessions for name in _names(s)}
+    expected = {row.id for row in rows if repeats == "keep" or "_MR" not in row.id or row.id.endswith("_MR1")}
+    # a BIDS table lists visits without a scan too: its subjects count
+    known |= {name for id in refused for name in (id, id.rpartition("_MR")[0])}
+    unused = sorted({id.partition("_ses-")[0] for id in expected - known} - known)
     if unused:
         what = f"{plural(len(unused), 'row')} without a volume ({shorten(unused)}): is a disc missing?"
         problems.append(Problem("table", what))
-    return [(session, row) for session, row in matches if row is not None], problems
+    return pairs, problems
+
+
+def _names(session: Session) -> list[str]:
+    """Return the ids that a row of a session may have: of the session, then of the subject."""
+    subject = session.subject
+    visit = [f"{subject}_{session.label}"] if session.label else []
+    return [session.id, *visit, subject, subject.removeprefix("sub-")]
 
 
 def without_table(sessions: Sequence[Session], repeats: Repeats = "drop") -> tuple[list[Pair], list[Problem]]:
@@ -146,57 +169,28 @@ def _visits(sessions: Sequence[Session], repeats: Repeats) -> tuple[list[Session
     return [s for s in sessions if s.visit == 1 or (repeats == "keep" and s.subject in complete)], problems
 
 
-def _find_columns(header: Sequence[str]) -> dict[str, int]:
-    """Return the position of each of our columns that the header has under one of its names."""
-    names = [name.strip().lower() for name in header]
-    return {ours: names.index(n) for ours, theirs in COLUMNS.items() for n in reversed(theirs) if n in names}
+def _read_cells(path: Path) -> tuple[list[str], list[Cells]]:
+    """Return the header of a table and its lines by our names of columns."""
+    header, *lines = read_lines(path)
+    columns = find_columns(header)
+    return header, [{name: line[i].strip() for name, i in columns.items() if i < len(line)} for line in lines]
 
 
-def _parse_row(cells: dict[str, str]) -> Row:
-    """Return the row of cells by our name; a short line lacks its last ones.
+def _read_visits(folder: Path, participants: Mapping[str, Cells]) -> tuple[list[Cells], list[str]]:
+    """Return the lines of all `sub-*/sub-*_sessions.tsv` below a BIDS folder, with their subjects, and their columns.
 
-    Raises:
-        ValueError: without an id, or for an age or CDR that cannot be.
+    The first visit has what the participants' table says of its subject, later ones only the sex.
     """
-    if not cells.get("id"):
-        raise ValueError("a row without an id")
-    cdr = _parse_number(cells.get("cdr", ""), "CDR")
-    if not math.isnan(cdr) and cdr not in CDR_LABELS:
-        raise ValueError(f"CDR must be one of 0, 0.5, 1, 2, 3 or blank, got {cells['cdr']}")
-    return Row(cells["id"], cells.get("sex", ""), _parse_number(cells.get("age", ""), "Age"), cdr)
-
-
-def _parse_number(cell: str, name: str) -> float:
-    """Return a cell as a number, NaN for a blank."""
-    if cell.lower() in BLANK:
-        return math.nan
-    try:
-        return float(cell)
-    except ValueError:
-        raise ValueError(f"{name} must be a number or blank, got {cell!r}") from None
-
-
-def _read_lines(path: Path) -> list[list[str]]:
-    """Return the cells of every line that is not blank, the header first."""
-    try:
-        cells = _read_xlsx(path) if path.suffix == ".xlsx" else _read_text(path)
-    except Exception as error:  # openpyxl raises what zipfile, its XML parser and itself find wrong
-        raise ValueError(f"`{path.name}` cannot be read as a table: {error}") from error
-    lines = [line for line in cells if any(cell.strip() for cell in line)]
-    if len(lines) < 2:
-        raise ValueError(f"`{path.name}` holds no rows")
-    return lines
-
-
-def _read_xlsx(path: Path) -> list[list[str]]:
-    from openpyxl import load_workbook
-
-    book = load_workbook(path, read_only=True, data_only=True)
-    cells = [["" if c is None else str(c) for c in line] for line in book.active.iter_rows(values_only=True)]
-    book.close()
-    return cells
-
-
-def _read_text(path: Path) -> list[list[str]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:  # Excel writes a byte order mark
-        return list(csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
+    visits: list[Cells] = []
+    columns: list[str] = []
+    for path in sorted(folder.glob("sub-*/sub-*_sessions.tsv")):
+        header, lines = _read_cells(path)
+        columns += [name for name in header if name not in columns]
+        subject = path.parent.name
+        of_subject = participants.get(subject, participants.get(subject.removeprefix("sub-"), {}))
+        for i, cells in enumerate(sorted(lines, key=lambda cells: cells.get("session", cells.get("id", "")))):
+            stated = {name: cell for name, cell in cells.items() if cell.lower() not in BLANK}
+            session = stated.get("session", stated.get("id", ""))
+            inherited = {name: cell for name, cell in of_subject.items() if i == 0 or name == "sex"}
+            visits.append({**inherited, **stated, "id": subject, "session": session})
+    return visits, columns

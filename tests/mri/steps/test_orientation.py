@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt, ornt_transform
 
-from geovae.mri import Session, Steps, inspect, process, read_volume
+from geovae.mri import Selection, Session, Steps, inspect, process, read_volume
 from tests.mri.originals import head, write_pair
 from tests.mri.steps.test_space import ORDERS
 
@@ -92,7 +92,7 @@ def test_a_converted_file_turned_to_other_axes_has_its_header(tmp_path):
 def test_inspect_prints_where_the_axes_come_from(tmp_path):
     for number, axes in enumerate(("LAS", "RAS", "PSR"), start=1):
         nib.save(turned(axes), tmp_path / f"{OASIS_NAME.replace('0001', f'000{number}')}.nii.gz")
-    text = inspect(tmp_path, table=None)
+    text = inspect(tmp_path, selection=Selection(table=None))
     for axes in ("LAS", "RAS", "PSR"):
         assert f"axes {axes} by sform" in text
     assert "OAS1_0002_MR1: its sform says RAS, the table of OASIS-1 LAS for t88_masked: the header is taken" in text
