@@ -56,8 +56,7 @@ test-slow: setup ## run the slow tests: whole runs through mlflow, sweeps on thr
 
 # needs only torch, numpy, scipy, safetensors, pytest, pytest-timeout and hypothesis; another plugin's warning is no error of ours
 test-gpu: ## run the tests that have a device parameter on the GPU, with the python3 that sees it
-	python3 -m pytest -p no:benchmark -k cuda tests/test_devices.py tests/test_graphs.py tests/test_training.py tests/test_neighbours.py tests/samplers \
-		tests/geometry tests/models tests/evaluation/test_extractors.py tests/evaluation/test_random_conv.py tests/evaluation/test_scores.py
+	python3 -m pytest -k cuda $$(grep -rlE 'def test_.*\bdevice\b' --include='test_*.py' tests)
 
 gpu-pack: setup ## pack wheels and data for benchmarks/gpu.sh into gpu_pack (FASHION and MNIST: folders of idx files)
 	python benchmarks/gpu_pack.py gpu_pack fashion-mnist=$(FASHION) mnist=$(MNIST)

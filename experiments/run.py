@@ -21,7 +21,7 @@ from experiments.judge import Judge, Result, plan_judge
 from geovae import checkpoint
 from geovae.codes import Codes, encode_images
 from geovae.data import DATASETS, Splits
-from geovae.devices import choose_device
+from geovae.devices import choose_device, fixed_convolutions
 from geovae.figures.latent import pullback_figure
 from geovae.files import remove_partial
 from geovae.geometry import check_pullback
@@ -111,7 +111,8 @@ def run(plan: Plan, *, output: Path, tracker: Tracker | None = None, on_epoch: O
     summary = plan.trainer.summarize(state)
     if summary.undertrained:
         warnings.warn(f"undertrained: {summary}")
-    result = judge_trained(plan.judge, state.load_best(), splits, output, tracker, summary)
+    with fixed_convolutions(config["training"]["deterministic"]):  # a resumed run decodes and scores the same images
+        result = judge_trained(plan.judge, state.load_best(), splits, output, tracker, summary)
     if keeps_checkpoint(config["keep_checkpoint"], output / CHECKPOINT, result.model_file):
         tracker.artifact(output / CHECKPOINT, "checkpoints")
     return result
