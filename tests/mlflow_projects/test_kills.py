@@ -121,7 +121,7 @@ def record(told):
         parent.tags({"t": 1})
 
 
-MOMENTS = [(moment, random.Random(moment).randint(1, 12)) for moment in range(1, 42, 2)]
+MOMENTS = [(moment, random.Random(moment).randint(1, 12)) for moment in range(1, 44, 3)]
 QUICK = random.Random(0).sample(MOMENTS, 4)
 
 
@@ -316,7 +316,7 @@ def set_up(name, database, model_file):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "n"), [("train", 5), ("study", 5), ("prepare", 4), ("generate", 3), ("report", 2)])
+@pytest.mark.parametrize(("name", "n"), [("train", 3), ("study", 3), ("prepare", 2), ("generate", 2), ("report", 1)])
 def test_kills_at_random_moments_change_nothing(name, n, uri, database, model_file, tmp_path, monkeypatch):
     set_up(name, database, model_file)
     Path("whole").mkdir()

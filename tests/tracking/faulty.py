@@ -65,12 +65,12 @@ class FaultyServer:
         self.uri = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
-    def strike(self, fault, path, nth=1):
-        """Let a fault begin at the nth request that writes to a path that ends so.
+    def strike(self, fault, path):
+        """Let a fault begin at the next request that writes to a path that ends so.
 
         A wrong answer is given once; a fault of the store stays until `lift`.
         """
-        self._strike = [fault, path, nth]
+        self._strike = (fault, path)
         self.struck.clear()
 
     def lift(self):
@@ -101,14 +101,13 @@ class FaultyServer:
 
     def _take(self, environ):
         """Return the fault of the strike if it is this request's turn."""
-        strike = self._strike
-        if strike is None or environ["REQUEST_METHOD"] == "GET" or not environ["PATH_INFO"].endswith(strike[1]):
+        if self._strike is None or environ["REQUEST_METHOD"] == "GET":
             return None
-        strike[2] -= 1
-        if strike[2]:
+        fault, path = self._strike
+        if not environ["PATH_INFO"].endswith(path):
             return None
         self._strike = None
-        return strike[0]
+        return fault
 
     def _answer(self, fault, start_response):
         status, kind, body = FAULTS[fault]
