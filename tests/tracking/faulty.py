@@ -131,10 +131,13 @@ def _locked(server):
 
 @contextmanager
 def _gone(server):
+    from mlflow.server import handlers
+
     aside = server.database.with_suffix(".aside")
     server.database.rename(aside)
     yield
     aside.rename(server.database)
+    handlers._tracking_store.engine.dispose()  # connections to the empty file that it has made meanwhile
 
 
 @contextmanager
