@@ -94,7 +94,8 @@ def _foreign_code(meta: Mapping[str, Any]) -> tuple[list[str], list[Path]]:
     """Return the packages, and the files and folders, that build a model from elsewhere; nothing for one of ours."""
     if meta["model"] not in KINDS:
         return [], []
-    packages, code = [meta["model"]] if meta["model"] != "weights" else [], []
+    packages = [meta["model"]] if meta["model"] != "weights" else []
+    code: list[Path] = []
     names = {target.partition(":")[0].partition(".")[0] for target in class_names(meta["options"])}
     for name in sorted(names):
         if name in (installed := packages_distributions()):
