@@ -23,9 +23,9 @@ help: ## print this list
 
 setup: $(VENV)/ready ## make .venv with the pinned requirements
 
-$(VENV)/ready: requirements.txt
+$(VENV)/ready: requirements.txt requirements-dev.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
 	touch $@
 
 demo: setup ## train three models on real MNIST digits, sample, score and register the best (minutes)
@@ -56,8 +56,7 @@ test-slow: setup ## run the slow tests: whole runs through mlflow, sweeps on thr
 
 # needs only torch, numpy, scipy, safetensors, pytest, pytest-timeout and hypothesis; another plugin's warning is no error of ours
 test-gpu: ## run the tests that have a device parameter on the GPU, with the python3 that sees it
-	python3 -m pytest -p no:benchmark -k cuda tests/test_devices.py tests/test_graphs.py tests/test_training.py tests/test_neighbours.py tests/samplers \
-		tests/geometry tests/models tests/evaluation/test_extractors.py tests/evaluation/test_random_conv.py tests/evaluation/test_scores.py
+	python3 -m pytest -k cuda $$(grep -rlE 'def test_.*\bdevice\b' --include='test_*.py' tests)
 
 gpu-pack: setup ## pack wheels and data for benchmarks/gpu.sh into gpu_pack (FASHION and MNIST: folders of idx files)
 	python benchmarks/gpu_pack.py gpu_pack fashion-mnist=$(FASHION) mnist=$(MNIST)
@@ -71,7 +70,7 @@ format: setup ## format the code
 	ruff check --fix .
 	ruff format .
 
-requirements: ## regenerate requirements.txt and requirements-docs.txt from pyproject.toml and the versions in .venv
+requirements: ## regenerate the three requirements files from pyproject.toml and the versions in .venv
 	python tools/requirements.py
 
 screenshots: setup ## take screenshots of the UI on the runs of this folder, into screenshots/ and docs/pictures (needs chromium)

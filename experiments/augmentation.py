@@ -6,7 +6,6 @@ train one VAE a class and the classifier, which also gets distorted copies, or s
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,16 +23,17 @@ from experiments.classifier import predict, score_classifier, train_conv, train_
 from geovae.checks import check_choice, check_count
 from geovae.codes import encode_images
 from geovae.data.affine import apply_affine, draw_affine
-from geovae.files import atomic_path
+from geovae.files import atomic_path, read_npz
 from geovae.images import to_float, to_uint8
 from geovae.models import build_model
+from geovae.samplers import SAMPLERS
 from geovae.saved_model import SavedModel
 from geovae.training import Trainer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SAMPLED = ("prior", "mixture", "riemannian")
+SAMPLED = ("prior", "mixture", "riemannian", "local", "fine_mixture")
 METHODS = ("none", "classical", *SAMPLED)
 CLASSIFIERS = ("conv", "linear")
 SMALLEST = 4  # training subjects
@@ -59,7 +59,7 @@ class Design:
 
     Args:
         sizes: numbers of training subjects; those of a smaller size are among those of a larger one.
-        methods: of `none`, `classical`, `prior`, `mixture`, `riemannian`.
+        methods: of `none`, `classical`, `prior`, `mixture`, `riemannian`, `local`, `fine_mixture`.
         folds: of the cross-validation over subjects, stratified by class.
         generated: number of images added to each class: distorted copies, or samples.
         classifier: `conv`, a small convolutional network, or `linear`, a logistic regression on the pixels, which did
@@ -69,6 +69,7 @@ class Design:
         latent_dim: its latent dimensions.
         beta: its weight of the divergence.
         epochs: its training; the epoch of the lowest loss on its own training images is kept, as published.
+        early_stop: epochs without a loss lower by 0.1 % before its training ends; None: never.
         learning_rate: its training.
         steps: of the classifier `conv`, the same for all methods.
         seed: of folds, subsets and all training.
@@ -87,6 +88,7 @@ class Design:
     latent_dim: int = 16
     beta: float = 1.0
     epochs: int = 1000
+    early_stop: int | None = 60
     learning_rate: float = 1e-4
     steps: int = 600
     seed: int = 0
@@ -110,6 +112,19 @@ class Design:
                 f"`sizes` must lie in {SMALLEST}..{most}: {len(classes)} assessed subjects leave {most} for training "
                 f"with {self.folds} folds; got {', '.join(map(str, self.sizes)) or 'none'}"
             )
+        self._check_codes(task)
+
+    def _check_codes(self, task: Task) -> None:
+        """Raise ValueError if a class has too few training images for a sampler of the methods."""
+        size, folds = min(self.sizes), split_folds(task, self.folds, self.seed)
+        labels = [task.labels[rows_of_subjects(task, order[:size])] for order, _ in folds]
+        fewest = min(int(torch.bincount(of_fold, minlength=2).min()) for of_fold in labels)
+        for method in self.methods:
+            if method in SAMPLERS and fewest < SAMPLERS[method].least_codes:
+                raise ValueError(
+                    f"`sizes` must leave sampler {method} {SAMPLERS[method].least_codes} images of each class: {size} "
+                    f"subjects leave {fewest}; choose larger sizes, or `methods` without {method}"
+                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,9 +239,8 @@ def draw_samples(real: Tensor, design: Design, seed: int, device: Device) -> dic
     shape = (int(real.shape[1]), int(real.shape[2]), int(real.shape[3]))
     options = {name: getattr(design, name) for name in ("network", "width", "latent_dim", "beta")}
     vae: Any = build_model("vae", shape, seed=seed, **options).to(device)
-    trainer = Trainer(
-        batch_size=min(20, len(real)), plateau_patience=20, epochs=design.epochs, learning_rate=design.learning_rate
-    )
+    training = {name: getattr(design, name) for name in ("epochs", "early_stop", "learning_rate")}
+    trainer = Trainer(batch_size=min(20, len(real)), plateau_patience=20, min_delta=0.001, **training)
     state = trainer.start(vae, seed=seed)
     # validated on the training images, as published: a class of few subjects has none to spare
     for _ in trainer.run(state, real, real):
@@ -318,7 +332,7 @@ def as_figure(trials: Sequence[Trial]) -> "Figure":
         ax.axhline(0.5, color="0.7", linewidth=0.8, zorder=0)  # chance
         ax.set_xticks(range(len(sizes)), [str(size) for size in sizes])
         ax.set(xlabel="training subjects", title=name.replace("_", " "), ylim=(0, 1.02))
-    figure.axes[0].legend(fontsize=8, loc="lower right")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize=8, loc="outside right center")
     return figure
 
 
@@ -350,9 +364,8 @@ def _fingerprint(task: Task, design: Design) -> str:
 def _read_cached(path: Path, methods: Sequence[str]) -> dict[str, np.ndarray] | None:
     """Return the probabilities of the classifiers of a finished fold, by method, or None."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {method: archive[method] for method in methods}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # absent or incomplete: train again
+        return read_npz(path, methods)
+    except (FileNotFoundError, ValueError):  # absent or incomplete: train again
         return None
 
 

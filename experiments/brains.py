@@ -12,23 +12,25 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from experiments.help import as_command
 from experiments.quality import viewer_page
 from geovae.data import Split
 from geovae.figures import mri as figures
 from geovae.figures import mri_samples
+from geovae.figures.directions import Directions, directions_of_slices, directions_of_volumes
+from geovae.files import read_npy
 from geovae.geometry import LatentMetric, distances_from, neighbour_graph, refine, straight
 from geovae.geometry.curves import resample
-from geovae.images import as_pictures, comparison_grid
+from geovae.images import as_pictures
 from geovae.mri import (
     Volume,
     array_to_volume,
-    edge_letters,
     picture_to_volume,
     read_archive,
     read_manifest,
-    write_nifti,
 )
-from geovae.mri.cohort.process import middle_planes
+from geovae.mri.cohort.derivatives import derivative_path, write_derivative, write_description
+from geovae.mri.cohort.process import MASKED, middle_planes
 from geovae.mri.steps.restore import Space
 from geovae.neighbours import nearest
 from geovae.samplers import RiemannianSampler
@@ -36,7 +38,7 @@ from geovae.saved_model import SavedModel
 from geovae.tracking import Tracker
 
 BRAINS = ("oasis", "oasis_volumes")
-COMMAND = "mlflow run . -e prepare -P dataset=oasis -P source=FOLDER"
+COMMAND = as_command("prepare", {"dataset": "oasis", "source": "FOLDER"})
 FRAMES, STRIP = 16, 8  # pictures of a geodesic, in the animation and in the strip
 TRACKED = 4  # NIfTI files that are tracked
 
@@ -51,12 +53,20 @@ class Cohort:
     cdr: np.ndarray  # (n,), NaN where not assessed
     affines: np.ndarray  # (n, 4, 4), mm, of each image as a volume in RAS order
     settings: dict[str, Any]  # of `geovae.mri.prepare`
+    slice_mm: np.ndarray  # (n,), along the axis of the slices
 
     @property
     def space(self) -> Space:
         """What the millimetres refer to: T88_111 of OASIS-1 is in Talairach's space."""
         is_t88 = self.ids[0].startswith("OAS1_") and "t88" in self.settings["product"]
         return "talairach" if is_t88 else "aligned"
+
+    @property
+    def directions(self) -> Directions:
+        """Sides, mm and convention of the pictures."""
+        if self.images.shape[1] > 1:
+            return directions_of_volumes(self.images.shape[1:], self.affines[0])
+        return directions_of_slices(self.settings["axis"], self.settings["view"], self.slice_mm.tolist())
 
     def volume(self, image: Tensor, row: int) -> Volume:
         """Return an image (c, h, w) of the model as a volume in [0, 1], at the position of the cohort's `row`."""
@@ -90,8 +100,9 @@ def read_cohort(data: dict[str, Any]) -> Cohort:
         rows = [first[id] for id in ids]
         affines = np.array([arrays["volumes"][id]["array_affine"] for id in ids])
         folder = Path(data["root"]) / "oasis" / "volumes"
-        images = torch.from_numpy(np.stack([np.load(folder / f"{id}.npy", allow_pickle=False) for id in ids]))
-    return Cohort(images, ids, arrays["age"][rows], arrays["cdr"][rows], affines, arrays["settings"])
+        images = torch.from_numpy(np.stack([read_npy(folder / f"{id}.npy") for id in ids]))
+    by_row = {name: arrays[name][rows] for name in ("age", "cdr", "slice_mm")}
+    return Cohort(images, ids, affines=affines, settings=arrays["settings"], **by_row)
 
 
 def show_brains(
@@ -110,7 +121,8 @@ def show_brains(
     tracker.figure("brains/latent_age_cdr.png", latent_map)
     if saved.codes.log_var is not None:
         _track_geodesic(tracker, saved, cohort, rows, output)
-    return _write(cohort, images, matches, output, tracker)
+    about = {"Sampler": sampler or saved.meta.get("best_sampler"), "Seed": seed, "Model": saved.meta.get("model")}
+    return _write(cohort, images, matches, output, tracker, about)
 
 
 def rows_of(part: Split, images: Tensor) -> list[int]:
@@ -150,11 +162,10 @@ def _track_samples(tracker: Tracker, cohort: Cohort, rows: list[int], images: Te
     shown = matches[: 4 if is_volume else 8]  # the three planes of a volume are a wide picture
     beside = as_pictures(cohort.images[shown])[:, 0].numpy()
     names = [cohort.ids[row] for row in shown]
-    figure = mri_samples.real_versus_generated(drawn[: len(shown)], beside, names)
+    figure = mri_samples.real_versus_generated(drawn[: len(shown)], beside, names, cohort.directions)
     tracker.figure("brains/real_versus_generated.png", figure)
-    sides = () if is_volume else edge_letters(cohort.settings["axis"], cohort.settings["view"])
-    tracker.figure("brains/mean_and_sd_generated.png", figures.mean_and_sd(drawn, sides=sides))
-    tracker.figure("brains/mean_and_sd_real.png", figures.mean_and_sd(real, sides=sides))
+    tracker.figure("brains/mean_and_sd_generated.png", figures.mean_and_sd(drawn, cohort.directions))
+    tracker.figure("brains/mean_and_sd_real.png", figures.mean_and_sd(real, cohort.directions))
     if is_volume:
         volume = cohort.volume(images[0], matches[0])
         views = figures.orthogonal_views(middle_planes(volume), volume.affine, title="drawn")
@@ -174,19 +185,29 @@ def _track_geodesic(tracker: Tracker, saved: SavedModel, cohort: Cohort, rows: l
     frames, plain = (as_pictures(saved.decode(z)) for z in (curve, line))
     path = output / "geodesic.gif"
     scale = max(1, round(200 / frames.shape[2]))
-    path.write_bytes(mri_samples.interpolation_gif(frames[:, 0].numpy().repeat(scale, 1).repeat(scale, 2)))
+    larger = frames[:, 0].numpy().repeat(scale, 1).repeat(scale, 2)
+    path.write_bytes(mri_samples.interpolation_gif(larger, cohort.directions))
     tracker.artifact(path, "brains")
     evenly = torch.linspace(0, FRAMES - 1, STRIP).round().long()
-    strip = comparison_grid(frames[evenly], plain[evenly], scale=None)
-    tracker.image("brains/geodesic_above_straight_line", strip)
+    strip = mri_samples.geodesic_strip(frames[evenly, 0].numpy(), plain[evenly, 0].numpy(), cohort.directions)
+    tracker.figure("brains/geodesic_above_straight_line.png", strip)
     tracker.tags({"geodesic": f"{cohort.ids[rows[start]]} to {cohort.ids[rows[end]]}"})
 
 
-def _write(cohort: Cohort, images: Tensor, matches: list[int], output: Path, tracker: Tracker) -> list[Path]:
-    """Write every image as NIfTI at the position of its nearest training brain, and track the first files."""
+def _write(
+    cohort: Cohort, images: Tensor, matches: list[int], output: Path, tracker: Tracker, about: dict[str, Any]
+) -> list[Path]:
+    """Write every image as a BIDS derivative at the position of its nearest training brain; track the first files."""
+    settings = cohort.settings
+    about = {"Description": "Drawn by a generative model: it shows nobody", "Units": "arbitrary", **about}
+    about["SkullStripped"] = settings["stripped"] or settings["product"] in MASKED
+    if images.shape[1] == 1:
+        about["Plane"] = cohort.directions.caption
     files = []
     for i, (image, row) in enumerate(zip(images, matches, strict=True)):
-        files.append(write_nifti(cohort.volume(image, row), output / f"brain_{i:04d}.nii.gz", space=cohort.space))
-    for path in files[:TRACKED]:
+        path = derivative_path(output, f"drawn{i:04d}", space=cohort.space, what="generated")
+        files.append(write_derivative(cohort.volume(image, row), path, about, space=cohort.space))
+    described = write_description(output, "Generated brains", "drawn from an autoencoder that was trained on brains")
+    for path in [described, *files[:TRACKED]]:
         tracker.artifact(path, "brains/nifti")
     return files

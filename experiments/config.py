@@ -10,15 +10,19 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from argparse import SUPPRESS
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 
 from experiments.extractor import resolve_extractor
-from geovae.checks import check_choice, check_count
+from experiments.help import HelpFormatter, is_part, type_in_words
+from geovae.checks import check_choice, check_count, check_seed, shown
 from geovae.data import DATASETS
 from geovae.devices import choose_device
 from geovae.evaluation import SCORES
@@ -31,13 +35,15 @@ if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
 CONFIGS = Path(__file__).parent / "configs"
+LONGEST = 10_000  # letters of an option
+LARGEST = 100_000  # values of a YAML file, each counted as often as its aliases repeat it
 Options = dict[str, Any]
 """Options as they are given, by dotted names: text from a command line, or typed values from anywhere else."""
 Config = dict[str, Any]
 """All options of a run, nested and typed: what `resolve` returns."""
 ALIASES = {"dataset": "data.name", "model": "model.name"}
 DEFAULT_SCORES = ("frechet", "kid", "prd", "precision_recall")
-TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "NoneType": "null"}
+SWITCHES = ("help", "print_config", "quiet")  # options that may stand without a value
 
 
 class ConfigError(ValueError):
@@ -75,6 +81,7 @@ class RunOptions:
         """Check ranges and names."""
         check_count(low=2, n_samples=self.n_samples)
         check_count(images_every=self.images_every)
+        check_seed(self.seed)
         for name in self.samplers or []:
             check_choice("samplers", name, SAMPLERS)
         for name in self.scores or []:
@@ -83,9 +90,9 @@ class RunOptions:
 
 
 def parse_options(flags: Sequence[str]) -> Options:
-    """Return command line flags, `--a.b value` or `--a.b=value`, as {"a.b": "value"}; `help` stands for --help.
+    """Return command line flags, `--a.b value` or `--a.b=value`, as {"a.b": "value"}.
 
-    Options with an empty value are left out.
+    Options with an empty value are left out; those of `SWITCHES` are "true" where no value follows.
 
     Raises:
         ConfigError: for a word that is no option, or an option without a value.
@@ -93,19 +100,20 @@ def parse_options(flags: Sequence[str]) -> Options:
     options: Options = {}
     rest = list(flags)
     while rest:
-        flag = rest.pop(0)
-        if flag in ("-h", "--help"):
-            options["help"] = "true"
-            continue
+        flag = "--help" if rest[0] == "-h" else rest[0]
+        rest = rest[1:]
         if not flag.startswith("--"):
             raise ConfigError(f"expected an option that starts with --, got {flag!r}")
         name, equals, value = flag.removeprefix("--").partition("=")
-        if not equals:
+        name = name.replace("-", "_")
+        if not equals and name in SWITCHES and (not rest or rest[0].startswith("-")):
+            value = "true"
+        elif not equals:
             if not rest:
                 raise ConfigError(f"option --{name} needs a value")
             value = rest.pop(0)
         if value != "":  # an MLproject writes parameters that nobody has set as empty ones
-            options[name.replace("-", "_")] = value
+            options[name] = value
     return options
 
 
@@ -113,21 +121,23 @@ def resolve(options: Mapping[str, Any] | None = None, *, prog: str = "geovae") -
     """Return the whole configuration, every option present and typed, from the `options` that are given.
 
     `config` among them names the YAML file below them, by default the one of the data set (`data.name`, or digits).
-    `dataset` and `model` may stand for `data.name` and `model.name`.
+    `dataset` and `model` may stand for `data.name` and `model.name`. `help` shows the options: "true" all but those of
+    the samplers, "all", or the name of a group.
 
     Raises:
         ConfigError: for an unknown file, option, model or data set, or a value of the wrong type.
         SystemExit: after `help`.
     """
     given = rename(options or {})
-    wants_help = given.pop("help", None)
+    part = given.pop("help", None)
     from_file = rename(read_yaml(Path(given.pop("config", None) or _default_file(given))))
     both = from_file | given
     known = (*DATASETS, *MODELS, *SAMPLERS)
-    parser = _parser(_choice("data", both, DATASETS), _choice("model", both, MODELS), prog, known)
-    if wants_help:
-        parser.print_help()
+    chosen = _choice("data", both, DATASETS), _choice("model", both, MODELS)
+    if part:
+        _parser(*chosen, prog, known, part).print_help()
         raise SystemExit(0)
+    parser = _parser(*chosen, prog, known)
     names = list(flatten(parser.get_defaults().as_dict()))
     # a file sets options of its own model and data set, which may not exist where others were given
     both = {key: value for key, value in both.items() if not _belongs_to_replaced(key, names, from_file, given)}
@@ -197,15 +207,47 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: if the file is missing, is not YAML, or holds no mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        if path.is_fifo():  # it would be waited for without end
+            raise OSError(0, "it is a pipe")
+        content = yaml.load(path.read_text(), Loader=_Loader)  # a SafeLoader
     except OSError as error:
         known = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}; shipped are {known}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # of text, dates and numbers, and of nesting
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} must hold a mapping of options, got {type(content).__name__}")
     return content
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
+    """A SafeLoader that refuses a mapping with a key twice, and aliases that would fill the memory."""
+
+    def get_single_node(self) -> Any:
+        """Return the document's node."""
+        node = super().get_single_node()
+        _count_values(node, {})
+        return node
+
+
+def _count_values(node: Any, counted: dict[int, int]) -> int:
+    """Return the values below a YAML node, aliases resolved; `counted` are those of nodes seen before."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in counted:
+        counted[id(node)] = LARGEST  # of a node that contains itself
+        below = node.value
+        if isinstance(node, yaml.MappingNode):
+            keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+            if twice := [key for key, n in keys.items() if n > 1]:
+                raise ConfigError(f"{shown(twice[0])} stands twice below line {node.start_mark.line + 1}")
+            below = [part for pair in node.value for part in pair]
+        counted[id(node)] = 1 + sum(_count_values(part, counted) for part in below)
+    if counted[id(node)] > LARGEST:
+        raise ConfigError(f"it holds more than {LARGEST} values, aliases resolved")
+    return counted[id(node)]
 
 
 def parse(parser: "ArgumentParser", options: Mapping[str, Any], *, lists: Iterable[str] = ()) -> dict[str, Any]:
@@ -217,10 +259,29 @@ def parse(parser: "ArgumentParser", options: Mapping[str, Any], *, lists: Iterab
     from jsonargparse import ArgumentError
 
     split = {name: _split_commas(options[name]) for name in lists if name in options}
+    for name, value in options.items():
+        _check_length(name, value)
     try:
-        return parser.parse_object({**options, **split}).as_dict()
-    except ArgumentError as error:
+        values = parser.parse_object({**options, **split}).as_dict()
+    except (ArgumentError, RecursionError) as error:
         raise ConfigError(_explain(str(error))) from error
+    flat = flatten(values)
+    for action in parser._actions:  # jsonargparse takes null for every type
+        kind = getattr(action, "_typehint", None)
+        if kind is not None and flat.get(action.dest, "") is None and type(None) not in get_args(kind):
+            raise ConfigError(
+                f"`{action.dest}` must be {type_in_words(getattr(kind, '__name__', str(kind)))}, got null"
+            )
+    return values
+
+
+def _check_length(name: str, value: Any) -> None:
+    """Raise a ConfigError for a whole number or a text that Python's and torch's own numbers cannot hold."""
+    digits = isinstance(value, str) and re.fullmatch(r"\s*[-+]?\d{19,}\s*", value)
+    if digits or (isinstance(value, int) and abs(value) >= 1 << 63):
+        raise ConfigError(f"`{name}` is too large a number")
+    if len(value if isinstance(value, str) else repr(value)) > LONGEST:
+        raise ConfigError(f"`{name}` is longer than {LONGEST} letters: {shown(value)}")
 
 
 def list_names(*parts: Any) -> list[str]:
@@ -236,7 +297,7 @@ def check_names(options: Iterable[str], names: Sequence[str]) -> None:
         if name not in names:
             group = name.rpartition(".")[0]
             siblings = [other for other in names if other.rpartition(".")[0] == group] or names
-            raise ConfigError(f"unknown option {name!r}; {_hint(name, names)}valid here: {', '.join(siblings)}")
+            raise ConfigError(f"unknown option {shown(name)}; {_hint(name, names)}valid here: {', '.join(siblings)}")
 
 
 def _hint(name: str, names: Sequence[str]) -> str:
@@ -260,17 +321,9 @@ def _explain(message: str) -> str:
         missing = re.search(r"required: (.*)", message)
         return f"give --{missing[1].replace(', ', ', --')}" if missing else " ".join(message.split())
     kinds = dict.fromkeys(
-        _in_words(kind) for kind in re.findall(r"Expected an? (.+?)(?:\. Got value.*)?$", message, re.M)
+        type_in_words(kind) for kind in re.findall(r"Expected an? (.+?)(?:\. Got value.*)?$", message, re.M)
     )
-    return f"`{wrong['key']}` must be {' or '.join(kinds)}, got {wrong['value'].strip()!r}"
-
-
-def _in_words(kind: str) -> str:
-    """Return a type, as jsonargparse writes it, in words."""
-    if literal := re.search(r"Literal\[(.*)\]", kind):
-        return f"one of {literal[1]}".replace("'", "")
-    name = re.sub(r"<class '(.*)'>", r"\1", kind)
-    return TYPES.get(name, f"a {name}")
+    return f"`{wrong['key']}` must be {' or '.join(kinds)}, got {shown(wrong['value'].strip())}"
 
 
 def _default_file(given: Options) -> Path:
@@ -281,32 +334,58 @@ def _default_file(given: Options) -> Path:
 
 def _choice(group: str, options: Options, registry: Mapping[str, Any]) -> str:
     name = options.get(f"{group}.name", next(iter(registry)))
-    if name not in registry:
-        raise ConfigError(f"unknown {group}.name {name!r}; choose from {', '.join(registry)}")
+    if not isinstance(name, str) or name not in registry:
+        raise ConfigError(f"unknown {group}.name {shown(name)}; choose from {', '.join(registry)}")
     return str(name)
 
 
 @functools.cache  # a study resolves hundreds of configurations
-def _parser(data: str, model: str, prog: str, known: tuple[str, ...]) -> "ArgumentParser":
-    """Return a parser with every option of a run on this data set with this model; `known` are all registered names."""
+def _parser(data: str, model: str, prog: str, known: tuple[str, ...], part: str = "all") -> "ArgumentParser":
+    """Return a parser with every option of a run on this data set with this model; `known` are all registered names.
+
+    `part` names the groups that it has: see `resolve`.
+    """
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(
         prog=prog,
-        usage="%(prog)s [--config FILE] [--OPTION VALUE ...]",
+        usage=SUPPRESS if part != "all" else "%(prog)s [--config FILE] [--OPTION VALUE ...]",
         exit_on_error=False,
+        add_help=False,
+        formatter_class=HelpFormatter,
         description="Every option of one run; a YAML file given with --config sets them too.",
+        epilog=None if part != "true" else "The options of the samplers: `--help sampler`, or `--help sampler.NAME`.",
     )
-    parser.add_class_arguments(RunOptions)
-    # the signatures are the only list of options: one that is added there is an option of every command
-    parser.add_function_arguments(DATASETS[data].load, "data")
-    parser.add_class_arguments(MODELS[model], "model", skip={"image_shape"})
-    parser.add_argument("--data.name", type=Literal[tuple(DATASETS)], default=data, help="the data set")
-    parser.add_argument("--model.name", type=Literal[tuple(MODELS)], default=model, help="the model")
-    parser.add_class_arguments(Trainer, "training")
-    for name, sampler in SAMPLERS.items():
-        parser.add_class_arguments(sampler, f"sampler.{name}", skip={"seed"})
+    add_run_options(parser, data, model, part)
     return parser
+
+
+def add_run_options(parser: "ArgumentParser", data: str = "digits", model: str = "vae", part: str = "all") -> None:
+    """Add the options of a run to a parser: all, or those of `part` (see `resolve`).
+
+    Raises:
+        ConfigError: if there is no such part.
+    """
+    # the signatures are the only list of options: one that is added there is an option of every command
+    groups: dict[str, Callable[[], Any]] = {
+        "run": lambda: parser.add_class_arguments(RunOptions),
+        "data": lambda: parser.add_function_arguments(DATASETS[data].load, "data"),
+        "model": lambda: parser.add_class_arguments(MODELS[model], "model", skip={"image_shape"}),
+        "training": lambda: parser.add_class_arguments(Trainer, "training"),
+    }
+    for name, sampler in SAMPLERS.items():
+        groups[f"sampler.{name}"] = partial(parser.add_class_arguments, sampler, f"sampler.{name}", skip={"seed"})
+    chosen = [group for group in groups if is_part(group, part)]
+    if not chosen:
+        raise ConfigError(f"no options are called {part!r}; --help shows all, {', '.join(groups)}, sampler")
+    for group in chosen:
+        groups[group]()
+    if "data" in chosen:
+        parser.add_argument(
+            "--data.name", type=Literal[tuple(DATASETS)], default=data, help="the data set; also --dataset"
+        )
+    if "model" in chosen:
+        parser.add_argument("--model.name", type=Literal[tuple(MODELS)], default=model, help="the model; also --model")
 
 
 def _belongs_to_replaced(key: str, names: list[str], from_file: Options, given: Options) -> bool:

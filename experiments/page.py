@@ -101,7 +101,8 @@ def file_name(name: str) -> str:
 def run_url(tracking_uri: str, experiment_id: str, run_id: str) -> str:
     """Return the address of a run in MLflow's UI, without a password; without a server the part below its address."""
     server = without_password(tracking_uri).rstrip("/") + "/" if tracking_uri.startswith("http") else ""
-    return f"{server}#/experiments/{experiment_id}/runs/{run_id}"
+    # without the last part MLflow opens its side bar for language models, where runs are "evaluation runs"
+    return f"{server}#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
 
 
 def as_html(markdown: str, folder: Path, title: str) -> str:

@@ -1,10 +1,12 @@
 """One run, the whole flow: data -> model -> training -> codes -> samplers -> images -> scores -> tracker."""
 
+import copy
 import functools
 import json
+import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,9 @@ from experiments.judge import Judge, Result, plan_judge
 from geovae import checkpoint
 from geovae.codes import Codes, encode_images
 from geovae.data import DATASETS, Splits
-from geovae.devices import choose_device
+from geovae.devices import choose_device, fixed_convolutions
 from geovae.figures.latent import pullback_figure
+from geovae.files import remove_partial
 from geovae.geometry import check_pullback
 from geovae.images import as_pictures, comparison_grid, to_float
 from geovae.models import build_model
@@ -62,6 +65,27 @@ def plan_run(config: Config) -> Plan:
     return Plan(judge.config, Trainer(**config["training"]), network, judge, splits)
 
 
+def load_plan(plan: Plan, resumed: Path | None = None) -> Plan:
+    """Return a plan with its data loaded, after every check that needs no training.
+
+    Raises:
+        FileNotFoundError: if the data are not here.
+        ValueError: if they are damaged, or too few for a batch or a sampler; or if the folder `resumed` holds the
+            checkpoint of another architecture.
+    """
+    config, network = plan.config, plan.network
+    splits = plan.splits or load_data(config["data"])
+    plan.trainer.require(len(splits.train))
+    plan.judge.require(splits)
+    if DATASETS[config["data"]["name"]].image_shape not in (None, splits.image_shape):  # brains of another size
+        name, options = config["model"]["name"], _options(config["model"])
+        network = build_model(name, splits.image_shape, seed=config["seed"], **options)
+    if resumed is not None:
+        fresh = copy.deepcopy(network).to(choose_device(config["device"]))
+        checkpoint.load_training(resumed / CHECKPOINT, plan.trainer.start(fresh))
+    return replace(plan, splits=splits, network=network)
+
+
 def run(plan: Plan, *, output: Path, tracker: Tracker | None = None, on_epoch: OnEpoch | None = None) -> Result:
     """Train a model, draw images with every sampler, score and track them.
 
@@ -69,19 +93,16 @@ def run(plan: Plan, *, output: Path, tracker: Tracker | None = None, on_epoch: O
 
     Args:
         plan: of the configuration, see `plan_run`.
-        output: folder for the checkpoint and the model file.
+        output: folder for the checkpoint and the model file, of this run alone.
         tracker: where to report; by default nowhere.
         on_epoch: called after each epoch, when its checkpoint is on disk; an exception from it ends the run.
     """
-    tracker, config = tracker or NullTracker(), plan.config
-    splits = plan.splits or load_data(config["data"])
-    plan.judge.require(len(splits.train))
+    plan = load_plan(plan)
+    tracker, config, network, splits = tracker or NullTracker(), plan.config, plan.network, plan.splits
+    assert splits is not None
+    remove_partial(output)
     track_data(tracker, config["data"]["name"], splits)
 
-    network, planned = plan.network, DATASETS[config["data"]["name"]].image_shape
-    if planned not in (None, splits.image_shape):  # brains that `prepare` made in another size than the published one
-        name, options = config["model"]["name"], _options(config["model"])
-        network = build_model(name, splits.image_shape, seed=config["seed"], **options)
     state = plan.trainer.start(network.to(choose_device(config["device"])), seed=config["seed"])
     tracker.tags({"precision_used": plan.trainer.arithmetic(network).precision})
     if (output / CHECKPOINT).exists():
@@ -90,7 +111,8 @@ def run(plan: Plan, *, output: Path, tracker: Tracker | None = None, on_epoch: O
     summary = plan.trainer.summarize(state)
     if summary.undertrained:
         warnings.warn(f"undertrained: {summary}")
-    result = judge_trained(plan.judge, state.load_best(), splits, output, tracker, summary)
+    with fixed_convolutions(config["training"]["deterministic"]):  # a resumed run decodes and scores the same images
+        result = judge_trained(plan.judge, state.load_best(), splits, output, tracker, summary)
     if keeps_checkpoint(config["keep_checkpoint"], output / CHECKPOINT, result.model_file):
         tracker.artifact(output / CHECKPOINT, "checkpoints")
     return result
@@ -132,6 +154,24 @@ def check_config(config: Config) -> Config:
     """
     codes = _codes_of(json.dumps(config["model"]), _image_shape(json.dumps(config["data"])))
     return plan_judge(config, codes).config
+
+
+def check_data(configs: Iterable[Config]) -> None:
+    """Load every data set once, and check each configuration against it: now, not after hours.
+
+    Raises:
+        FileNotFoundError: if data are not here.
+        ValueError: if they are damaged, or too few.
+    """
+    groups: dict[str, list[Config]] = {}
+    for config in configs:
+        groups.setdefault(json.dumps(config["data"], sort_keys=True), []).append(config)
+    for data, group in groups.items():
+        splits = load_data(json.loads(data))
+        for config in group:
+            Trainer(**config["training"]).require(len(splits.train))
+            codes = _codes_of(json.dumps(config["model"]), _image_shape(json.dumps(config["data"])))
+            plan_judge(config, codes).require(splits)
 
 
 def read_comparison(path: Path, options: Options, prog: str) -> dict[str, Config]:
@@ -200,7 +240,9 @@ def train(
     for record in state.history:  # of a resumed run: the same points again, or all of them in a new run
         _track_epoch(tracker, record)
     interval = 0.5 if sys.stderr.isatty() else 20.0  # a log file gets a line every 20 seconds
-    with tqdm(total=plan.trainer.epochs, initial=state.epoch, unit="epoch", mininterval=interval) as bar:
+    # not tqdm's own TQDM_DISABLE: it is read as tqdm is imported, which torch does
+    bars = {"mininterval": interval, "disable": os.environ.get("GEOVAE_QUIET") == "1"}
+    with tqdm(total=plan.trainer.epochs, initial=state.epoch, unit="epoch", **bars) as bar:
         for record in plan.trainer.run(state, splits.train.images, splits.val.images):
             # tracked before the checkpoint: after a crash in between it is tracked twice, and nothing is missing
             _track_epoch(tracker, record)
@@ -210,7 +252,8 @@ def train(
             if on_epoch is not None:
                 on_epoch(record)
             bar.update()
-            bar.set_postfix(loss=f"{record.train['loss']:.4g}", val_loss=f"{record.val['loss']:.4g}")
+            losses = {"loss": f"{record.train['loss']:.4g}", "val_loss": f"{record.val['loss']:.4g}"}
+            bar.set_postfix(losses | {"images/s": f"{len(splits.train.images) / record.seconds:.0f}"})
     track_reconstructions(tracker, state.load_best(), splits.val.images[:16], state.epoch)
     tracker.metrics({"best/val_loss": state.best_record.val["loss"], "best/epoch": state.best_record.epoch})
 

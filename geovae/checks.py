@@ -5,8 +5,16 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+SHOWN = 60  # letters of a value
+
 if TYPE_CHECKING:  # `geovae.mri` checks its options without torch, which would slow down the start of its workers
     from torch import Tensor
+
+
+def shown(value: object) -> str:
+    """Return a value as an error message shows it: the start of a long one."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text)} letters)"
 
 
 def check_positive(**values: float) -> None:
@@ -34,14 +42,14 @@ def check_count(*, low: int = 1, **values: int) -> None:
     """Raise a ValueError unless every value is a whole number of at least `low`."""
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < low:  # a bool is an int in Python
-            raise ValueError(f"`{name}` must be a whole number of at least {low}, got {value!r}")
+            raise ValueError(f"`{name}` must be a whole number of at least {low}, got {shown(value)}")
 
 
 def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
     """Raise a ValueError unless `value` is one of `choices`."""
     choices = tuple(choices)
     if value not in choices:
-        raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {value!r}")
+        raise ValueError(f"`{name}` must be one of {', '.join(choices)}, got {shown(value)}")
 
 
 def check_finite(**tensors: "Tensor") -> None:
@@ -64,7 +72,7 @@ def check_fields(where: str, values: Mapping[str, Any], kinds: Mapping[str, Any]
 def check_seed(seed: int) -> None:
     """Raise a ValueError unless `seed` is a whole number in [0, 2^32), the range of NumPy and scikit-learn."""
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ValueError(f"`seed` must be a whole number in [0, 2^32), got {seed!r}")
+        raise ValueError(f"`seed` must be a whole number in [0, 2^32), got {shown(seed)}")
 
 
 def import_class(name: str, target: str) -> Any:

@@ -220,6 +220,13 @@ class Trainer:
         scheduler = ReduceLROnPlateau(optimizer, **plateau)  # type: ignore[arg-type]  # ints and floats
         return TrainState(model, optimizer, scheduler, Generator(device).manual_seed(seed))
 
+    def require(self, n: int) -> None:
+        """Raise a ValueError if `n` training images are fewer than a batch."""
+        if self.batch_size > n:
+            raise ValueError(
+                f"`batch_size` {self.batch_size} is larger than the training set of {n} images; use at most {n}"
+            )
+
     def run(self, state: TrainState, train: Tensor, val: Tensor) -> Iterator[EpochRecord]:
         """Train from where `state` stands, yielding one record an epoch after the state is up to date.
 
@@ -231,11 +238,7 @@ class Trainer:
         Raises:
             ValueError: if a batch is larger than the training set, or the loss stops being finite.
         """
-        if self.batch_size > len(train):
-            raise ValueError(
-                f"`batch_size` {self.batch_size} is larger than the training set of {len(train)} images; "
-                f"use at most {len(train)}"
-            )
+        self.require(len(train))
         device = next(state.model.parameters()).device
         self._check_place(state.model)
         train_batches = Batches(train, device, self.batch_size, self.stream)
@@ -245,7 +248,8 @@ class Trainer:
         step = Recorder(partial(self._step, state, loss), generators=[state.generator], enabled=self._records(device))
         tf32 = self.arithmetic(state.model).precision == "tf32"
         if not state.history:  # a resumed run has prepared its model already
-            _call_callback(state.model, "prepare", train_batches.images, state.generator)
+            with deterministic_kernels(self.deterministic), float32_products(tf32=tf32):
+                _call_callback(state.model, "prepare", train_batches.images, state.generator)
         while state.epoch < self.epochs and not self._stalled(state):
             started = time.perf_counter()
             with deterministic_kernels(self.deterministic), float32_products(tf32=tf32):

@@ -39,6 +39,9 @@ def main(
         options: of the run.
         register: name of the registered model that it becomes a version of; by default none.
         architecture: what the files do not say.
+
+    Examples:
+        python -m mlflow_projects.adopt --kind pythae --path FOLDER --dataset mnist_5k --register adopted
     """
     if ignored := [name for name in options if name.partition(".")[0] in OF_TRAINING]:
         raise ValueError(f"`{ignored[0]}` has no meaning for a model that is trained already; leave it out")
@@ -48,7 +51,7 @@ def main(
     kept = {key: value for key, value in config.items() if key not in OF_TRAINING}
     config = kept | {"model": {"name": kind, **described}}
     judge = plan_judge(config, encode_images(model, splits.train.images[:2]))
-    judge.require(len(splits.train))
+    judge.require(splits)
     data = config["data"]["name"]
     with entry.open_run("adopt", f"{kind}-{data}-s{config['seed']}") as tracker:
         output = describe_run("adopt", judge.config, tracker)
@@ -81,4 +84,4 @@ def _register(run_id: str, name: str) -> None:
 
 
 if __name__ == "__main__":
-    entry.main(main, more_help=resolve)
+    entry.main(main, more_options=resolve)

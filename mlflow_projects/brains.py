@@ -11,7 +11,11 @@ DRAWING = Drawing("models:/geovae-oasis/latest", n=64, output=Path("generated_br
 
 
 def main(drawing: Drawing = DRAWING) -> None:
-    """Draw brains from a model, as figures and NIfTI files."""
+    """Draw brains from a model, as figures and NIfTI files.
+
+    Examples:
+        python -m mlflow_projects.brains --n 16 --output brains
+    """
     check_count(low=2, n=drawing.n)
     saved = drawing.load()
     cohort = read_cohort(saved.meta["data"])

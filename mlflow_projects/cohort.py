@@ -14,6 +14,9 @@ def main(folder: str = "data_folders/oasis_synthetic", **settings: Any) -> None:
     Args:
         folder: new folder of the cohort.
         **settings: of `geovae.mri.write_cohort`.
+
+    Examples:
+        python -m mlflow_projects.cohort --folder data_folders/synthetic --subjects 96 --workers 2
     """
     # `write_cohort` checks the same, but then a run would have been opened
     check_cohort(*(settings[name] for name in ("subjects", "repeats", "workers", "products", "voxel")))

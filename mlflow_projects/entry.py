@@ -1,43 +1,42 @@
 """What every entry point shares: the run that `mlflow run` made, one sentence for bad input, and exit codes.
 
-0 done; 1 a bug (traceback); 2 bad input, before anything was written; 3 a promotion was refused; 4 done, but records
-wait for the tracking store or were refused by it; 130 and 143 for Ctrl-C and SIGTERM.
+0 done; 1 failed after it had opened a run, or a bug (traceback); 2 bad input, noticed before a run was opened; 3 a
+promotion was refused; 4 done, but records wait for the tracking store or were refused by it; 130 and 143 for Ctrl-C and
+SIGTERM.
 """
 
-import inspect
-import itertools
 import os
 import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from experiments.config import Options, RunOptions, check_names, list_names, parse, parse_options, rename
+from experiments.config import Options
 from experiments.describe import writable as writable
-from geovae.data import MissingData
-from geovae.data.builders import ORIGINALS
-from geovae.tracking import MlflowTracker, UndeliveredWarning, without_password
-from mlflow_projects.stores import explain
+from experiments.page import run_url
+from geovae.tracking import MlflowTracker, UndeliveredWarning, end_abandoned, without_password
+from mlflow_projects.command_line import call
+from mlflow_projects.sentences import describe
 
 if TYPE_CHECKING:
-    from jsonargparse import ArgumentParser
     from mlflow import MlflowClient
 
 EXPERIMENT = "geovae"
 EXPERIMENT_ID = os.environ.get("MLFLOW_EXPERIMENT_ID")  # read here: mlflow.set_experiment changes the variable
 RUNS = Path("runs")
-UNDELIVERED = 4  # exit code
+FAILED, REFUSED, UNDELIVERED = 1, 2, 4  # exit codes
 
 
-def main(function: Callable[..., None], more_help: Callable[[Options], Any] | None = None) -> NoReturn:
+def main(function: Callable[..., None], more_options: Callable[[Options], Any] | None = None) -> NoReturn:
     """Call an entry point with the command line's flags, by `call`, and exit with the right code."""
     signal.signal(signal.SIGTERM, _terminate)
     _undelivered.clear()
+    _opened.clear()
     warnings.showwarning = _show_warning
     # a missing tracking server must be noticed in seconds: the queue on disk retries
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -45,62 +44,29 @@ def main(function: Callable[..., None], more_help: Callable[[Options], Any] | No
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     try:
-        call(function, sys.argv[1:], more_help)
-    except (ValueError, FileNotFoundError, FileExistsError, PermissionError, NotADirectoryError, TimeoutError) as error:
-        if os.environ.get("GEOVAE_TRACEBACK"):  # for developers: the sentence does not show where it comes from
-            raise
-        print(f"error: {error}{_prepare_command(error)}", file=sys.stderr)
-        raise SystemExit(2) from None
+        call(function, sys.argv[1:], more_options)
     except SystemExit as end:
         raise SystemExit(_terminated[0] if _terminated else end.code) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except Exception as error:
-        if os.environ.get("GEOVAE_TRACEBACK"):
+        # for developers: the sentence does not show where it comes from
+        if os.environ.get("GEOVAE_TRACEBACK") or not (sentence := describe(error)):
             raise
-        if sentence := _explain(error):
-            print(f"error: {sentence}", file=sys.stderr)
-            raise SystemExit(2) from None
-        if _status(error) not in (401, 403):
-            raise
-        reason = " ".join(str(error).split())
-        print(f"error: the tracking server {tracking_uri()} refuses this user: {reason}", file=sys.stderr)
-        raise SystemExit(2) from None
+        complain("error", sentence)
+        raise SystemExit(FAILED if _opened else REFUSED) from None
     if _undelivered:  # the last line, since the run itself went well
         remedy = "python -m mlflow_projects.sync delivers what waits, and lists what was refused"
-        print(f"error: the run is done, but not all of its record is in the tracking store; {remedy}", file=sys.stderr)
+        complain("error", f"the run is done, but not all of its record is in the tracking store; {remedy}")
         raise SystemExit(UNDELIVERED)
     raise SystemExit(0)
 
 
-def shorten(error: BaseException) -> str:
-    """Return an error's text in one line of at most 300 characters."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
-
-
-def _prepare_command(error: Exception) -> str:
-    """Return what to add to the library's sentence on missing files: the command that builds them."""
-    if not isinstance(error, MissingData):
-        return ""
-    fetched = error.dataset in ORIGINALS
-    options = {"dataset": error.dataset, **({} if fetched else {"source": "FOLDER"}), **error.options}
-    command = "`mlflow run . -e prepare " + " ".join(f"-P {k}={v}" for k, v in options.items()) + "`"
-    return f"; the command is {command}" + (", which fetches the originals too" if fetched else "")
-
-
-def _explain(error: Exception) -> str:
-    """Return one sentence for an error at opening the tracking store; nothing for all others."""
-    if "mlflow" not in sys.modules:  # nothing was opened yet
-        return ""
-    import mlflow
-
-    return explain(error, mlflow.get_tracking_uri())
-
-
-def _status(error: Exception) -> int:
-    """Return the HTTP status that an error of MLflow's stands for; 0 for all others."""
-    status = getattr(error, "get_http_status_code", None)
-    return int(status()) if status is not None else 0
+def complain(kind: Literal["error", "warning"], text: str) -> None:
+    """Print a sentence on stderr; on a terminal its first word is red or yellow (https://no-color.org)."""
+    coloured = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    word = f"\x1b[1;{31 if kind == 'error' else 33}m{kind}:\x1b[0m" if coloured else f"{kind}:"
+    print(f"{word} {text}", file=sys.stderr)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: object, **options: object) -> None:
@@ -108,10 +74,11 @@ def _show_warning(message: Warning | str, category: type[Warning], *where: objec
     if category is UndeliveredWarning:
         _undelivered.append(str(message))
     if category in (UserWarning, UndeliveredWarning):
-        print(f"warning: {message}", file=sys.stderr)
+        complain("warning", str(message))
 
 
 _undelivered: list[str] = []  # what records are not in the store
+_opened: list[str] = []  # names of the runs of this process
 _terminated: list[int] = []  # exit codes of received signals: Ray re-raises SystemExit without its code
 
 
@@ -121,16 +88,19 @@ def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
 
 
 def check_new(folder: Path) -> None:
-    """Raise a FileExistsError if an output folder exists already."""
+    """Raise a FileExistsError if an output folder exists already, a PermissionError if it cannot be made."""
     if folder.exists():
         raise FileExistsError(f"{folder} exists already: choose another output folder, nothing is overwritten")
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise PermissionError(f"cannot write to the output folder {folder}: {above} is no folder that can be written")
 
 
 def open_run(name: str, title: str = "") -> MlflowTracker:
     """Return a tracker of the run that `mlflow run` created, or of a new one when called without it.
 
     Its name in the UI is `title`, by default `name`, unless the user gave one (`--run-name`). MLFLOW_RUN_ID is removed
-    from the environment: a process started later must not write to this run.
+    from the environment: a process started later must not write to this run. Runs that a killed process left here end.
     """
     import mlflow
 
@@ -138,14 +108,47 @@ def open_run(name: str, title: str = "") -> MlflowTracker:
     if run_id is None:
         experiment = choose_experiment()
         show_training_runs(experiment)
+        end_abandoned(RUNS, mlflow.get_tracking_uri())
         output = writable(RUNS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
+        _opened.append(name)
         return MlflowTracker(output, experiment_id=experiment, name=title or name, tags={"mlflow.source.name": name})
     run = mlflow.get_run(run_id)
+    _opened.append(name)
     if _named_by_chance(run.info.run_name or ""):  # a name that the user chose stays
         mlflow.MlflowClient().set_tag(run_id, "mlflow.runName", title or name)
     experiment = run.info.experiment_id
     show_training_runs(experiment)
-    return MlflowTracker(writable(RUNS / run_id), run_id=run_id, experiment_id=experiment)
+    end_abandoned(RUNS, mlflow.get_tracking_uri())
+    tracker = MlflowTracker(writable(RUNS / run_id), run_id=run_id, experiment_id=experiment)
+    tracker.own()  # `mlflow run` may be killed before it ends the run
+    return tracker
+
+
+@contextmanager
+def continue_run(run_id: str, tags: Mapping[str, str], output: Path | None = None) -> Iterator[MlflowTracker]:
+    """Give the tracker of an interrupted run, which is RUNNING again, and ends with the outcome of this process.
+
+    A run that `mlflow run` made for this process stays empty, and leads to the other by its `tags`. `output` is the
+    folder of the interrupted run, by default the one that `open_run` gives runs of `mlflow run`.
+    """
+    import mlflow
+
+    end_abandoned(RUNS, mlflow.get_tracking_uri())  # the run's last records come first
+    with ExitStack() as stack:
+        if os.environ.get("MLFLOW_RUN_ID") not in (None, run_id):
+            stack.enter_context(open_run("resume")).tags({"role": "resume", **tags})
+        os.environ.pop("MLFLOW_RUN_ID", None)
+        client = mlflow.MlflowClient()
+        run = client.get_run(run_id)
+        folder, experiment = writable(output or RUNS / run_id), run.info.experiment_id
+        _opened.append("resume")
+        tracker = MlflowTracker(folder, run_id=run_id, experiment_id=experiment, continued=True)
+        tracker.own()
+        stack.enter_context(tracker)
+        client.update_run(run_id, status="RUNNING")  # after the outbox is on disk, by which a kill is noticed
+        if "stop_reason" in run.data.tags:
+            client.delete_tag(run_id, "stop_reason")
+        yield tracker
 
 
 def choose_experiment() -> str:
@@ -180,84 +183,17 @@ def show_training_runs(experiment_id: str) -> None:
         client.set_experiment_tag(experiment_id, "mlflow.experimentKind", "custom_model_development")
 
 
-def call(
-    function: Callable[..., None], flags: Sequence[str], more_help: Callable[[Options], Any] | None = None
-) -> None:
-    """Call an entry point with the flags of a command line as typed arguments, by `bind`.
-
-    Words before the first flag fill a parameter `*words`. After --help, `more_help` shows what `options` may hold.
-
-    Raises:
-        ValueError: for an unknown option, or a value of the wrong type.
-        SystemExit: after --help.
-    """
-    kinds = {parameter.kind for parameter in inspect.signature(function).parameters.values()}
-    takes_words = inspect.Parameter.VAR_POSITIONAL in kinds
-    words = list(itertools.takewhile(lambda flag: takes_words and not flag.startswith("-"), flags))
-    given = parse_options(flags[len(words) :])
-    if "help" not in given:
-        return function(*words, **bind(function, given))
-    build_parser(function).print_help()
-    if more_help is not None:
-        more_help(given)
-    raise SystemExit(0)
-
-
-def bind(function: Callable[..., Any], given: Options, prog: str = "") -> dict[str, Any]:
-    """Return all keyword arguments of `function`, typed: the values `given`, else its defaults.
-
-    A parameter that is a dataclass stands for the dataclass's fields. A parameter `options` gets what else is given,
-    under its dotted names and as text: it is typed by the function that it configures.
-
-    Raises:
-        ValueError: for an unknown option, or a value of the wrong type.
-    """
-    parser, parameters = build_parser(function, prog), inspect.signature(function).parameters
-    names = list(parser.get_defaults().as_dict())
-    others = rename({name: value for name, value in given.items() if name not in names})
-    if "options" not in parameters:
-        check_names(others, names)
-    groups = _dataclasses(function)
-    lists = list_names(function, *map(type, groups.values()))
-    values = parse(parser, {name: given[name] for name in names if name in given}, lists=lists)
-    for name, group in groups.items():
-        given_fields = {field.name: values.pop(field.name) for field in fields(group) if field.name in values}
-        values[name] = replace(group, **given_fields)
-    return values | ({"options": others} if "options" in parameters else {})
-
-
-def build_parser(function: Callable[..., Any], prog: str = "") -> "ArgumentParser":
-    """Return a parser of the options of `function`, all but `options`; see `bind`."""
-    from jsonargparse import ArgumentParser
-
-    about, groups = inspect.getdoc(function) or "", _dataclasses(function)
-    parser = ArgumentParser(
-        prog=prog or Path(sys.argv[0]).stem,
-        usage="%(prog)s [--OPTION VALUE ...]",
-        exit_on_error=False,
-        description=about.partition("\n\nArgs:")[0],
-    )
-    parser.add_function_arguments(function, as_group=False, as_positional=False, skip={"options", *groups})
-    # the `seed` that a user gives is the one of a sweep's runs, not that of its search
-    takes_options = "options" in inspect.signature(function).parameters
-    runs = {field.name for field in fields(RunOptions)} if takes_options else set()
-    for group in groups.values():
-        parser.add_class_arguments(type(group), as_group=False, skip=runs)
-        parser.set_defaults({name: value for name, value in vars(group).items() if name not in runs})
-    return parser
-
-
-def _dataclasses(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the default values of those parameters that are dataclasses, by name."""
-    parameters = inspect.signature(function).parameters.values()
-    return {parameter.name: parameter.default for parameter in parameters if is_dataclass(parameter.default)}
-
-
 def tracking_uri() -> str:
     """Return where the runs are kept, to be shown: without the password that the URI may hold."""
     import mlflow
 
     return without_password(mlflow.get_tracking_uri())
+
+
+def run_address(tracker: MlflowTracker) -> str:
+    """Return where the page of a run is: its address, or the command that shows it."""
+    url = run_url(tracking_uri(), str(tracker.experiment_id), str(tracker.run_id))
+    return url if url.startswith("http") else f"make ui; http://127.0.0.1:5000/{url}"
 
 
 def show_view(save: "Callable[[MlflowClient, str], str]", tracker: MlflowTracker) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Generator, nn
 
 from experiments.extractor import load_extractor, resolve_extractor
-from geovae.checks import check_count
+from geovae.checks import check_count, check_seed
 from geovae.devices import choose_device
 from geovae.evaluation import (
     FeatureCache,
@@ -115,8 +115,12 @@ def main(
         cache: folder that keeps features, for sets that are scored again.
         sources: the images, without a model.
         features: the extractor.
+
+    Examples:
+        python -m mlflow_projects.evaluate --model models:/geovae@champion --sampler local
+        python -m mlflow_projects.evaluate --real FOLDER --fake FOLDER
     """
-    check_count(low=0, seed=seed)
+    check_seed(seed)
     check_count(low=2, n=n)
     earlier = _read_report(compare) if compare else None  # now: not after minutes of scoring
     if bool(model) == bool(sources.real and sources.fake):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from geovae.checks import check_choice, check_count
+from geovae.checks import check_choice, check_count, check_seed
 from geovae.images import image_grid
 from geovae.samplers import SAMPLERS
 from geovae.saved_model import SavedModel, load_model
@@ -36,7 +36,7 @@ class Drawing:
     def load(self) -> SavedModel:
         """Return the model, fetched once the other options are known to be valid."""
         check_count(n=self.n)
-        check_count(low=0, seed=self.seed)
+        check_seed(self.seed)
         if self.sampler:
             check_choice("sampler", self.sampler, SAMPLERS)
         entry.check_new(self.output)
@@ -44,11 +44,17 @@ class Drawing:
 
 
 def main(drawing: Drawing = Drawing()) -> None:
-    """Draw images from a model into a folder of PNG files."""
+    """Draw images from a model into a folder of PNG files.
+
+    Examples:
+        python -m mlflow_projects.generate --n 64 --sampler mixture --output pictures
+        python -m mlflow_projects.generate --model RUN_ID --output pictures
+    """
     saved, n = drawing.load(), drawing.n
     name = drawing.sampler or saved.meta["best_sampler"]
+    sampler = saved.sampler(name)  # fitted before the run is opened: the codes may not feed it
     with entry.open_run("generate") as tracker:
-        z, info = saved.sampler(name).sample(n, torch.Generator().manual_seed(drawing.seed), return_info=True)
+        z, info = sampler.sample(n, torch.Generator().manual_seed(drawing.seed), return_info=True)
         images = saved.decode(z)
         write_pngs(drawing.output, images)
         tracker.image(f"samples/{name}", image_grid(images[:64], scale=2))

@@ -17,6 +17,9 @@ def main(path: str, options: Options) -> None:
     Args:
         path: the best_model.pt of the published code.
         options: of the run.
+
+    Examples:
+        python -m mlflow_projects.import_checkpoint --path best_model.pt --dataset mnist
     """
     published = read_published(path)
     # the published networks have the paper's width, whatever the data set's configuration sets
@@ -28,6 +31,7 @@ def main(path: str, options: Options) -> None:
     if splits.image_shape != published.image_shape:
         shapes = f"{published.image_shape}, but {config['data']['name']} has {splits.image_shape}"
         raise ValueError(f"the model draws images of shape {shapes}")
+    plan.judge.require(splits)
     plan.network.load_state_dict(published.weights)
     network = plan.network.eval().to(choose_device(config["device"]))
     with entry.open_run("import_checkpoint") as tracker:

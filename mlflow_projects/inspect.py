@@ -12,6 +12,9 @@ def main(source: str = "", selection: mri.Selection = DEFAULT_SELECTION, sample:
         source: folder with the volumes and the table.
         selection: which volumes and which table.
         sample: number of volumes that are read whole; of the others only the headers.
+
+    Examples:
+        python -m mlflow_projects.inspect --source FOLDER
     """
     # before a run is opened: a wrong folder leaves no trace
     text = mri.inspect(source, selection=selection, sample=sample)

@@ -11,7 +11,7 @@ from experiments.config import CONFIGS, Config, Options
 from experiments.judge import Result
 from experiments.leaderboard import as_csv, as_figure, as_markdown, rank_results, winner_sentence
 from experiments.page import run_url
-from experiments.run import read_comparison
+from experiments.run import check_data, read_comparison
 from experiments.tables import for_terminal, for_ui, link
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
@@ -35,8 +35,14 @@ def main(options: Options, comparison: Path = COMPARISON, register: str = NAME, 
         comparison: YAML file that lists the runs.
         register: name of the registered model.
         cluster: where the runs run.
+
+    Examples:
+        python -m mlflow_projects.main --concurrency 1 --cpus 4
+        python -m mlflow_projects.main --dataset fashion_mnist --register fashion
     """
     configs = read_comparison(comparison, options, prog="main")
+    if cluster.address == "local":  # elsewhere the data may be on the nodes alone
+        check_data(configs.values())
     device = next(iter(configs.values()))["device"]
     with reached(cluster, device) as resources, entry.open_run("comparison") as tracker:
         tracker.tags({"role": "comparison"})

@@ -17,7 +17,7 @@ from geovae.evaluation import inception
 from geovae.files import atomic_path
 from geovae.mri.steps.slices import View
 from geovae.tracking import MlflowTracker
-from mlflow_projects import entry
+from mlflow_projects import command_line, entry
 
 NOT_FETCHED = {
     "folder": "the folder of your images",
@@ -51,19 +51,24 @@ def main(
         options: of the builder.
         root: folder of all data sets.
         quality: of oasis.
+
+    Examples:
+        python -m mlflow_projects.prepare --dataset mnist
+        python -m mlflow_projects.prepare --dataset oasis --source FOLDER
     """
     check_choice("dataset", dataset, KNOWN)
     check_count(shown=quality.shown)
-    settings = entry.bind(KNOWN[dataset], {"source": source, "root": root, **options})
+    settings = command_line.bind(KNOWN[dataset], {"source": source, "root": root, **options})
     source = settings["source"] = _fetch_originals(dataset, source, root, progress=settings.get("progress", True))
     if dataset == "oasis":
-        # refuses a folder without sessions before a run is opened
-        selection = settings["selection"]
-        mri.discover(source, selection.layout, product=selection.product, wanted=selection)
+        # refuses a folder without sessions, or a table that cannot be read, before a run is opened
+        settings["selection"].gather(source, settings["steps"].mask)
+    # but for brains, whose problems are recorded, a run is opened when the files are built: bad ones leave none
+    built = None if dataset == "oasis" else KNOWN[dataset](**settings)
     with entry.open_run("prepare") as tracker:
         used = {"dataset": dataset, **settings, **({"quality": quality} if dataset == "oasis" else {})}
         tracker.params({f"cfg.{key}": value for key, value in _flatten_groups(used).items()})
-        report = _prepare_oasis(tracker, settings, quality) if dataset == "oasis" else KNOWN[dataset](**settings)
+        report = _prepare_oasis(tracker, settings, quality) if built is None else built
         if not quality.masked_ids:  # the report names files, and they name sessions
             tracker.text("build.json", json.dumps(report, indent=2, default=str))
     print(json.dumps(report, indent=2, default=str))
@@ -117,9 +122,9 @@ def _flatten_groups(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def show_builder_options(given: Options) -> None:
-    """Print the options of the builder that `given` names."""
-    if given.get("dataset") in KNOWN:
-        entry.build_parser(KNOWN[given["dataset"]]).print_help()
+    """Print the options of the builder that `given` names, if help is asked for."""
+    if "help" in given and given.get("dataset") in KNOWN:
+        command_line.build_parser(KNOWN[given["dataset"]]).print_help()
 
 
 def _prepare_oasis(tracker: MlflowTracker, settings: dict[str, Any], quality: Quality) -> dict[str, Any]:
@@ -133,7 +138,9 @@ def _prepare_oasis(tracker: MlflowTracker, settings: dict[str, Any], quality: Qu
     counts = report["counts"]
     tracker.metrics({f"count/{key}": value for key, value in counts.items()})
     tracker.tags({"input_hash": report["input_hash"], "dataset": "oasis"})
-    tracker.params(flatten({"settings": report["settings"]}))
+    # without ids: the reasons are in the npz and in qc/
+    settings_of_all = {name: value for name, value in report["settings"].items() if name != "excluded"}
+    tracker.params(flatten({"settings": settings_of_all}))
     tracker.dataset(
         name="oasis-source",
         digest=report["input_hash"],
@@ -146,4 +153,4 @@ def _prepare_oasis(tracker: MlflowTracker, settings: dict[str, Any], quality: Qu
 
 
 if __name__ == "__main__":
-    entry.main(main, more_help=show_builder_options)
+    entry.main(main, more_options=show_builder_options)

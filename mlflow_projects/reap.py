@@ -18,6 +18,9 @@ def main(minutes: int = 60, experiment: str = entry.EXPERIMENT) -> None:
     Args:
         minutes: since the last sign of life; choose more than an epoch of your runs takes.
         experiment: name of the runs' experiment.
+
+    Examples:
+        python -m mlflow_projects.reap --minutes 60
     """
     from mlflow import MlflowClient
 

@@ -37,6 +37,9 @@ def main(
         output: the HTML file.
         title: of the page.
         limit: the most runs to read, the newest first.
+
+    Examples:
+        python -m mlflow_projects.report --search "tags.dataset = 'mnist_5k'" --output report.html
     """
     import mlflow
     from mlflow.exceptions import MlflowException

@@ -27,12 +27,12 @@ def explain(error: BaseException, uri: str) -> str:
     if isinstance(error, ArgumentError) and not isinstance(error, NoSuchModuleError):  # the text may be the URI itself
         return "MLFLOW_TRACKING_URI is no URI of a database; a file's is sqlite:///FILE"
     if isinstance(error, DBAPIError):  # the whole text shows the statement, too
-        reason = " ".join(_without(str(error.orig), uri).split())[:120]
+        reason = " ".join(without_secret(str(error.orig), uri).split())[:120]
         return f"{store} cannot be opened: {reason}; correct MLFLOW_TRACKING_URI"
     return ""
 
 
-def _without(text: str, uri: str) -> str:
+def without_secret(text: str, uri: str) -> str:
     """Return a driver's text without the URI and its password, encoded or not."""
     # not `url.password`: it ends at a `#` or `/` that somebody forgot to encode
     secret = uri.partition("://")[2].rpartition("@")[0].partition(":")[2] or urlsplit(uri).password or ""

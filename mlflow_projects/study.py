@@ -4,10 +4,7 @@ Runs that this study has finished before in this MLflow experiment are found by 
 and not repeated; they become children of the newest run of the study. Interrupted runs resume.
 """
 
-import fcntl
-import json
 import os
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -18,7 +15,7 @@ from experiments.config import Config, Options, fingerprint
 from experiments.describe import describe_run, writable
 from experiments.judge import MODEL
 from experiments.page import run_url
-from experiments.run import load_data
+from experiments.run import check_data
 from experiments.studies.cells import TRAINED, Cell, Study
 from experiments.studies.execute import Found, Outcome, execute
 from experiments.studies.oasis import make_ready
@@ -26,6 +23,7 @@ from experiments.studies.plan import read_study
 from experiments.studies.study_report import write_report
 from experiments.tables import for_terminal
 from geovae.checks import check_count
+from geovae.files import lock_file
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
 from mlflow_projects.cluster import Cluster, reached, run_tasks, settle
@@ -63,6 +61,10 @@ def main(
         data: names of the data to keep, with commas; the first word stands for all sizes of a data set.
         output: folder where the report is also written.
         cluster: where the runs run.
+
+    Examples:
+        python -m mlflow_projects.study --name table1 --size small
+        python -m mlflow_projects.study --name figure1 --address local
     """
     if seeds is not None:
         check_count(seeds=seeds)
@@ -71,11 +73,12 @@ def main(
     report_progress = partial(print, flush=True)  # a log file shows each run when it ends
     make_ready(study, report_progress)
     check_data(configs)
+    if output is not None:
+        writable(output)  # before hours of work, not after them
     folder = writable(FOLDER / study.name)
     with only_one(folder), entry.open_run(f"{study.name}-{study.size}") as tracker:
-        tracker.tags({"role": "study", "study": study.name, "size": study.size, "host": socket.gethostname()})
+        tracker.tags({"role": "study", "study": study.name, "size": study.size})
         ledger = MlflowLedger(study.name, tracker)
-        ledger.end_abandoned()
         ledger.adopt_finished(configs)
         failed = run_on_ray(study, ledger, folder, cluster) if cluster.address else {}
         outcomes, failures = execute(study, ledger, folder, report_progress=report_progress, failed=failed)
@@ -83,9 +86,9 @@ def main(
             raise RuntimeError(f"none of the study's runs has a result: {next(iter(failures.values()))}")
         # in the tracker's folder unless the user asks for another: no study overwrites the report of an earlier one
         page = report_on(study, outcomes, failures, writable(output or tracker.output / "report"), tracker)
-    print(f"report: {page}    run: {tracker.run_id}")
-    if failures:
-        raise SystemExit(1)
+        print(f"report: {page}    run: {tracker.run_id}")
+        if failures:
+            raise SystemExit(1)
 
 
 def report_on(
@@ -143,12 +146,6 @@ def _task(cell: Cell, variant: str, storage: str, ledger: "MlflowLedger") -> Tas
     return Task(config, model_file=f"{storage}/{digest}/{MODEL}", folder=fingerprint(config), tags=tags)
 
 
-def check_data(configs: Sequence[Config]) -> None:
-    """Load every data set once: a missing file is found now, not after hours."""
-    for data in {json.dumps(config["data"], sort_keys=True): config["data"] for config in configs}.values():
-        load_data(data)
-
-
 @contextmanager
 def only_one(folder: Path) -> Iterator[None]:
     """Lock a study's folder: two processes would write the same checkpoints.
@@ -158,7 +155,7 @@ def only_one(folder: Path) -> Iterator[None]:
     """
     with (folder / "lock").open("a+") as lock:  # "w" would erase the process id of who holds it
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(lock)
         except BlockingIOError:
             lock.seek(0)
             raise PermissionError(f"study {folder.name!r} already runs here, as process {lock.read()}") from None
@@ -208,16 +205,6 @@ class MlflowLedger:
             except Exception as error:  # the same tag as that of a run that failed on a cluster
                 child.tags({"failure": " ".join(str(error).split())})
                 raise
-
-    def end_abandoned(self) -> None:
-        """End as KILLED the runs that a killed process of this machine left RUNNING."""
-        # of this machine only: here `only_one` holds the lock, elsewhere the same study may be running
-        here = f"tags.host = '{socket.gethostname()}' and attributes.status = 'RUNNING'"
-        for parent in self._search(here):
-            if parent.info.run_id != self.tracker.run_id:
-                children = f"tags.mlflow.parentRunId = '{parent.info.run_id}' and attributes.status = 'RUNNING'"
-                for run in [*self._search(children), parent]:
-                    self._client.set_terminated(run.info.run_id, "KILLED")
 
     def _search(self, query: str) -> "list[Run]":
         return search_all(self._client, self.tracker.experiment_id or "", f"tags.study = '{self._study}' and {query}")

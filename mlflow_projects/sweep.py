@@ -1,7 +1,6 @@
 """`mlflow run . -e sweep`: search hyper-parameters over seeds with Ray Tune, from a laptop to a cluster."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib import import_module
@@ -12,11 +11,13 @@ import yaml
 
 from experiments.config import Options
 from experiments.describe import git_tags
-from experiments.page import run_url
+from experiments.help import as_command
+from experiments.run import check_data
 from experiments.tables import for_terminal
 from geovae.adapters import KINDS
 from geovae.checkpoint import load
-from geovae.checks import check_positive
+from geovae.checks import check_choice, check_positive
+from geovae.models import MODELS
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
 from mlflow_projects.cluster import Cluster, reached, settle
@@ -86,6 +87,11 @@ def main(
         time_budget: seconds after which all runs are stopped.
         settings: how to search.
         cluster: where the runs run.
+
+    Examples:
+        python -m mlflow_projects.sweep --dataset mnist_5k --trials 10 --seeds 3
+        python -m mlflow_projects.sweep --space sampler_riemannian --trained RUN_ID
+        python -m mlflow_projects.sweep --resume SWEEP_ID
     """
     from mlflow import MlflowClient
 
@@ -100,12 +106,15 @@ def main(
         definition = define(options, space, settings, **given)
     searched, settings = parse_space(definition.space, "the search space"), definition.settings
     earlier = find_configurations(MlflowClient(), definition.warm_start) if definition.warm_start else []
-    device = config_in(searched, definition.options, searched.corners()[0])["device"]
+    corners = [config_in(searched, definition.options, corner) for corner in searched.corners()]
+    if cluster.address == "local":  # elsewhere the data may be on the nodes alone
+        check_data(corners)
+    device = corners[0]["device"]
     with reached(cluster, device) as resources, _open(resume) as tracker:
         storage = settle(definition.storage, tracker)
         if not resume:
             _keep(replace(definition, storage=storage), tracker)
-        _announce(tracker)
+        print(f"sweep {tracker.run_id}: {entry.run_address(tracker)}", flush=True)
         progress = Progress(_number_of_trials(settings, resume))
         # by its name, now: it imports Ray, and `--help` need not wait for that
         outcome = import_module("tuning.sweep").sweep(
@@ -136,17 +145,27 @@ def define(
     searched = read_space(name).without(list(options))
     if not searched.dimensions:
         raise SpaceError(f"the flags set every option that the space {name!r} searches; leave one open")
-    if settings.search == "grid":  # refuses ranges now, not after the cluster has started
-        build_search(searched, "grid", trials=1, seed=0)
+    # refuses ranges of a grid search, and grids too large to list: now, not after the cluster has started
+    build_search(searched, settings.search, trials=1, seed=0)
     # absolute: a resumed sweep may be started in another folder
     trained = str(fetch_model(trained).absolute()) if trained else ""
     if trained and searched.retrains:
         raise SpaceError(f"--trained belongs to a space of sampler options alone, and {name!r} searches others too")
     searched = Space(searched.fixed | _trained_options(trained), searched.dimensions)
     check_space(searched, options)
+    _check_watched(searched, options, settings)
     if settings.scheduler == "pbt":
         check_population(searched, options)
     return Definition(searched.describe(), options, settings, warm_start, trained, storage)
+
+
+def _check_watched(space: Space, options: Options, settings: Settings) -> None:
+    """Raise a ValueError if a model of the space does not record the metric that is watched."""
+    for corner in space.corners():
+        model: Any = MODELS[config_in(space, options, corner)["model"]["name"]]
+        check_choice(
+            "watched", settings.watched, [f"{part}/{name}" for part in ("val", "train") for name in model.losses]
+        )
 
 
 def _trained_options(trained: str) -> Options:
@@ -197,31 +216,8 @@ def _values(definition: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in definition.items() if name != "settings"} | asdict(definition["settings"])
 
 
-@contextmanager
-def _open(resumed: str) -> Iterator[MlflowTracker]:
-    """Open a new run for the sweep, or that of a resumed sweep, which then ends with the outcome of this process."""
-    from mlflow import MlflowClient
-
-    with entry.open_run("sweep") as tracker:
-        if not resumed or tracker.run_id == resumed:
-            yield tracker
-            return
-        # `mlflow run` has made a run for this process: it stays empty, and leads to the sweep's
-        tracker.tags({"role": "resume", "sweep": resumed})
-        client = MlflowClient()
-        client.update_run(resumed, status="RUNNING")
-        experiment = client.get_run(resumed).info.experiment_id
-        output = entry.writable(entry.RUNS / resumed)
-        status = "KILLED"  # unless an outcome is known: Ctrl-C and SIGTERM are no `Exception`
-        try:
-            with MlflowTracker(output, run_id=resumed, experiment_id=experiment, continued=True) as continued:
-                yield continued
-            status = "FINISHED"
-        except Exception:
-            status = "FAILED"
-            raise
-        finally:
-            client.set_terminated(resumed, status)
+def _open(resume: str) -> AbstractContextManager[MlflowTracker]:
+    return entry.continue_run(resume, {"sweep": resume}) if resume else entry.open_run("sweep")
 
 
 def _keep(definition: Definition, tracker: MlflowTracker) -> None:
@@ -237,12 +233,6 @@ def _keep(definition: Definition, tracker: MlflowTracker) -> None:
     tracker.params({f"sweep.{name}": value for name, value in asdict(definition.settings).items()})
     tracker.params({"sweep.options": options})
     tracker.tags({"sweep": tracker.run_id, **git_tags()})
-
-
-def _announce(tracker: MlflowTracker) -> None:
-    url = run_url(entry.tracking_uri(), str(tracker.experiment_id), str(tracker.run_id))
-    shown = url if url.startswith("http") else f"make ui; http://127.0.0.1:5000/{url}"
-    print(f"sweep {tracker.run_id}: {shown}", flush=True)
 
 
 def _number_of_trials(settings: Settings, resumed: str) -> int | None:
@@ -267,8 +257,9 @@ def _print_board(outcome: "SweepResult", tracker: MlflowTracker, options: list[s
     best = outcome.board[0]
     model = best_run(best)
     print(f"best: {best.name}, {outcome.headline} {best.mean:.4g}; its best model is in run {model.run_id}")
-    print(f"repeat it: mlflow run . -e train -P config={tracker.output / 'best.yaml'}")
-    print(f"draw from it: mlflow run . -e generate -P model={model.run_id}")
+    experiment = str(tracker.experiment_id)
+    print(f"repeat it: {as_command('train', {'config': tracker.output / 'best.yaml'}, experiment)}")
+    print(f"draw from it: {as_command('generate', {'model': model.run_id}, experiment)}")
 
 
 if __name__ == "__main__":

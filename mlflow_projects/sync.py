@@ -4,12 +4,16 @@ from pathlib import Path
 
 from geovae.tracking import REFUSED, read_refused, sync
 from mlflow_projects import entry
+from mlflow_projects.sentences import shorten
 
 
 def main(*folders: str) -> None:
     """Deliver the queued records in the `folders` given before all options, by default all below `runs`.
 
     It also lists the records that MLflow refused. The exit code is 4 if some were not delivered.
+
+    Examples:
+        python -m mlflow_projects.sync runs
     """
     roots = [Path(root) for root in folders or (str(entry.RUNS),)]
     found = [log.parent for root in roots for log in sorted(root.rglob("records.jsonl"))]
@@ -33,7 +37,7 @@ def _deliver(folder: Path) -> bool:
     except BlockingIOError as error:  # its run is alive, and delivers them itself
         print(f"{folder}: left alone; {error}")
     except Exception as error:  # whatever a store raises
-        print(f"{folder}: not delivered, kept; {entry.shorten(error)}")
+        print(f"{folder}: not delivered, kept; {shorten(str(error) or type(error).__name__)}")
         return False
     return True
 

@@ -5,7 +5,8 @@ import threading
 import numpy as np
 import pytest
 
-from geovae.files import atomic_path
+from geovae import files
+from geovae.files import atomic_path, lock_file, unlock_file
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path):
@@ -56,3 +57,20 @@ def test_two_threads_may_write_the_same_file(tmp_path):
         thread.join()
     assert path.read_text() in ("a" * 1000, "b" * 1000)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_locked_file_is_refused_until_it_is_unlocked(tmp_path):
+    with (tmp_path / "lock").open("a") as first, (tmp_path / "lock").open("a") as second:
+        lock_file(first)
+        with pytest.raises(BlockingIOError):
+            lock_file(second)
+        unlock_file(first)
+        lock_file(second)
+
+
+def test_a_system_without_locks_works_without(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "fcntl", None)
+    with (tmp_path / "lock").open("a") as first, (tmp_path / "lock").open("a") as second:
+        lock_file(first)
+        lock_file(second)
+        unlock_file(first)

@@ -66,6 +66,7 @@ SAMPLER_CHANGED = {
     "rhvae": {"step_size": 0.05, "target_acceptance": 0.95},
     "riemannian": {
         "preset": "published",
+        "covariance": "neighbours",
         "centroids": "random",
         "n_centroids": 30,
         "temperature": "likelihood",

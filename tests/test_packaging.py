@@ -1,9 +1,14 @@
-"""pyproject.toml, requirements.txt, conda.yaml and MLproject tell one story."""
+"""pyproject.toml, the requirements, conda.yaml and MLproject tell one story; the wheel works alone."""
 
 import ast
+import email
 import importlib.util
+import os
+import shutil
 import subprocess
+import sys
 import tomllib
+import zipfile
 from importlib.metadata import PackageNotFoundError, metadata, version
 from pathlib import Path
 
@@ -21,19 +26,21 @@ def read_pins(name: str) -> dict[str, str]:
 
 
 PINS = read_pins("requirements.txt")
+FOR_TESTS = read_pins("requirements-dev.txt")
 FOR_DOCS = read_pins("requirements-docs.txt")
 
 
 def declared(*extras: str) -> list[Requirement]:
-    names = [name for extra in extras for name in PROJECT["optional-dependencies"][extra]]
-    return [Requirement(text) for text in names]
+    named = [Requirement(name) for extra in extras for name in PROJECT["optional-dependencies"][extra]]
+    return [requirement for requirement in named if requirement.name != PROJECT["name"]]
 
 
 @pytest.mark.parametrize(
     ("requirement", "pins"),
     [
         *((Requirement(text), PINS) for text in PROJECT["dependencies"]),
-        *((requirement, PINS) for requirement in declared("mri", "test")),
+        *((requirement, PINS) for requirement in declared("data", "mlflow", "ray", "mri", "server")),
+        *((requirement, FOR_TESTS | PINS) for requirement in declared("test")),
         *((requirement, FOR_DOCS) for requirement in declared("docs")),
     ],
     ids=str,
@@ -44,8 +51,86 @@ def test_every_declared_dependency_is_pinned_within_its_range(requirement, pins)
     assert requirement.specifier.contains(pins[name])
 
 
+ALONE = """
+import sys
+from importlib.machinery import PathFinder
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+def closure(names):
+    found, waiting = set(), list(names)
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name not in found:
+            found.add(name)
+            try:
+                needed = [Requirement(text) for text in requires(name) or []]
+            except PackageNotFoundError:
+                continue
+            waiting += [r.name for r in needed if r.marker is None or r.marker.evaluate({"extra": ""})]
+    return found
+
+allowed = closure(sys.argv[1:])
+
+class OnlyTheRequirements(PathFinder):
+    tops = {top: {canonicalize_name(d) for d in owners} for top, owners in packages_distributions().items()}
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        owners = cls.tops.get(name.partition(".")[0], set())
+        return None if owners and not owners & allowed else super().find_spec(name, path, target)
+
+sys.meta_path = [OnlyTheRequirements if finder is PathFinder else finder for finder in sys.meta_path]
+import os
+sys.path.insert(0, os.getcwd())
+import pkgutil, torch, geovae
+assert "/site/geovae/" in geovae.__file__, geovae.__file__
+for module in pkgutil.iter_modules(geovae.__path__, "geovae."):
+    __import__(module.name)
+from geovae.codes import Codes
+from geovae.models import build_model
+model = build_model("vae", (1, 32, 32), network="mlp", width=8, latent_dim=2)
+assert geovae.sample(model, torch.rand(40, 1, 32, 32), n=4).shape == (4, 1, 32, 32)
+codes = Codes(torch.randn(400, 2), torch.full((400, 2), -3.0))  # enough to measure a draw's spread over clusters
+for sampler in ("prior", "mixture", "fine_mixture", "local", "riemannian"):
+    assert geovae.sample(codes, n=4, sampler=sampler).shape == (4, 2)
+assert not {"mlflow", "ray", "pandas", "matplotlib", "PIL", "yaml", "jsonargparse", "tqdm"} & sys.modules.keys()
+"""
+
+
+def test_the_wheel_samples_with_its_own_requirements_alone(tmp_path):
+    """Every other package of this environment is out of reach."""
+    source = tmp_path / "source"
+    shutil.copytree(ROOT / "geovae", source / "geovae", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*build, "--wheel-dir", tmp_path, source], check=True, cwd=tmp_path, capture_output=True)
+    (wheel,) = tmp_path.glob("geovae-*.whl")
+    with zipfile.ZipFile(wheel) as files:
+        files.extractall(tmp_path / "site")
+    about = email.message_from_string(next((tmp_path / "site").glob("*.dist-info/METADATA")).read_text())
+    assert set(about.get_all("Provides-Extra")) >= {"mlflow", "ray", "mri", "all"}
+    needed = [Requirement(text) for text in about.get_all("Requires-Dist") if "extra" not in text]
+    assert {requirement.name for requirement in needed} == {"torch", "numpy", "scipy", "safetensors", "scikit-learn"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-W", "ignore", "-c", ALONE, *(requirement.name for requirement in needed)],
+        cwd=tmp_path / "site",
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"]},
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_no_distribution_is_pinned_twice():
-    assert not PINS.keys() & FOR_DOCS.keys()
+    assert not PINS.keys() & (FOR_DOCS.keys() | FOR_TESTS.keys())
+    assert not FOR_DOCS.keys() & FOR_TESTS.keys()
+
+
+def test_what_runs_needs_no_test_tool():
+    assert "pytest" in FOR_TESTS
+    assert not {requirement.name for requirement in declared("test")} & PINS.keys()
 
 
 def test_requirements_are_what_the_generator_writes_here():
@@ -67,7 +152,7 @@ def test_conda_installs_the_pins_and_not_the_project():
 
 
 def test_no_pin_is_under_the_gpl():
-    for name in [*PINS, *FOR_DOCS]:
+    for name in [*PINS, *FOR_TESTS, *FOR_DOCS]:
         try:
             about = metadata(name)
         except PackageNotFoundError:

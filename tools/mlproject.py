@@ -6,7 +6,8 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from mlflow_projects.entry import build_parser
+from experiments.help import in_text
+from mlflow_projects.command_line import build_parser
 
 ROOT = Path(__file__).parents[1]
 ENTRY_POINTS = (
@@ -55,14 +56,8 @@ def parameters(name: str) -> dict[str, str]:
 
 
 def as_text(value: Any) -> str:
-    """Return a default as a command line writes it; None is left open."""
-    if value is None:
-        return ""
-    if isinstance(value, list | tuple):
-        return ",".join(map(str, value))
-    if isinstance(value, Path) and value.is_relative_to(ROOT):
-        value = value.relative_to(ROOT)
-    return json.dumps(value) if isinstance(value, bool) else str(value)
+    """Return a default as a command line writes it, with paths of the project relative to it."""
+    return in_text(value.relative_to(ROOT) if isinstance(value, Path) and value.is_relative_to(ROOT) else value)
 
 
 def mlproject() -> str:

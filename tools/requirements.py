@@ -1,4 +1,4 @@
-"""Write requirements.txt and requirements-docs.txt: the installed version of each package that the project needs.
+"""Write requirements.txt, -dev.txt and -docs.txt: the installed version of each package that the project needs.
 
 pyproject.toml declares the packages; what these require is followed recursively. Run it (`make requirements`) in an
 environment in which the tests passed. The packages of CUDA are left out: torch chooses them itself.
@@ -14,18 +14,25 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = ("mri", "test")
+RUNNING = ("all",)
+FILES = {
+    "requirements.txt": (RUNNING, "the versions that the tests passed with"),
+    "requirements-dev.txt": ((*RUNNING, "test"), "what the tests need beside requirements.txt"),
+    "requirements-docs.txt": ((*RUNNING, "docs"), "what `make docs` needs beside the other two"),
+}
 HEADER = "# Generated from pyproject.toml by `make requirements`: {}.\n"
 
 
-def declared(extras: Sequence[str] = EXTRAS) -> list[Requirement]:
-    """Return the requirements that pyproject.toml declares, with those of the extras."""
+def declared(extras: Sequence[str] = RUNNING) -> list[Requirement]:
+    """Return the requirements that pyproject.toml declares, with those of the extras and of the extras in these."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    names = [*project["dependencies"], *(name for extra in extras for name in project["optional-dependencies"][extra])]
-    return [Requirement(name) for name in names]
+    named = [Requirement(name) for extra in extras for name in project["optional-dependencies"][extra]]
+    further = [extra for requirement in named if requirement.name == project["name"] for extra in requirement.extras]
+    own = declared(further) if further else [Requirement(name) for name in project["dependencies"]]
+    return own + [requirement for requirement in named if requirement.name != project["name"]]
 
 
-def pinned(extras: Sequence[str] = EXTRAS) -> dict[str, str]:
+def pinned(extras: Sequence[str] = RUNNING) -> dict[str, str]:
     """Return the installed version of every declared distribution and, recursively, of what it requires."""
     pins: dict[str, str] = {}
     waiting = declared(extras)
@@ -56,11 +63,12 @@ def write(path: Path, comment: str, pins: dict[str, str]) -> None:
 
 
 def main() -> None:
-    """Write both files."""
-    pins = pinned()
-    more = {name: number for name, number in pinned((*EXTRAS, "docs")).items() if name not in pins}
-    write(ROOT / "requirements.txt", "the versions that the tests passed with", pins)
-    write(ROOT / "requirements-docs.txt", "what `make docs` needs beside requirements.txt", more)
+    """Write the three files, one after the other; each lists what those before it do not."""
+    known: dict[str, str] = {}
+    for name, (extras, comment) in FILES.items():
+        pins = {package: number for package, number in pinned(extras).items() if package not in known}
+        write(ROOT / name, comment, pins)
+        known |= pins
 
 
 if __name__ == "__main__":

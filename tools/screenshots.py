@@ -206,6 +206,7 @@ def tour_brains(client: Any, seen: Visitor, experiment_id: str) -> None:
     picture = "img[src^='blob:'], img[src*='{}']"
     for run in client.search_runs([experiment_id], of.format("prepare"), max_results=1):
         seen.artifact(run.info.run_id, "qc/mosaic.png", "qc_mosaic", picture.format("mosaic"))
+        seen.artifact(run.info.run_id, "qc/report.html", "qc_report", "frame:h1")
         seen.artifact(run.info.run_id, "qc/viewer.html", "qc_viewer", "frame:canvas")
         seen.artifact(run.info.run_id, "qc/qc_table.csv", "qc_table", "text=brain_ml")
     for run in client.search_runs([experiment_id], of.format("brains"), max_results=1):

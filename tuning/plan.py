@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 State = Literal["WAITING", "RUNNING", "FINISHED", "STOPPED", "FAILED", "KILLED"]
 OPEN = ("WAITING", "RUNNING")
+MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,8 @@ def check_rounds(seeds: Sequence[int], reduction: int) -> None:
     """Raise a ValueError for rounds that do not grow, or a reduction below 2."""
     if not seeds or any(b <= a for a, b in zip((0, *seeds), seeds, strict=False)):
         raise ValueError(f"`seeds` must be whole numbers that grow from at least 1, got {list(seeds)}")
+    if seeds[-1] > MOST_SEEDS:
+        raise ValueError(f"`seeds` must be at most {MOST_SEEDS}, got {seeds[-1]}")
     check_count(low=2, reduction=reduction)
 
 

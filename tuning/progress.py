@@ -22,6 +22,7 @@ class Progress:
         self.redraws = self.out.isatty()
         self.started = self._shown = time.monotonic()
         self.running: dict[str, str] = {}
+        self.parts: dict[str, float] = {}  # how much of its epochs a running trial has trained
         self.ended: Counter[str] = Counter()
         self.best = (math.inf, "")
         self._n_lines = 0  # of the table that is on the terminal
@@ -32,7 +33,9 @@ class Progress:
             self.running[details["trial"].name] = "starting"
         elif event == "trial_result" and "watched" in details["result"]:
             result = details["result"]
-            self.running[details["trial"].name] = f"epoch {result['epoch']}, {result['watched']:.4g}"
+            name, epochs = details["trial"].name, result["epochs"]
+            self.running[name] = f"epoch {result['epoch']} of {epochs}, {result['watched']:.4g}"
+            self.parts[name] = result["epoch"] / epochs
         elif event == "trial_end":
             self._end(details["trial"].name, details["run"])
         if time.monotonic() - self._shown > (0.5 if self.redraws else 20.0):
@@ -40,6 +43,7 @@ class Progress:
 
     def _end(self, name: str, run: Any) -> None:
         self.running.pop(name, None)
+        self.parts.pop(name, None)
         self.ended[run.state] += 1
         if run.score is not None and run.score < self.best[0]:
             self.best = run.score, name
@@ -64,8 +68,10 @@ class Progress:
         counts = f"{done}{f' of {self.total}' if self.total else ''} done, {len(self.running)} running"
         for words, state in (("stopped early", "STOPPED"), ("failed", "FAILED")):
             counts += f", {self.ended[state]} {words}" if self.ended[state] else ""
-        left = (self.total or 0) - done
-        rest = f", about {timedelta(seconds=int(seconds / done * left))} left" if done and left > 0 else ""
+        # parts of running trials count: else the time left would rise until the next trial ends
+        trained = done + sum(self.parts.values())
+        left = (self.total or 0) - trained
+        rest = f", at most {timedelta(seconds=int(seconds / trained * left))} left" if trained and left > 0 else ""
         return f"{timedelta(seconds=int(seconds))}  {best}; {counts}{rest}"
 
     def _write(self, text: str, n_lines: int) -> None:

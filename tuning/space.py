@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.config import Config, ConfigError, Options, read_yaml, resolve
 from experiments.run import check_config
+from geovae.checks import shown
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 SPACES = Path(__file__).parent / "spaces.yaml"
 Scored = tuple[Options, float]  # what a configuration sets of the searched options, and its mean score
 KINDS = ("choice", "grid", "uniform", "log_uniform")
+BOUND = 2.0**63
+MOST = 100_000  # combinations of listed values
 
 
 class SpaceError(ConfigError):
@@ -93,6 +96,7 @@ class Space:
     def grid(self, *kinds: str) -> list[Options]:
         """Return every combination of the dimensions of these kinds; [{}] if there are none."""
         points: list[Options] = [{}]
+        self._check_number([d for d in self.dimensions if d.kind in kinds])
         for d in (d for d in self.dimensions if d.kind in kinds):
             choices = [{d.name: value} for value in d.values]
             points = [p | more for p in points for more in (choices if d.active(self.fixed | p) else [{}])]
@@ -104,6 +108,7 @@ class Space:
         hinges = {name for dimension in self.dimensions for name in dimension.when}
         found = []
         choices = [d for d in self.dimensions if d.name in hinges]
+        self._check_number(choices)
         for picked in itertools.product(*(d.values for d in choices)):
             for end in (0, -1):
                 options: Options = dict(zip((d.name for d in choices), picked, strict=True))
@@ -112,6 +117,12 @@ class Space:
                         options[d.name] = d.values[end]
                 found.append({d.name: options[d.name] for d in self.dimensions if d.name in options})
         return found
+
+    def _check_number(self, dimensions: Sequence[Dimension]) -> None:
+        """Raise a SpaceError if the values of these dimensions have too many combinations to list."""
+        if (n := math.prod(len(d.values) for d in dimensions)) > MOST:
+            names = ", ".join(d.name for d in dimensions)
+            raise SpaceError(f"{names} have {n} combinations of values, at most {MOST} are tried: list fewer values")
 
     def describe(self) -> Options:
         """Return the space as the mapping that a file would hold."""
@@ -138,7 +149,7 @@ def read_space(name: str) -> Space:
     if name in shipped:
         return parse_space(shipped[name], name)
     if not Path(name).is_file():
-        raise SpaceError(f"no search space {name!r}: give a YAML file, or one of the shipped {', '.join(shipped)}")
+        raise SpaceError(f"no search space {shown(name)}: give a YAML file, or one of the shipped {', '.join(shipped)}")
     return parse_space(read_yaml(Path(name)), name)
 
 
@@ -150,9 +161,8 @@ def shipped_spaces() -> dict[str, Any]:
 
 def parse_space(content: Mapping[str, Any], where: str) -> Space:
     """Return the space of a mapping with `fixed` and `search`; `where` names it in errors."""
-    if content.keys() - {"fixed", "search"}:
-        odd = sorted(content.keys() - {"fixed", "search"})[0]
-        raise SpaceError(f"{where}: unknown entry {odd!r}; a space has `fixed` and `search`")
+    if odd := sorted(map(str, content.keys() - {"fixed", "search"})):
+        raise SpaceError(f"{where}: unknown entry {shown(odd[0])}; a space has `fixed` and `search`")
     fixed, search = content.get("fixed") or {}, content.get("search") or {}
     if not isinstance(fixed, Mapping) or not isinstance(search, Mapping):
         raise SpaceError(f"{where}: `fixed` and `search` must be mappings from dotted names")
@@ -191,11 +201,15 @@ def config_in(space: Space, options: Mapping[str, Any], searched: Mapping[str, A
 def _dimension(name: str, about: Any, where: str, fixed: Mapping[str, Any], earlier: list[Dimension]) -> Dimension:
     if not isinstance(about, Mapping) or len(kinds := [key for key in about if key in KINDS]) != 1:
         raise SpaceError(f"{where}: {name} needs exactly one of {', '.join(KINDS)}")
-    if odd := sorted(about.keys() - {kinds[0], "step", "when"}):
-        raise SpaceError(f"{where}: {name} has an unknown entry {odd[0]!r}; valid here: {', '.join(KINDS)}, step, when")
+    if odd := sorted(map(str, about.keys() - {kinds[0], "step", "when"})):
+        raise SpaceError(
+            f"{where}: {name} has an unknown entry {shown(odd[0])}; valid here: {', '.join(KINDS)}, step, when"
+        )
     kind, values = kinds[0], about[kinds[0]]
     if not isinstance(values, list) or not values:
-        raise SpaceError(f"{where}: {name}: `{kind}` needs a list of values, got {values!r}")
+        raise SpaceError(f"{where}: {name}: `{kind}` needs a list of values, got {shown(values)}")
+    if len(set(map(repr, values))) < len(values):
+        raise SpaceError(f"{where}: {name}: `{kind}` holds a value twice, got {shown(values)}")
     if kind in ("uniform", "log_uniform"):
         values = [_read_number(value) for value in values]
         _check_range(f"{where}: {name}", kind, values, about.get("step"))
@@ -214,12 +228,15 @@ def _read_number(value: Any) -> Any:
 def _check_range(where: str, kind: str, values: list[Any], step: Any) -> None:
     # a bool is an int in Python
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-    if len(values) != 2 or len(numbers) != 2 or not all(map(math.isfinite, numbers)) or not values[0] < values[1]:
-        raise SpaceError(f"{where}: `{kind}` needs two numbers, the lower first, got {values}")
+    # the bound, not `isfinite`: that fails with whole numbers that no float holds
+    if len(values) != 2 or len(numbers) != 2 or not all(abs(n) < BOUND for n in numbers) or not values[0] < values[1]:
+        raise SpaceError(f"{where}: `{kind}` needs two numbers, the lower first, got {shown(values)}")
     if kind == "log_uniform" and not values[0] > 0:
         raise SpaceError(f"{where}: `log_uniform` needs positive ends, got {values}")
     if step is not None and (kind == "log_uniform" or not isinstance(step, int | float) or not step > 0):
-        raise SpaceError(f"{where}: `step` must be positive, and belongs to `uniform` alone, got {step!r}")
+        raise SpaceError(f"{where}: `step` must be positive, and belongs to `uniform` alone, got {shown(step)}")
+    if step is not None and all(isinstance(end, int) for end in values) and step != int(step):
+        raise SpaceError(f"{where}: `step` must be a whole number, as both ends are, got {step}")
 
 
 def _when(

@@ -60,7 +60,7 @@ class Worker(tune.Trainable):
         """Prepare the process and accept the first task."""
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-        os.environ["TQDM_DISABLE"] = "1"  # progress bars of many processes would overwrite each other
+        os.environ["GEOVAE_QUIET"] = "1"  # progress bars of many processes would overwrite each other
         if context.commit:
             os.environ["GEOVAE_COMMIT"] = context.commit
         if context.cwd and Path(context.cwd).is_dir():
@@ -140,7 +140,9 @@ class Worker(tune.Trainable):
         Raises:
             Stopped: if Ray does not want another epoch.
         """
-        self._reports.put({"epoch": epoch, "watched": watched, **({SCHEDULED: watched} if compared else {})})
+        epochs = self._task["config"]["training"]["epochs"]
+        scheduled = {SCHEDULED: watched} if compared else {}
+        self._reports.put({"epoch": epoch, "epochs": epochs, "watched": watched, **scheduled})
         self._next_epoch.acquire()
         if self._stopping:
             raise Stopped

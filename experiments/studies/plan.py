@@ -7,21 +7,24 @@ models            {name: options}; `samplers` among them says how each is drawn 
 variants          {name: options}: draw again from every trained model, or from those listed as `models`, with other
                   options of its samplers; one without options names what the model is trained with
 sizes             {name: {seeds, data, ...}}: `data` is {name: options}, and may hold `models: {name: options}` of its
-                  own; `options` join those above, `models` and `variants` replace them; of the report `oasis` also
-                  `classifier` and `cohort`, see `experiments.studies.oasis`
+                  own, and `only: [models]`, which alone are trained on it; `options` join those above, `models` and
+                  `variants` replace them; of the report `oasis` also `classifier` and `cohort`, see
+                  `experiments.studies.oasis`
 """
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.config import Config, ConfigError, Options, read_yaml, rename, resolve
+from experiments.help import as_command
 from experiments.run import check_config
 from experiments.studies.cells import TRAINED, Cell, Study
 from experiments.studies.reports import REPORTS
+from geovae.checks import shown
 
 STUDIES = Path(__file__).parent
+MOST_SEEDS = 10_000
 SIZES = ("full", "medium", "small", "ci")
 KEYS = {"title", "about", "report", "options", "models", "variants", "sizes"}
 SIZE_KEYS = {"seeds", "data", "options", "models", "variants", "classifier", "cohort"}
@@ -48,20 +51,22 @@ def read_study(
         ConfigError: naming what is wrong.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else STUDIES / f"{name}.yaml"
-    if not path.is_file() and path.parent == STUDIES:
-        raise ConfigError(f"unknown study {name!r}; choose from {', '.join(names())}, or give a YAML file")
+    if name not in names() and path.parent == STUDIES:
+        raise ConfigError(f"unknown study {shown(name)}; choose from {', '.join(names())}, or give a YAML file")
     content = read_yaml(path)
     _check_keys(content, KEYS, str(path))
     section = _section(content, size, path)
     data = _choose_data(section["data"], only)
-    if content.get("report") not in REPORTS:
-        raise ConfigError(f"{path}: unknown report {content.get('report')!r}; choose from {', '.join(REPORTS)}")
+    if str(content.get("report")) not in REPORTS:
+        raise ConfigError(f"{path}: unknown report {shown(content.get('report'))}; choose from {', '.join(REPORTS)}")
     options = options or {}
+    if seeds > MOST_SEEDS:
+        raise ConfigError(f"`seeds` must be at most {MOST_SEEDS}, got {shown(seeds)}")
     if "seed" in options:
         raise ConfigError("a study sets the seeds of its runs itself: say how many with --seeds")
     cells = []
     for data_name in data:
-        configs = {m: dict(_configs(section, data_name, m, options)) for m in section["models"]}
+        configs = {m: dict(_configs(section, data_name, m, options)) for m in _models(section, data_name)}
         for seed in range(seeds or section["seeds"]):
             for model, of_model in configs.items():
                 cells.append(Cell(data_name, model, seed, {v: c | {"seed": seed} for v, c in of_model.items()}))
@@ -73,9 +78,8 @@ def read_study(
 
 
 def _command(name: str, size: str, options: Options, only: Sequence[str], seeds: int) -> str:
-    asked = [f"name={name}", f"size={size}", *([f"data={','.join(only)}"] if only else [])]
-    asked += [*([f"seeds={seeds}"] if seeds else []), *(f"{key}={value}" for key, value in options.items())]
-    return "mlflow run . --env-manager local -e study " + " ".join(f"-P {shlex.quote(one)}" for one in asked)
+    asked = {"name": name, "size": size} | ({"data": ",".join(only)} if only else {})
+    return as_command("study", asked | ({"seeds": seeds} if seeds else {}) | options)
 
 
 def _section(content: Mapping[str, Any], size: str, path: Path) -> dict[str, Any]:
@@ -84,17 +88,30 @@ def _section(content: Mapping[str, Any], size: str, path: Path) -> dict[str, Any
     if not isinstance(sizes, dict) or not content.get("models", True):
         raise ConfigError(f"{path} must hold `models: {{name: options}}` and `sizes: {{name: {{seeds, data}}}}`")
     if size not in sizes:
-        raise ConfigError(f"study {path.stem!r} has no size {size!r}; choose from {', '.join(sizes)}")
+        raise ConfigError(f"study {path.stem!r} has no size {size!r}; choose from {', '.join(map(str, sizes))}")
     own = sizes[size]
     _check_keys(own, SIZE_KEYS, f"size {size!r} of {path}")
     section = {"models": {}, "variants": {}} | {k: content[k] for k in ("models", "variants") if k in content} | own
-    section["options"] = (content.get("options") or {}) | (own.get("options") or {})
+    where = f"size {size!r} of {path}"
+    section["options"] = _mapping(content.get("options"), f"`options` of {path}")
+    section["options"] = section["options"] | _mapping(own.get("options"), f"`options` of {where}")
+    for key in ("models", "variants", "data"):  # and each of theirs
+        section[key] = {
+            str(name): _mapping(options, f"{shown(name)} of `{key}` of {where}")
+            for name, options in _mapping(section.get(key), f"`{key}` of {where}").items()
+        }
     for key in ("data", "models"):
-        if not isinstance(section.get(key), dict) or not section[key]:
+        if not section[key]:
             raise ConfigError(f"size {size!r} of {path} must hold `{key}: {{name: options}}`")
-    if not isinstance(section.get("seeds"), int) or section["seeds"] < 1:
-        raise ConfigError(f"size {size!r} of {path} must say `seeds`, a whole number of at least 1")
+    if type(section.get("seeds")) is not int or not 1 <= section["seeds"] <= MOST_SEEDS:
+        raise ConfigError(f"size {size!r} of {path} must say `seeds`, a whole number from 1 to {MOST_SEEDS}")
     return section
+
+
+def _mapping(content: Any, where: str) -> dict[str, Any]:
+    if not isinstance(content, dict | None):
+        raise ConfigError(f"{where} must hold a mapping, got {shown(content)}")
+    return content or {}
 
 
 def _check_keys(content: Any, known: set[str], where: str) -> None:
@@ -116,13 +133,29 @@ def _choose_data(data: Mapping[str, Any], only: Sequence[str]) -> dict[str, Any]
     return chosen
 
 
+def _models(section: Mapping[str, Any], data: str) -> list[str]:
+    """Return the models that are trained on these data."""
+    models = list(section["models"])
+    only = (section["data"][data] or {}).get("only", models)
+    if not isinstance(only, list) or not only or (unknown := [name for name in only if name not in models]):
+        what = f"unknown model {unknown[0]!r}" if isinstance(only, list) and only else f"got {only!r}"
+        raise ConfigError(
+            f"data {data!r}: `only` must list models of the study: {what}; choose from {', '.join(models)}"
+        )
+    return only
+
+
 def _configs(section: Mapping[str, Any], data: str, model: str, options: Options) -> Iterator[tuple[str, Config]]:
     """Yield the configuration of the training and then of each variant."""
-    of_data = dict(section["data"][data] or {})
-    of_model = (of_data.pop("models", None) or {}).get(model) or {}
-    own = section["options"] | (section["models"][model] or {}) | of_data | of_model
+    of_data, where = dict(section["data"][data]), f"`models` of data {data!r}"
+    of_data.pop("only", None)
+    of_model = _mapping(_mapping(of_data.pop("models", None), where).get(model), f"{model!r} of {where}")
+    own = section["options"] | section["models"][model] | of_data | of_model
     for name, changes in {TRAINED: {}, **section["variants"]}.items():
-        changes = dict(changes or {})
-        if model not in (changes.pop("models", None) or [model]) or (name != TRAINED and not changes):
+        changes = dict(changes)
+        models = changes.pop("models", None) or [model]
+        if not isinstance(models, list):
+            raise ConfigError(f"`models` of variant {name!r} must list names, got {shown(models)}")
+        if model not in models or (name != TRAINED and not changes):
             continue
         yield name, check_config(resolve(rename(own) | rename(changes) | options, prog="study"))

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, TypeVar
 
 import torch
@@ -24,10 +23,13 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"no file of weights at {path}")
     if path.suffix == ".safetensors":
-        return load_file(path)
+        try:
+            return load_file(path)
+        except Exception as error:  # safetensors raises its own and the system's errors
+            raise ValueError(f"{path} is not a safetensors file, or is damaged: {error}") from error
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError) as error:
+    except Exception as error:  # torch raises its own, pickle's and zip's errors here
         raise ValueError(
             f"{path} holds more than tensors, or is damaged. Nothing is unpickled here, since that runs whatever a "
             "file says; where you trust it, write its weights alone: torch.save(model.state_dict(), 'weights.pt')"

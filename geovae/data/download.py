@@ -4,7 +4,6 @@ Connections, redirects and the proxies of the environment are those of `requests
 nor can pooch and torchvision, and CelebA has 1.4 GB.
 """
 
-import fcntl
 import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit, urlunsplit
 
-from geovae.files import flush_to_disk
+from geovae.files import flush_to_disk, lock_file
 
 if TYPE_CHECKING:
     from requests import Response
@@ -154,7 +153,7 @@ def _partial_file(path: Path) -> Iterator[BinaryIO]:
     """Open the partial file beside `path`, for one process at a time; it stays unless it is renamed or empty."""
     with path.with_name(f"{path.name}.part").open("a+b") as part:
         try:
-            fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(part)
         except BlockingIOError:
             raise FileExistsError(f"another process is fetching `{path}`: wait until it is there") from None
         try:

@@ -10,11 +10,10 @@ from typing import Literal
 
 import torch
 
-from geovae.checks import check_count
 from geovae.data import npz
 from geovae.data.dataset import DataSet, check_common, check_fractions, read_test_folder
 from geovae.data.splits import Split, Splits, limit_train, random_splits
-from geovae.images.pictures import REMEDY, OnError, Prepare, list_images, read_files
+from geovae.images.pictures import REMEDY, OnError, Prepare, check_side, list_images, read_files
 
 
 def load(
@@ -45,8 +44,7 @@ def load(
     """
     check_common(seed, train_size, on_error)
     check_fractions(val_fraction=val_fraction, test_fraction=test_fraction)
-    if size is not None:
-        check_count(size=size)
+    check_side(size)
     if channels not in (None, 1, 3):
         raise ValueError(f"`channels` must be 1 or 3, got {channels!r}")
     source = Path(root) / path

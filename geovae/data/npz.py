@@ -6,7 +6,6 @@ Nothing is unpickled: an array of Python objects is refused.
 
 import math
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +15,8 @@ from typing import IO
 import numpy as np
 import torch
 from torch import Tensor
+
+from geovae.files import check_unpacked
 
 CHUNK = 1 << 22  # elements in memory beside the result
 
@@ -151,7 +152,9 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (ValueError, FileNotFoundError):
+        raise
+    except Exception as error:  # for damaged bytes zipfile and its decompressors raise many types
         raise ValueError(f"`{path}` is not a sound npz archive (truncated, or another format?): {error}") from error
 
 
@@ -164,12 +167,15 @@ def _open(path: Path, key: str) -> Iterator[_Member]:
             raise ValueError(f"`{path}` has no array `{key}`; it holds: {found}")
         with archive.open(f"{key}.npy") as file:
             member = _header(file, f"`{key}` of `{path}`")
-            held = archive.getinfo(f"{key}.npy").file_size - file.tell()
+            stored = archive.getinfo(f"{key}.npy")
+            held = stored.file_size - file.tell()
             size = math.prod(member.shape) * member.dtype.itemsize
             if held != size:  # checked first: a damaged header could ask for more memory than there is
                 raise ValueError(
                     f"{member.where} holds {held} bytes, its shape {member.shape} needs {size}: truncated?"
                 )
+            # values of images are converted as they are read: a byte each
+            check_unpacked(member.where, math.prod(member.shape), stored.compress_size)
             yield member
 
 

@@ -12,6 +12,7 @@ import torch
 
 from geovae.data.dataset import DataSet, MissingData, check_common, check_fractions, require_file
 from geovae.data.splits import Split, Splits, limit_train, random_splits
+from geovae.files import read_npy
 
 SHAPE = (44, 52, 44)  # T88's field of view at 4 mm, to plan with; files of another size load too
 HOW = (
@@ -76,10 +77,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 def _volume(path: Path) -> np.ndarray:
     """Return one array, uint8 (x, y, z)."""
-    try:
-        volume = np.load(require_file(path, HOW, "oasis", **BUILD), allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"`{path}` is not a sound npy file: {error}") from error
+    volume = read_npy(require_file(path, HOW, "oasis", **BUILD))
     if volume.dtype != np.uint8 or volume.ndim != 3:
         raise ValueError(f"`{path}` must hold uint8 (x, y, z), got {volume.dtype} {volume.shape}")
-    return np.asarray(volume)
+    return volume

@@ -20,7 +20,7 @@ from geovae.evaluation.neighbour_scores import memorisation, neighbours, precisi
 from geovae.evaluation.prd import PrdCurve, prd, prd_curve
 from geovae.evaluation.report import Report, differences
 from geovae.evaluation.score import Number, Score, half_sample_spread, per_class, score
-from geovae.evaluation.scorer import Scorer
+from geovae.evaluation.scorer import Scorer, least_rows
 from geovae.evaluation.scores import (
     LEAST_NOVELTY,
     SCORES,
@@ -65,6 +65,7 @@ __all__ = [
     "is_trained_name",
     "is_weak",
     "kid",
+    "least_rows",
     "memorisation",
     "neighbours",
     "per_class",

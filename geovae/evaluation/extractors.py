@@ -20,7 +20,6 @@ from geovae.checks import check_choice, check_count, import_class
 from geovae.devices import fixed_convolutions, full_precision
 from geovae.evaluation.classifier import FashionMnistNet, MnistNet
 from geovae.evaluation.frechet import (
-    UNREADABLE,
     Statistics,
     read_statistics,
     statistics,
@@ -29,6 +28,7 @@ from geovae.evaluation.frechet import (
 )
 from geovae.evaluation.inception import Inception, checked_weights, inception_weights_path
 from geovae.evaluation.trained import TrainedClassifier, is_trained_name
+from geovae.files import read_npz
 from geovae.images import check_images, to_float
 
 # (filters, kernel, stride, pooled grid): each stage gives its mean over every cell of the grid
@@ -99,7 +99,10 @@ class UserModule(nn.Module):
         Of the file only tensors are loaded. Without `state`, the module must build its own fixed weights.
         """
         super().__init__()
-        self.network = import_class("target", target)(**(options or {}))
+        try:
+            self.network = import_class("target", target)(**(options or {}))
+        except TypeError as error:  # called without what it needs
+            raise ValueError(f"`target` {target!r} cannot be built: {error}") from error
         if not isinstance(self.network, nn.Module):
             raise ValueError(f"`target` {target} must make a torch.nn.Module, got {type(self.network).__name__}")
         if state is not None:
@@ -287,14 +290,13 @@ class FeatureCache:
 
 def _read_features(path: Path, n: int) -> Tensor | None:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            features = torch.from_numpy(file["features"])
+        features = torch.from_numpy(read_npz(path, ["features"])["features"])
         if features.ndim == 2 and len(features) == n:
             return features
         problem = f"it holds {tuple(features.shape)} for {n} images"
     except FileNotFoundError:
         return None
-    except (*UNREADABLE, KeyError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         problem = str(error)
     warnings.warn(f"made the cache entry {path} again: {problem}", stacklevel=3)
     return None

@@ -6,7 +6,6 @@ read from and written to pytorch-fid's npz files.
 """
 
 import math
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,11 +14,11 @@ import torch
 from torch import Tensor
 
 from geovae.evaluation.score import Number, Numbers, check_features, score
-from geovae.files import atomic_path
+from geovae.files import atomic_path, read_npz
 from geovae.neighbours import Matrix
 
-# what numpy raises for a file that is cut short, overwritten or not its own
-UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile)
+ASYMMETRY = 1e-3  # of a covariance, as a share of its largest value: float32 statistics are below it
+NEGATIVE = 1e-3  # the same of a negative eigenvalue
 
 
 class Statistics(NamedTuple):
@@ -147,18 +146,40 @@ def read_statistics(path: str | Path) -> Statistics:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no statistics at {path}; write_statistics or `pytorch_fid --save-stats` makes them")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-        mu, sigma = torch.from_numpy(arrays["mu"]).double(), torch.from_numpy(arrays["sigma"]).double()
-    except (*UNREADABLE, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is not a statistics file with the arrays `mu` and `sigma`: {error}") from error
+    arrays = read_npz(path)
+    for name in ("mu", "sigma"):
+        if name not in arrays or arrays[name].dtype.kind not in "iuf":
+            held = arrays[name].dtype if name in arrays else "none"
+            raise ValueError(f"{path} is not a statistics file: it needs `{name}`, real numbers, and holds {held}")
+    mu, sigma = (torch.from_numpy(arrays[name].astype(np.float64)) for name in ("mu", "sigma"))
     if mu.ndim != 1 or sigma.shape != (len(mu), len(mu)):
         raise ValueError(f"{path}: `sigma` must be (dims, dims) for `mu` (dims,), got {sigma.shape} and {mu.shape}")
     if not bool(torch.isfinite(mu).all() and torch.isfinite(sigma).all()):
         raise ValueError(f"{path} holds NaN or infinity")
-    n = int(arrays["n"]) if "n" in arrays else None
-    return Statistics(mu, sigma, n, str(arrays["extractor"]) if "extractor" in arrays else None)
+    _check_covariance(path, sigma)
+    n = arrays.get("n")
+    if n is not None and (n.shape or n.dtype.kind not in "iu" or n < 2):
+        raise ValueError(f"{path}: `n` must be a whole number of at least 2, got {str(n)[:50]}")
+    extractor = str(arrays["extractor"]) if "extractor" in arrays else None
+    return Statistics(mu, sigma, None if n is None else int(n), extractor)
+
+
+def _check_covariance(path: Path, sigma: Tensor) -> None:
+    """Raise a ValueError that names the cell unless `sigma` is symmetric, without a negative variance or eigenvalue."""
+    scale = float(sigma.abs().max()) if sigma.numel() else 0.0
+    skew = (sigma - sigma.T).abs()
+    if sigma.numel() and float(skew.max()) > ASYMMETRY * scale:
+        i, j = divmod(int(skew.argmax()), len(sigma))
+        raise ValueError(
+            f"{path}: `sigma` must be symmetric, but [{i}, {j}] is {sigma[i, j]:g} and [{j}, {i}] is {sigma[j, i]:g}"
+        )
+    # a Cholesky factor exists where all eigenvalues are positive; of 2,048 features it takes a tenth of their time
+    if int(torch.linalg.cholesky_ex(sigma + NEGATIVE * (scale or 1) * torch.eye(len(sigma)).double()).info):
+        i = int(sigma.diagonal().argmin())
+        raise ValueError(
+            f"{path}: `sigma` is no covariance, it has a negative eigenvalue; the lowest variance, [{i}, {i}], is "
+            f"{sigma[i, i]:g}"
+        )
 
 
 def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> Path:

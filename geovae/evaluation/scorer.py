@@ -74,7 +74,7 @@ class Scorer:
     @property
     def least_images(self) -> int:
         """How many images each set needs: spread and the row of real images are from halves."""
-        return 2 * max((SCORES[name].least_rows for name in self.scores), default=1)
+        return 2 * least_rows(self.scores)
 
     @property
     def name(self) -> str:
@@ -105,6 +105,11 @@ class Scorer:
                 found |= {score.numbers[k].recorded_name(k, self.name): value for k, value in numbers.items()}
             self._known[key] = found
         return dict(self._known[key])
+
+
+def least_rows(scores: Sequence[str]) -> int:
+    """Return how many images a set must have for `scores`, names in `SCORES`."""
+    return max((SCORES[name].least_rows for name in scores), default=1)
 
 
 def _hash(features: Tensor) -> str:

@@ -4,39 +4,35 @@ Planes are in RAS order, pictures as they are stored. Neurological views have th
 letters of the sides are printed, because nobody can tell the sides of a brain from its voxels.
 """
 
+import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geovae.checks import check_choice
+from geovae.figures.directions import PLANES, Directions, convention, edge_letters
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-VIEWS = ("neurological", "radiological")
-PLANES: dict[str, tuple[int, int]] = {"sagittal": (1, 2), "coronal": (0, 2), "axial": (0, 1)}  # axes across and up
-SIDES = (("L", "R"), ("P", "A"), ("I", "S"))
-
 
 def cohort_mosaic(
     pictures: np.ndarray,
     names: Sequence[str],
+    directions: Directions,
     *,
     cdr: Sequence[float],
     ages: Sequence[float],
-    limit: int = 48,
-    sides: Sequence[str] = (),
 ) -> "Figure":
-    """Return a figure of the first `limit` of pictures (n, h, w) with their names, CDR and age.
+    """Return a figure of pictures (n, h, w) with their names, CDR and age.
 
-    `cdr` (n,) is NaN where it was not assessed, `ages` (n,) in years where unknown; `sides` are as in `mean_and_sd`.
+    `cdr` (n,) is NaN where it was not assessed, `ages` (n,) in years where unknown.
     """
     from matplotlib.figure import Figure
 
     _check(pictures)
-    n = min(limit, len(pictures))
+    n = len(pictures)
     columns = max(1, int(np.ceil(np.sqrt(n * 1.4))))
     rows = -(-n // columns)
     figure = Figure(figsize=(1.2 * columns, 1.65 * rows + 0.35), layout="constrained")
@@ -44,19 +40,17 @@ def cohort_mosaic(
         ax.set_axis_off()
         if i < n:
             ax.imshow(pictures[i], cmap="gray")
-            _letters(ax, sides[:2], 6)
+            directions.mark(ax, 5)
             grade = "-" if np.isnan(cdr[i]) else f"{cdr[i]:g}"
             age = "age ?" if np.isnan(ages[i]) else f"{ages[i]:.0f} y"
-            ax.set_title(f"{names[i]}\nCDR {grade}, {age}", fontsize=6.5, pad=2)
-    figure.suptitle(f"{n} of {len(pictures)}; CDR -: not assessed", fontsize=8)
+            # a `$` in the name of a file is no formula
+            ax.set_title(f"{names[i]}\nCDR {grade}, {age}", fontsize=6.5, pad=2, parse_math=False)
+    figure.suptitle(directions.caption, fontsize=8)
     return figure
 
 
-def mean_and_sd(pictures: np.ndarray, *, sides: Sequence[str] = ()) -> "Figure":
-    """Return the mean and standard deviation of pictures (n, h, w): a flipped volume shows as a ghost in both.
-
-    `sides` are the letters of the patient's sides at the left, right, top and bottom of every picture.
-    """
+def mean_and_sd(pictures: np.ndarray, directions: Directions) -> "Figure":
+    """Return the mean and standard deviation of pictures (n, h, w): a flipped volume shows as a ghost in both."""
     from matplotlib.figure import Figure
 
     _check(pictures)
@@ -72,22 +66,29 @@ def mean_and_sd(pictures: np.ndarray, *, sides: Sequence[str] = ()) -> "Figure":
     for ax, (image, name, colours) in zip(figure.subplots(1, 2), shown, strict=True):
         ax.set_axis_off()
         ax.set_title(f"{name} of {len(pictures)}", fontsize=9)
-        _letters(ax, sides, 9)
+        directions.mark(ax, 9)
         figure.colorbar(ax.imshow(image, cmap=colours), ax=ax, shrink=0.8)
+    figure.suptitle(directions.caption, fontsize=9)
     return figure
 
 
 def orthogonal_views(
-    planes: Mapping[str, np.ndarray], affine: np.ndarray, *, view: str = "neurological", title: str = ""
+    planes: Mapping[str, np.ndarray],
+    affine: np.ndarray,
+    *,
+    masks: Mapping[str, np.ndarray] | None = None,
+    view: str = "neurological",
+    title: str = "",
 ) -> "Figure":
     """Return the sagittal (y, z), coronal (x, z) and axial (x, y) middle planes of a volume with axes in mm.
 
-    Aspect and scale are those of the brain, lines show the positions of the other planes, letters the patient's sides.
+    Aspect and scale are those of the brain, lines show the positions of the other planes, letters the patient's sides,
+    the outline the planes of a mask, `masks`.
     `affine` (4, 4) is the volume's, in RAS order; `radiological` exchanges left and right, and front and back.
     """
     from matplotlib.figure import Figure
 
-    check_choice("view", view, VIEWS)
+    said = convention("axial", view)
     figure = Figure(figsize=(10.5, 4.1), layout="constrained")
     meeting = [round((n - 1) / 2) for n in (*planes["axial"].shape, planes["coronal"].shape[1])]
     point = affine[:3, :3] @ meeting + affine[:3, 3]
@@ -96,12 +97,14 @@ def orthogonal_views(
     axes = figure.subplots(1, 3, width_ratios=widths)  # so that all views have one scale
     for ax, (name, (across, up)) in zip(axes, PLANES.items(), strict=True):
         _view(ax, planes[name], affine, (across, up), view == "radiological", top)
+        if masks is not None and 0 < masks[name].mean() < 1:
+            x, y = (_centres(affine, axis, n) for axis, n in zip((across, up), planes[name].shape, strict=True))
+            ax.contour(x, y, masks[name].T, levels=[0.5], colors="tab:red", linewidths=0.6)
         through = 3 - across - up
         ax.set_title(f"{name}, {'xyz'[through]} = {point[through]:.0f} mm", fontsize=9)
         ax.axvline(point[across], color="tab:cyan", linewidth=0.5)
         ax.axhline(point[up], color="tab:cyan", linewidth=0.5)
-    left = "left" if view == VIEWS[0] else "right"
-    figure.suptitle(f"{title}  ({view}: patient's left is on the {left})", fontsize=9)
+    figure.suptitle(f"{title}  ({said})", fontsize=9, parse_math=False)
     return figure
 
 
@@ -148,11 +151,12 @@ def viewer_html(data: np.ndarray, affine: np.ndarray, *, title: str = "") -> str
             threshold=None,
             cut_coords=tuple((affine @ [*((np.array(data.shape) - 1) / 2), 1])[:3]),  # the middle
             black_bg=True,
-            title=title,
+            title=html.escape(title),  # nilearn puts it into the page as it is
             colorbar=False,
             resampling_interpolation="nearest",
         )
-        return str(page.get_standalone())
+        said = f"<p>mm; {convention('axial', 'neurological')}</p>"
+        return str(page.get_standalone()).replace("</body>", f"{said}</body>")
 
 
 def _view(ax: "Axes", plane: np.ndarray, affine: np.ndarray, axes: tuple[int, int], mirrored: bool, top: float) -> None:
@@ -161,21 +165,17 @@ def _view(ax: "Axes", plane: np.ndarray, affine: np.ndarray, axes: tuple[int, in
     extent = (*limits[0], *limits[1])
     # one grey scale for the three views: `top` is the highest value of all of them
     ax.imshow(plane.T, origin="lower", cmap="gray", extent=extent, aspect="equal", vmin=0, vmax=top or 1)
-    (left, right), (bottom, upper) = (SIDES[axis] for axis in axes)
     if mirrored:
         ax.invert_xaxis()
-        left, right = right, left
-    _letters(ax, (left, right, upper, bottom), 10)
+    Directions(edge_letters(*axes, mirrored), "").mark(ax, 10)
     ax.set_xlabel(f"{'xyz'[axes[0]]} (mm)", fontsize=8)
     ax.set_ylabel(f"{'xyz'[axes[1]]} (mm)", fontsize=8)
     ax.tick_params(labelsize=7)
 
 
-def _letters(ax: "Axes", sides: Sequence[str], size: float) -> None:
-    """Write the letters of the patient's sides at the left, right, top and bottom; two letters are left and right."""
-    for (x, y), letter in zip(((0.04, 0.5), (0.96, 0.5), (0.5, 0.96), (0.5, 0.04)), sides, strict=False):
-        style: dict[str, Any] = {"color": "yellow", "ha": "center", "va": "center", "fontweight": "bold"}
-        ax.text(x, y, letter, transform=ax.transAxes, fontsize=size, **style)
+def _centres(affine: np.ndarray, axis: int, n: int) -> np.ndarray:
+    """Return the mm (n,) of the voxels' centres along an axis."""
+    return np.asarray(affine[axis, 3] + affine[axis, axis] * np.arange(n))
 
 
 def _ends(affine: np.ndarray, axis: int, n: int) -> tuple[float, float]:

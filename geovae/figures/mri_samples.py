@@ -1,21 +1,27 @@
-"""Generated slices beside real ones: nearest neighbours, interpolation, and the latent space by age and CDR."""
+"""Generated brains beside real ones: nearest neighbours, interpolation, and the latent space by age and CDR."""
 
 import io
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
+from geovae.figures.directions import Directions
 from geovae.figures.latent import principal_directions, project
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL import Image
 
+CHARACTER, LINE = 6, 14  # pixels across and down that the text of an animation takes
 GRADES = {0.0: "tab:green", 0.5: "gold", 1.0: "tab:orange", 2.0: "tab:red", 3.0: "darkred"}
 
 
-def real_versus_generated(generated: np.ndarray, real: np.ndarray, names: Sequence[str]) -> "Figure":
+def real_versus_generated(
+    generated: np.ndarray, real: np.ndarray, names: Sequence[str], directions: Directions
+) -> "Figure":
     """Return generated pictures (m, h, w), below each its nearest real one, and the difference of the two.
 
     A difference near 0 is a copy, not a new brain. Its rms is in units of the grey range, 0 to 1. Pictures are uint8,
@@ -34,29 +40,65 @@ def real_versus_generated(generated: np.ndarray, real: np.ndarray, names: Sequen
     for i, name in enumerate(names):
         for ax, picture in zip(axes[:2, i], (top[i], middle[i]), strict=True):
             ax.imshow(picture, cmap="gray", vmin=0, vmax=1)
+            directions.mark(ax, 7)
         colours = axes[2, i].imshow(difference[i], cmap="RdBu_r", vmin=-0.5, vmax=0.5)
-        axes[1, i].set_title(name, fontsize=7, pad=2)
+        directions.mark(axes[2, i], 7, color="black")
+        axes[1, i].set_title(name, fontsize=7, pad=2, parse_math=False)
         axes[2, i].set_title(f"rms {np.sqrt(np.square(difference[i]).mean()):.3f}", fontsize=7, pad=2)
     for ax, row in zip(axes[:, 0], ("generated", "nearest real", "difference"), strict=True):
         ax.set_ylabel(row, fontsize=8)
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])
     figure.colorbar(colours, ax=list(axes[2]), shrink=0.8)
+    figure.suptitle(directions.caption, fontsize=8)
     return figure
 
 
-def interpolation_gif(frames: np.ndarray) -> bytes:
+def geodesic_strip(curve: np.ndarray, line: np.ndarray, directions: Directions) -> "Figure":
+    """Return pictures (t, h, w) along a geodesic above those along the straight line between the same codes."""
+    from matplotlib.figure import Figure
+
+    n, height, width = np.shape(curve)
+    figure = Figure(figsize=(1.3 * max(1.0, width / height) * n, 3.4), layout="constrained")
+    axes = figure.subplots(2, n, squeeze=False)
+    for row, pictures, name in zip(axes, (curve, line), ("geodesic", "straight line"), strict=True):
+        row[0].set_ylabel(name, fontsize=8)
+        for ax, picture in zip(row, pictures, strict=True):
+            ax.imshow(_grey(picture), cmap="gray", vmin=0, vmax=1)
+            ax.set(xticks=[], yticks=[])
+            directions.mark(ax, 6)
+    figure.suptitle(directions.caption, fontsize=8)
+    return figure
+
+
+def interpolation_gif(frames: np.ndarray, directions: Directions) -> bytes:
     """Return an endless animated GIF of pictures (t, h, w), uint8 or floats from 0 to 1, to the end and back again."""
     from PIL import Image
 
     if np.ndim(frames) != 3 or len(frames) < 2:
         raise ValueError(f"`frames` must have shape (t, h, w) with t at least 2, got {np.shape(frames)}")
     # 64 greys: GIF compresses repeated values, and noise in the last bits would be most of the file
-    pictures = [Image.fromarray((np.rint(_grey(f) * 63) * (255 / 63)).round().astype(np.uint8)) for f in frames]
+    greys = [(np.rint(_grey(frame) * 63) * (255 / 63)).round().astype(np.uint8) for frame in frames]
+    pictures = [_write_directions(Image.fromarray(grey), directions) for grey in greys]
     pictures += pictures[-2:0:-1]
     file = io.BytesIO()
     pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=120, loop=0)  # milliseconds each
     return file.getvalue()
+
+
+def _write_directions(picture: "Image.Image", directions: Directions) -> "Image.Image":
+    """Return a grey picture with the letters of its sides, and the caption below it."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font, (width, height) = ImageFont.load_default(10), picture.size
+    lines = textwrap.wrap(directions.caption, width // CHARACTER)
+    page = Image.new("L", (width, height + LINE * len(lines)))
+    page.paste(picture)
+    draw = ImageDraw.Draw(page)
+    for x, y, letter in directions.letters:
+        draw.text((x * width, (1 - y) * height), letter, fill=255, font=font, anchor="mm")
+    draw.multiline_text((3, height), "\n".join(lines), fill=255, font=font, spacing=2)
+    return page
 
 
 def latent_map_of_cohort(mu: Tensor, *, ages: Sequence[float], cdr: Sequence[float]) -> "Figure":

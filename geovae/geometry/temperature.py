@@ -12,7 +12,7 @@ from torch import Tensor
 
 from geovae.checks import check_share
 from geovae.devices import full_precision
-from geovae.geometry.fields import DiagonalFeatures
+from geovae.geometry.fields import DiagonalFeatures, Features, FullFeatures
 from geovae.geometry.metric import LatentMetric
 
 BLOCK = 2**22  # numbers in one (n, k) block
@@ -32,9 +32,9 @@ def coverage_temperature(
 ) -> float:
     """Return the `coverage` quantile of the codes' Mahalanobis distance to their nearest centroid.
 
-    At this rho that share of the codes z (n, d) has a centroid of weight exp(-1) or more. `centroids` and `values`,
-    their inverse variances, are (k, d); `coverage` lies in (0, 1]. `exclude` (n,) is, for each code, the index of the
-    centroid to leave out because it is this code, or -1.
+    At this rho that share of the codes z (n, d) has a centroid of weight exp(-1) or more. `centroids` are (k, d),
+    `values` their inverse variances (k, d) or covariances (k, d, d); `coverage` lies in (0, 1]. `exclude` (n,) is, for
+    each code, the index of the centroid to leave out because it is this code, or -1.
     """
     check_share(coverage=coverage)
     distances = nearest_distances(z, centroids, values, exclude=exclude)
@@ -68,7 +68,7 @@ def _mixture_log_likelihoods(
 ) -> list[float]:
     """Return the mean log likelihood of z for each scale s of the components N(c_i, s^2 Sigma_i), up to a constant."""
     d = z.shape[1]
-    heights = 0.5 * values.double().log().sum(1)
+    heights = 0.5 * (values.double().log().sum(1) if values.ndim == 2 else torch.logdet(values.double()))
     totals = [0.0] * len(scales)
     for squared in _squared_distances(z, centroids, values, exclude):
         for i, s in enumerate(scales):
@@ -88,7 +88,7 @@ def _squared_distances(z: Tensor, centroids: Tensor, values: Tensor, exclude: Te
     """Yield D_i(z)^2 in blocks of rows (m, k), infinite where centroid i is the code itself."""
     z, centroids, values = z.double(), centroids.double(), values.double()
     origin = centroids.mean(0)  # squares of large numbers would lose their digits
-    features = DiagonalFeatures()
+    features: Features = DiagonalFeatures() if values.ndim == 2 else FullFeatures()
     forms = features.forms(centroids - origin, values)
     rows = max(BLOCK // len(centroids), 1)
     for start in range(0, len(z), rows):

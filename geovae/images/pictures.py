@@ -6,6 +6,7 @@ counted and named in one error, or in one warning if they are skipped.
 """
 
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from geovae.files import read_npy, read_npz
 from geovae.images.folders import NAMED, walk_files
 from geovae.images.tensors import check_images, image_grid, to_float
 
@@ -32,6 +34,7 @@ GRAY, GRAY_16 = ("1", "L", "LA", "La"), ("I", "I;16", "I;16B", "I;16L", "I;16N")
 COLOUR = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 MAX_PROBED = 64  # files with three equal channels that are read before the images count as coloured
 REMEDY = "Repair them, or pass on_error='skip' to leave them out"
+LARGEST_SIDE = 4096  # pixels
 BLOCK = 256  # files decoded before their images are joined: thousands of small tensors would fragment the memory
 
 
@@ -44,7 +47,7 @@ def list_images(path: str | Path) -> list[Path]:
         FileNotFoundError: if there is no such path, or no image file in it.
     """
     path = Path(path)
-    if not path.exists():
+    if not path.is_dir() and not path.is_file():  # also a pipe, which would be waited for without end
         raise FileNotFoundError(f"no images at {path}: there is no such file or folder")
     if not path.is_dir():
         found, left_out = [path] * path.name.lower().endswith(PICTURES + ARRAYS), ""
@@ -213,6 +216,12 @@ def read_picture(path: Path | IO[bytes]) -> np.ndarray:
     return np.asarray((_opaque(image) if image.has_transparency_data else image).convert(mode))
 
 
+def check_side(size: int | None) -> None:
+    """Raise a ValueError unless `size`, in pixels, is None or that of pictures that fit into the memory."""
+    if size is not None and not (type(size) is int and 1 <= size <= LARGEST_SIDE):
+        raise ValueError(f"`size` must be a whole number from 1 to {LARGEST_SIDE}, got {size!r}")
+
+
 def centre_square(image: "Image", side: int) -> "Image":
     """Return the square of `side` pixels in the middle of an image."""
     left, top = (image.width - side) // 2, (image.height - side) // 2
@@ -255,20 +264,13 @@ def _read_file(path: Path) -> Tensor:
 
 def _read_array(path: Path) -> Tensor:
     """Return the images of an `.npy` file, or of an `.npz` with one array or one called `images` or `arr_0`."""
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return _from_array(loaded, stack=False)
-        with loaded as file:
-            names = [k for k in ("images", "arr_0") if k in file.files] or (file.files if len(file.files) == 1 else [])
-            if names:
-                return _from_array(file[names[0]], stack=True)
-            held = ", ".join(file.files) or "none"
-    except ValueError:
-        raise
-    except Exception as error:  # for damaged bytes the readers of zip and npy raise many types
-        raise ValueError(f"cannot be read ({error or type(error).__name__})") from error
-    raise ValueError(f"needs an array called 'images', it holds {held}")
+    if zipfile.is_zipfile(path):
+        arrays = read_npz(path)
+        names: list[str] = [k for k in ("images", "arr_0") if k in arrays] or (list(arrays) if len(arrays) == 1 else [])
+        if not names:
+            raise ValueError(f"needs an array called 'images', it holds {', '.join(arrays)[:100] or 'none'}")
+        return _from_array(arrays[names[0]], stack=True)
+    return _from_array(read_npy(path), stack=False)
 
 
 def _from_array(array: np.ndarray, *, stack: bool) -> Tensor:

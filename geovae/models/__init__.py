@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from geovae.checks import shown
 from geovae.models.ae import AE, RAE, RAEGP, RAEL2, RAESN
 from geovae.models.hvae import HVAE
 from geovae.models.likelihood import log_likelihood
@@ -34,6 +35,8 @@ MODELS: dict[str, type[nn.Module]] = {
     "rhvae": RHVAE,
 }
 
+LARGEST = 1 << 31  # weights of a model, 8 GB
+
 __all__ = ["MODELS", "build_model", "log_likelihood"]
 
 
@@ -44,7 +47,11 @@ def build_model(name: str, image_shape: ImageShape, *, seed: int = 0, **options:
         ValueError: for an unknown name, or options that the model refuses.
     """
     if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}; the models are {', '.join(MODELS)}")
+        raise ValueError(f"unknown model {shown(name)}; the models are {', '.join(MODELS)}")
     with torch.random.fork_rng(devices=[]):  # torch's initialisers know no generator argument
+        with torch.device("meta"):  # without memory: weights that do not fit into it would end the process
+            planned: nn.Module = MODELS[name](image_shape, **options)
+        if (n := sum(weights.numel() for weights in planned.parameters())) > LARGEST:
+            raise ValueError(f"model {name!r} would have {n:,} weights, at most {LARGEST:,}: choose smaller sizes")
         torch.default_generator.manual_seed(seed)
         return MODELS[name](image_shape, **options)

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from geovae.checks import shown
 from geovae.models import conv3d
 
 NetworkName = Literal["mlp", "conv32", "conv64", "conv_oasis", "conv3d"]
@@ -66,6 +67,7 @@ CONV_NETWORKS: dict[str, ConvNetwork] = {
     ),
 }
 NETWORKS: tuple[str, ...] = ("mlp", *CONV_NETWORKS, "conv3d")
+WIDEST = 1 << 20  # latent dimensions, or units of a layer
 PAPER_WIDTHS = {name: spec.paper_width for name, spec in CONV_NETWORKS.items()} | {"mlp": 1000, "conv3d": conv3d.WIDTH}
 """What a `width` of None stands for."""
 
@@ -78,10 +80,10 @@ def check_network(network: str, image_shape: ImageShape, latent_dim: int, width:
     """
     if network not in NETWORKS:
         raise ValueError(f"`network` must be one of {', '.join(NETWORKS)}, got {network!r}")
-    if latent_dim < 1:
-        raise ValueError(f"`latent_dim` must be at least 1, got {latent_dim}")
-    if width is not None and width < 1:
-        raise ValueError(f"`width` must be at least 1, got {width}")
+    for name, value in (("latent_dim", latent_dim), ("width", width)):
+        if value is not None and not 1 <= value <= WIDEST:
+            rule = "least 1" if value < 1 else f"most {WIDEST}"
+            raise ValueError(f"`{name}` must be at {rule}, got {shown(value)}")
     if len(image_shape) != 3 or min(image_shape) < 1:
         raise ValueError(f"`image_shape` must be (channels, height, width), got {tuple(image_shape)}")
     if network == "conv3d":

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from geovae.checks import shown
 from geovae.models import build_model
 from geovae.models.networks import ImageShape
 
@@ -27,6 +28,7 @@ MLP_NAMES = {
 }
 FIRST_DECONV = 2  # our decoder counts its linear and its unflatten layer
 CONV_BY_DATA = {"mnist": "conv32", "cifar": "conv32", "celeba": "conv64", "oasis": "conv_oasis"}
+LARGEST = 1 << 28  # pixels of an image
 MODELS_READ = {"VAE": "vae", "AE": "ae"}
 
 
@@ -49,17 +51,21 @@ def read_published(path: Path | str) -> Published:
     content = _load_restricted(Path(path))
     if not isinstance(content, dict) or not {"state_dict", "args"} <= content.keys():
         raise ValueError(f"{path} must hold a dict with `state_dict` and `args`, as the published code writes it")
-    args: dict[str, Any] = content["args"] if isinstance(content["args"], dict) else dict(vars(content["args"]))
+    found = content["args"]
+    args: dict[str, Any] = dict(found if isinstance(found, dict) else getattr(found, "__dict__", {}))
     state = content["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+        raise ValueError(f"{path} must hold tensors by name as its `state_dict`")
+    _check_numbers(path, args)
     published_name = args.get("model_name", "VAE")
-    if published_name not in MODELS_READ:
-        raise ValueError(f"{path} holds a {published_name}; only {' and '.join(MODELS_READ)} are read")
+    if not isinstance(published_name, str) or published_name not in MODELS_READ:
+        raise ValueError(f"{path} holds a {str(published_name)[:50]}; only {' and '.join(MODELS_READ)} are read")
     name = MODELS_READ[published_name]
     convolutional = any(key.startswith("conv.") for key in state)
     network = CONV_BY_DATA.get(str(args.get("dataset"))) if convolutional else "mlp"
     if network is None:
         raise ValueError(f"{path}: no network is known for convolutions on data set {args.get('dataset')!r}")
-    if "fc21.bias" not in state:
+    if "fc21.bias" not in state or state["fc21.bias"].ndim != 1:
         raise ValueError(f"{path} holds no fc21.bias in its `state_dict`, the bias of the layer that gives mu")
     options: dict[str, Any] = {"latent_dim": len(state["fc21.bias"]), "network": network}
     if name == "vae":
@@ -67,6 +73,16 @@ def read_published(path: Path | str) -> Published:
     published = Published(name, _image_shape(args, state), options, _rename(state, convolutional, name))
     _check_weights(path, published)
     return published
+
+
+def _check_numbers(path: Path | str, args: dict[str, Any]) -> None:
+    """Raise a ValueError unless the numbers of the configuration that are used are numbers."""
+    for name, low in (("input_dim", 0), ("n_channels", 1), ("beta", 0)):
+        value = args.get(name) or low
+        if not isinstance(value, int | float) or not low <= value <= LARGEST:
+            raise ValueError(
+                f"{path}: `{name}` of its `args` must be a number from {low} to {LARGEST}, got {shown(value)}"
+            )
 
 
 def _check_weights(path: Path | str, published: Published) -> None:
@@ -113,6 +129,8 @@ def _rename(state: dict[str, Tensor], convolutional: bool, name: str) -> dict[st
             weights[f"encoder.body.{rest}"] = value
         elif module == "deconv":
             layer, _, parameter = rest.partition(".")
+            if not layer.isdecimal():
+                raise ValueError(f"its `state_dict` names {shown(key)}, which is no layer")
             weights[f"decoder.body.{int(layer) + FIRST_DECONV}.{parameter}"] = value
         elif module in (names := CONV_NAMES if convolutional else MLP_NAMES) and not (
             module == "fc22" and name == "ae"

@@ -14,7 +14,6 @@ from geovae.mri.problems import InputProblems
 from geovae.mri.steps.orient import resample
 from geovae.mri.steps.read import read_volume
 from geovae.mri.steps.restore import array_to_volume, picture_to_volume, write_nifti
-from geovae.mri.steps.slices import edge_letters
 from geovae.mri.synthetic.cohort import write_cohort
 from geovae.mri.volume import Volume
 
@@ -27,7 +26,6 @@ __all__ = [
     "Volume",
     "array_to_volume",
     "discover",
-    "edge_letters",
     "inspect",
     "picture_to_volume",
     "prepare",

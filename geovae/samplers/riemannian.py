@@ -14,6 +14,7 @@ from geovae.checks import check_choice, check_count, check_finite, check_not_neg
 from geovae.codes import Codes
 from geovae.devices import full_precision
 from geovae.geometry.centroids import choose_centroids, select_codes
+from geovae.geometry.local import local_precisions
 from geovae.geometry.metric import LatentMetric
 from geovae.geometry.temperature import (
     above_floor,
@@ -44,12 +45,14 @@ Centroids = Literal["kmeans", "all", "random", "first", "published"]
 Rule = Literal["coverage", "likelihood", "published"]
 Start = Literal["covered", "codes", "centroids"]
 Mass = Literal["posterior", "unit"]
+Covariance = Literal["posterior", "neighbours", "bandwidth"]
 
 
 @dataclass(frozen=True)
 class Settings:
     """The options of `RiemannianSampler` with a value for each, checked; the defaults are those without a preset."""
 
+    covariance: Covariance = "posterior"
     centroids: Centroids = "kmeans"
     n_centroids: int | None = None
     temperature: float | Rule = "coverage"
@@ -69,6 +72,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        check_choice("covariance", self.covariance, get_args(Covariance))
         check_choice("centroids", self.centroids, get_args(Centroids))
         if self.n_centroids is not None:
             check_count(n_centroids=self.n_centroids)
@@ -83,6 +87,8 @@ class Settings:
         check_chains(self.n_transitions, self.n_leapfrog, self.step_size, self.target_acceptance, self.seed)
         check_choice("mass", self.mass, get_args(Mass))
         check_count(low=0, n_jumps=self.n_jumps)
+        if self.n_jumps and self.covariance == "neighbours":
+            raise ValueError(f"`n_jumps` must be 0 with covariance='neighbours', got {self.n_jumps}; use 'bandwidth'")
 
 
 # Section 5 and the published code, with the density of the paper and a correct acceptance step.
@@ -115,6 +121,8 @@ class RiemannianSampler(Sampler):
         preset: "published" (the paper's recipe: short random walks from the codes), "published-code" (with the sharper
             density its code really has), or none. Without a preset the metric covers the codes, and chains reach its
             density, which on real data is largest where most bumps overlap: they pile up where codes are densest.
+        covariance: Sigma_i of Eq. 7: the "posterior" variances; the covariance of the nearest codes, "neighbours"; or
+            their mean variance in all directions, a "bandwidth". The last two need no posterior variances. [posterior]
         centroids: which codes carry the metric: "kmeans", "all", "random", "first" or "published" (k-medoids). [kmeans]
         n_centroids: how many; all codes where there are fewer. [all codes, whatever `centroids` says, as in Eq. 7]
         temperature: rho, a positive number or a rule: "coverage", "likelihood" or "published". [coverage]
@@ -131,13 +139,12 @@ class RiemannianSampler(Sampler):
         n_leapfrog: leapfrog steps in a transition. [10]
         step_size: of the leapfrog. [found by dual averaging when fitting]
         target_acceptance: of the dual averaging. [0.8]
-        mass: "posterior" scales each dimension by the mean posterior variance, "unit" does not. [posterior]
+        mass: "posterior" scales each dimension by the mean variance of `covariance`, "unit" does not. [posterior]
         n_jumps: proposals between modes before each transition. They reach the density itself, which in many dimensions
             is largest where bumps overlap; short chains without jumps stay near the codes they start from. [0]
         seed: of the choice of centroids and the warm-up when fitting. [0]
     """
 
-    needs_log_var = True
     diagnostics: ClassVar[Mapping[str, str]] = {
         **Sampler.diagnostics,
         **MOVEMENT,
@@ -148,6 +155,7 @@ class RiemannianSampler(Sampler):
     def __init__(
         self,
         preset: Literal["published", "published-code"] | None = "published",
+        covariance: Covariance | None = None,
         centroids: Centroids | None = None,
         n_centroids: int | None = None,
         temperature: float | Rule | None = None,
@@ -173,6 +181,7 @@ class RiemannianSampler(Sampler):
         if settings.centroids == "all" or settings.n_centroids is None:  # the same choice: recorded in one form
             settings = replace(settings, centroids="all", n_centroids=None)
         self.preset, self.settings = preset, settings
+        self.needs_log_var = settings.covariance == "posterior"
 
     @property
     def options(self) -> dict[str, Any]:
@@ -199,7 +208,9 @@ class RiemannianSampler(Sampler):
         log_density = VolumeDensity(metric, settings.sharpness)
         inverse_mass = torch.ones_like(metric.centroids[0])
         if settings.mass == "posterior":
-            inverse_mass = local_inverse_mass(1 / metric.values)
+            diagonal = metric.values.ndim == 2
+            variances = 1 / metric.values if diagonal else torch.linalg.inv(metric.values).diagonal(dim1=1, dim2=2)
+            inverse_mass = local_inverse_mass(variances)
         if settings.step_size is not None:
             parameters = Parameters(settings.step_size, settings.n_leapfrog, inverse_mass)
         else:
@@ -274,20 +285,28 @@ SETTING_NAMES = tuple(Settings.__dataclass_fields__)
 
 def estimate_rounding(metric: LatentMetric) -> float:
     """Return how much rounding may change an exponent of Eq. 7: much where posteriors are narrow beside the codes."""
-    squares = metric.values * (metric.centroids - metric.centroids.mean(0)).square()
-    return float(squares.sum(1).max()) / metric.temperature**2 * torch.finfo(squares.dtype).eps
+    away, values = metric.centroids - metric.centroids.mean(0), metric.values
+    squares = (
+        (values * away.square()).sum(1)
+        if values.ndim == 2
+        else torch.einsum("kd,kde,ke->k", away.abs(), values.abs(), away.abs())
+    )
+    return float(squares.max()) / metric.temperature**2 * torch.finfo(squares.dtype).eps
 
 
 def build_metric(codes: Codes, settings: Settings) -> tuple[LatentMetric, Tensor]:
     """Return the metric of Eq. 7 for codes (n, d), and which centroid each code is (n,), or -1."""
-    k = min(settings.n_centroids or 1, len(codes.mu))
+    k = min(settings.n_centroids or 1, len(torch.unique(codes.mu, dim=0)))  # images that stand twice have one code
     indices = choose_centroids(codes, settings.centroids, k, seed=settings.seed)
     exclude = torch.full((len(codes.mu),), -1, dtype=torch.long, device=indices.device)
     # A code that is a centroid is at distance 0 from itself, which would count as covered.
     exclude[indices] = torch.arange(len(indices), device=indices.device)
     chosen = select_codes(codes, indices)
-    assert chosen.log_var is not None
-    values = (-chosen.log_var).exp()
+    if settings.covariance == "posterior":
+        assert chosen.log_var is not None
+        values = (-chosen.log_var).exp()
+    else:
+        values = local_precisions(codes.mu, indices, settings.covariance)
     temperature = resolve_temperature(codes, chosen.mu, values, exclude, settings)
     metric = LatentMetric(chosen.mu, values, temperature=temperature, floor=settings.floor, decay=settings.decay)
     return metric, exclude
@@ -296,7 +315,8 @@ def build_metric(codes: Codes, settings: Settings) -> tuple[LatentMetric, Tensor
 def resolve_temperature(codes: Codes, centroids: Tensor, values: Tensor, exclude: Tensor, settings: Settings) -> float:
     """Return rho: the number given, or the result of the rule times `temperature_scale`.
 
-    Arguments: codes (n, d), centroids (k, d), their inverse variances (k, d), which centroid each code is (n,) or -1.
+    Arguments: codes (n, d), centroids (k, d), their inverse variances (k, d) or covariances (k, d, d), which centroid
+    each code is (n,) or -1.
     """
     measured = subsample_evenly(len(codes.mu), MEASURED)
     z, exclude = codes.mu[measured], exclude[measured]

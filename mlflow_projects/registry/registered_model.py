@@ -208,7 +208,7 @@ def _png(image: Tensor) -> str:
 
 def _read_png(text: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Return an image (h, w, c), uint8; its size is checked before it is decompressed."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"]) as image:
@@ -217,7 +217,7 @@ def _read_png(text: Any, shape: tuple[int, ...]) -> np.ndarray:
                     f"expected images of {shape[1]} x {shape[0]} pixels, got {image.width} x {image.height}"
                 )
             return np.asarray(image.convert("L" if shape[2] == 1 else "RGB")).reshape(shape)
-    except (binascii.Error, UnidentifiedImageError, OSError, TypeError, SyntaxError) as error:
+    except (binascii.Error, Image.DecompressionBombError, OSError, TypeError, SyntaxError) as error:
         raise ValueError("an image of the request is not a PNG file in base64") from error
 
 

@@ -40,9 +40,27 @@ def test_every_sampler_draws(sampler):
 
 def test_images_of_the_identity_lie_at_the_images():
     """Latents in the shape of images: decoded draws around an image are near it."""
-    drawn = geovae.sample((lambda x: x, lambda z: z), IMAGES, n=200, scale=1e-6)
+    drawn = geovae.sample((lambda x: x, lambda z: z), IMAGES, n=200, sampler="local", scale=1e-6)
     codes = IMAGES.mul(255).round().flatten(1)
     assert torch.cdist(drawn.flatten(1).float(), codes).min(1).values.max() <= 4  # a level in each of 16 pixels
+
+
+def test_the_default_is_a_mixture_that_uses_labels_and_local_where_latents_are_large():
+    model, labels = Linear(), torch.arange(40) % 2
+    plain = geovae.sample(model, IMAGES, n=6)
+    assert torch.equal(plain, geovae.sample(model, IMAGES, n=6, sampler="fine_mixture"))
+    large = torch.randn(20, 201)
+    assert torch.equal(geovae.sample(Codes(large), n=4), geovae.sample(Codes(large), n=4, sampler="local"))
+    centres = torch.tensor([[-10.0, 0.0], [10.0, 0.0]])
+    mu = centres.repeat(60, 1) + torch.randn(120, 2)
+    shape = (120, 1, 1, 2)
+    pair = (lambda x: x.flatten(1) * 40 - 20, lambda z: (z.unflatten(1, (1, 1, 2)) + 20) / 40)
+    images = ((mu + 20) / 40).clamp(0, 1).view(shape)
+    drawn = geovae.sample(pair, images, labels=torch.arange(120) % 2, n=200)[:, 0, 0, 0].float() / 255 * 40 - 20
+    assert (drawn < 0).sum() == 100  # even over the classes, and no component between them
+    assert drawn.abs().min() > 5
+    with pytest.raises(ValueError, match=r"`labels` must have shape \(40,\)"):
+        geovae.sample(model, IMAGES, labels=labels[:3], n=6)
 
 
 def test_codes_give_latents():

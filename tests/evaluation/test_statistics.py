@@ -52,14 +52,22 @@ def test_bad_files(tmp_path):
         "is not a statistics file": {"mu": np.zeros(2)},
         r"`sigma` must be \(dims, dims\)": {"mu": np.zeros(2), "sigma": np.eye(3)},
         "holds NaN or infinity": {"mu": np.full(2, np.nan), "sigma": np.eye(2)},
+        r"`sigma` must be symmetric, but \[0, 1\] is 0.5 and \[1, 0\] is 0": {
+            "mu": np.zeros(2),
+            "sigma": np.array([[1, 0.5], [0, 1]]),
+        },
+        r"no covariance.* the lowest variance, \[1, 1\], is -1": {"mu": np.zeros(2), "sigma": np.diag([1.0, -1.0])},
+        "no covariance, it has a negative eigenvalue": {"mu": np.zeros(2), "sigma": np.array([[1.0, 3], [3, 1]])},
+        "needs `sigma`, real numbers, and holds complex128": {"mu": np.zeros(2), "sigma": np.eye(2) * 1j},
+        "`n` must be a whole number of at least 2, got -3": {"mu": np.zeros(2), "sigma": np.eye(2), "n": -3},
     }
     for message, arrays in bad.items():
         np.savez(tmp_path / "bad.npz", **arrays)
         with pytest.raises(ValueError, match=message):
             read_statistics(tmp_path / "bad.npz")
     (tmp_path / "bad.npz").write_bytes(b"PK not a zip")
-    with pytest.raises(ValueError, match=r"is not a statistics file"):
+    with pytest.raises(ValueError, match=r"is not a sound npz archive"):
         read_statistics(tmp_path / "bad.npz")
     np.savez(tmp_path / "bad.npz", mu=np.array([object()]), sigma=np.eye(1))
-    with pytest.raises(ValueError, match=r"is not a statistics file"):
+    with pytest.raises(ValueError, match=r"is not a sound npz archive"):
         read_statistics(tmp_path / "bad.npz")

@@ -182,7 +182,7 @@ def test_a_cohort_becomes_a_task():
     cdr = np.array([np.nan, 0, 0.5, 1, 0], np.float32)
     images = torch.arange(5, dtype=torch.uint8)[:, None, None, None].expand(5, 1, 8, 4).contiguous()
     ids = [f"OAS1_000{i}_MR1" for i in range(5)]
-    cohort = Cohort(images, ids, np.zeros(5), cdr, np.stack([np.eye(4)] * 5), {})
+    cohort = Cohort(images, ids, np.zeros(5), cdr, np.stack([np.eye(4)] * 5), {}, np.zeros(5))
     made = task_of(cohort, shrink=4)
     assert made.labels.tolist() == [0, 1, 1, 0]
     assert made.images.shape == (4, 1, 2, 1)
@@ -195,8 +195,15 @@ def test_a_cohort_becomes_a_task():
     [
         ({"sizes": (10, 60)}, r"`sizes` must lie in 4..20: 42 assessed subjects leave .* with 2 folds; got 10, 60"),
         ({"sizes": ()}, r"`sizes` must lie in .*; got none"),
+        (
+            {"sizes": (4, 10)},
+            r"`sizes` must leave sampler local 3 images of each class: 4 subjects leave 2; choose larger",
+        ),
         ({"folds": 19}, r"`folds` must lie in 2..18, the subjects of the smaller class, got 19"),
-        ({"methods": ("flow",)}, r"`methods` must be of none, classical, prior, mixture, riemannian, got flow"),
+        (
+            {"methods": ("flow",)},
+            r"`methods` must be of none, classical, prior, mixture, riemannian, local, fine_mixture, got flow",
+        ),
         ({"generated": 0}, r"`generated` must be a whole number of at least 1, got 0"),
         ({"classifier": "forest"}, r"`classifier` must be one of conv, linear, got 'forest'"),
     ],
@@ -207,7 +214,13 @@ def test_bad_studies_have_their_sentence(options, sentence):
 
 
 def test_bad_tasks_have_their_sentence():
-    one = {"ids": ["a"] * 3, "age": np.zeros(3), "affines": np.stack([np.eye(4)] * 3), "settings": {}}
+    one = {
+        "ids": ["a"] * 3,
+        "age": np.zeros(3),
+        "affines": np.stack([np.eye(4)] * 3),
+        "settings": {},
+        "slice_mm": np.zeros(3),
+    }
     slices, volumes = torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.zeros(3, 8, 8, 8, dtype=torch.uint8)
     with pytest.raises(ValueError, match="the study needs slices"):
         task_of(Cohort(volumes, cdr=np.array([0, 1, 0.0]), **one))

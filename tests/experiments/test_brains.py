@@ -1,5 +1,6 @@
 """What a model of brains generates, in place: NIfTI in mm, rows and ids kept, a geodesic that ends where it should."""
 
+import json
 import warnings
 
 import nibabel as nib
@@ -64,11 +65,16 @@ def test_slices_are_shown_and_written_in_place(prepared, tmp_path):
     assert any(np.array_equal(image.affine, affine) for affine in cohort.affines)
     assert image.header["sform_code"] == 3  # Talairach: an OASIS-1 tree in T88
     names = ["geodesic.gif", "latent_age_cdr.png", "mean_and_sd_generated.png", "mean_and_sd_real.png"]
-    names += ["real_versus_generated.png", *(f"nifti/brain_{i:04d}.nii.gz" for i in range(3))]
+    names += ["real_versus_generated.png", "nifti/dataset_description.json"]
+    names += [f"nifti/sub-drawn{i:04d}_space-Talairach_desc-generated_T1w.nii.gz" for i in range(3)]
     assert kept.names() == sorted([*(f"brains/{name}" for name in names), "brains/geodesic_above_straight_line.png"])
     assert max(p.stat().st_size for p in (tmp_path / "kept").rglob("*.*")) < MEGABYTE
     with Image.open(tmp_path / "out" / "geodesic.gif") as gif:
-        assert gif.size == (176, 208)
+        assert gif.size == (176, 208 + 3 * 14)  # three lines of text below the picture
+    sidecar = json.loads(files[0].with_name(files[0].name.replace("nii.gz", "json")).read_text())
+    about = {"Sampler": "riemannian", "Seed": 0, "Model": "vae", "SkullStripped": True}
+    assert about.items() <= sidecar.items()
+    assert sidecar["Plane"].startswith("axial, z = 8.5 mm; radiological")
 
 
 @pytest.mark.slow
@@ -163,5 +169,5 @@ def test_what_is_no_cohort_has_its_sentence(tmp_path):
         read_cohort({"name": "digits", "root": "x"})
     (tmp_path / "oasis").mkdir()
     np.savez(tmp_path / "oasis" / "OASIS.npz", x_train=np.zeros((1, 2, 2, 1), np.uint8))
-    with pytest.raises(ValueError, match=r"has no ids, age, cdr, affines, settings, volumes: .* by `mlflow run"):
+    with pytest.raises(ValueError, match=r"has no ids, age, cdr, affines, slice_mm, settings, volumes: .* `mlflow run"):
         read_cohort({"name": "oasis", "root": str(tmp_path)})

@@ -139,6 +139,11 @@ def test_bad_flags_get_one_sentence(flags, message):
     [
         ("- a\n", "must hold a mapping of options, got list"),
         ("a: [\n", "is not YAML"),
+        ("a: " + "[" * 3000 + "]" * 3000, "is not YAML: maximum recursion depth exceeded"),
+        ("seed: 1\nseed: 2\n", "c.yaml: 'seed' stands twice below line 1"),
+        ("model.name: [1]\n", r"unknown model.name \[1\]; choose from"),
+        ("model.width: 0x" + "9" * 60, "`model.width` is too large a number"),
+        ("training.learning_rate: '" + "9" * 400 + "'\n", "`training.learning_rate` is too large a number"),
         ("model: {depth: 3}\n", "unknown option 'model.depth'"),
     ],
 )

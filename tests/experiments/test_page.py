@@ -70,5 +70,8 @@ def test_all_parts_of_a_page_are_written_below_its_folder(tmp_path):
 
 
 def test_addresses_of_runs_hold_no_password():
-    assert run_url("http://u:secret@host:1/", "2", "r") == "http://host:1/#/experiments/2/runs/r"
-    assert run_url("sqlite:///mlflow.db", "2", "r") == "#/experiments/2/runs/r"
+    assert (
+        run_url("http://u:secret@host:1/", "2", "r")
+        == "http://host:1/#/experiments/2/runs/r?workflowType=machine_learning"
+    )
+    assert run_url("sqlite:///mlflow.db", "2", "r") == "#/experiments/2/runs/r?workflowType=machine_learning"

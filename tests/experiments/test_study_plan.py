@@ -56,6 +56,15 @@ def test_a_study_is_models_by_data_by_seeds_with_variants_of_each_trained_model(
     )
 
 
+def test_data_may_be_of_some_models_only(write):
+    sizes = {"small": {"seeds": 1, "data": {"a": None, "b": {"only": ["ae"], "data.augment": 0}}}}
+    assert [cell.name for cell in read_study(write(sizes=sizes), "small").cells] == ["a-vae-0", "a-ae-0", "b-ae-0"]
+    for wrong in (["rae"], [], "ae"):
+        sizes["small"]["data"]["b"]["only"] = wrong
+        with pytest.raises(ConfigError, match=r"data 'b': `only` must list models of the study: .*choose from vae, ae"):
+            read_study(write(sizes=sizes), "small")
+
+
 def test_a_size_replaces_models_and_variants_and_flags_go_over_everything(write):
     (cell,) = read_study(write(), "ci", {"training.epochs": "9", "device": "cpu"}).cells
     assert list(cell.configs) == [TRAINED]
@@ -82,7 +91,7 @@ def test_a_study_knows_the_command_that_repeats_it(write):
             {"sizes": {"ci": {"seeds": 0, "data": {"a": {}}}}},
             "ci",
             {},
-            "must say `seeds`, a whole number of at least 1",
+            "must say `seeds`, a whole number from 1 to 10000",
         ),
         ({"sizes": {"ci": {"seed": 1}}}, "ci", {}, "size 'ci' of .* has unknown keys: seed"),
         ({"sizes": 3}, "ci", {}, "must hold `models: "),

@@ -1,5 +1,6 @@
 """Bad input ends an entry point with one sentence and exit code 2, before any run is made."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,8 @@ from mlflow_projects import (
     sync,
     train,
 )
-from tools.mlproject import ENTRY_POINTS, mlproject
+from mlflow_projects.command_line import bind
+from tools.mlproject import ENTRY_POINTS, OF_RUNS, mlproject, parameters
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,6 +39,25 @@ ROOT = Path(__file__).parents[2]
         (train, ["--model.latent_dmi=3"], "error: unknown option 'model.latent_dmi'; did you mean model.latent_dim"),
         (train, ["--resume=nothing"], "error: nothing to resume at 'nothing': expected checkpoint.safetensors"),
         (train, ["--resume"], "error: option --resume needs a value"),
+        (train, ["--seed=-1"], "error: `seed` must be a whole number in [0, 2^32), got -1"),
+        (train, ["--training.batch_size=2000", "--data.augment=0"], "is larger than the training set of 1257 images"),
+        (
+            train,
+            ["--n_samples=5"],
+            "error: the scores frechet, kid, prd, precision_recall need 10 images, the test split",
+        ),
+        (train, ["--model.width=" + "9" * 50], "error: `model.width` is too large a number"),
+        (sweep, ["--watched=nope"], "error: `watched` must be one of val/loss, "),
+        (sweep, ["--space=" + "x" * 5000], "error: file name too long: xxx"),
+        (
+            study,
+            ["--name=figure1", "--size=ci", "--output=/proc/x"],
+            "error: cannot write to the output folder /proc/x",
+        ),
+        (study, ["--name=table1", "--seeds=100000000"], "error: `seeds` must be at most 10000, got 100000000"),
+        (prepare, ["--dataset=folder", "--source=" + "x" * 5000], "error: file name too long: xxx"),
+        (prepare, ["--dataset=folder", "--source=.", "--size=1000000"], "error: `size` must be a whole number from 1"),
+        (prepare, ["--dataset=folder", "--source=."], "error: no images at .: looked for .png"),
         (main, ["--comparison=no.yaml"], "error: cannot read the configuration no.yaml"),
         (generate, ["--n=0"], "error: `n` must be a whole number of at least 1, got 0"),
         (
@@ -115,7 +136,7 @@ def test_a_bad_run_of_a_comparison_is_named(end, tmp_path):
 @pytest.mark.parametrize(
     ("name", "command"),
     [
-        ("mnist", "mlflow run . -e prepare -P dataset=mnist`, which fetches the originals too"),
+        ("mnist", "mlflow run . --env-manager local -e prepare -P dataset=mnist`, which fetches the originals too"),
         ("oasis_volumes", "prepare -P dataset=oasis -P source=FOLDER -P arrays=npy -P arrays_spacing=4`"),
     ],
 )
@@ -131,6 +152,15 @@ def test_missing_data_ends_with_the_command_that_builds_them(end, name, command)
 
 def test_mlproject_is_made_from_the_signatures():
     assert (ROOT / "MLproject").read_text() == mlproject(), "run `make mlproject`"
+
+
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_the_defaults_of_mlproject_are_values_that_the_entry_point_takes(name):
+    function = importlib.import_module(f"mlflow_projects.{name}").main
+    own = {option: value for option, value in parameters(name).items() if option not in OF_RUNS.get(name, ())}
+    required = {name: "digits" for name in ("dataset", "source", "path") if own.get(name) == ""}
+    given = {option: value for option, value in own.items() if value} | required
+    assert bind(function, given) == bind(function, required)
 
 
 @pytest.mark.parametrize("status", ["UNAUTHENTICATED", "PERMISSION_DENIED"])

@@ -262,7 +262,6 @@ def test_evaluate_scores_a_registered_model(project, compared):
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--training.batch_size=2000", "--data.augment=0"], "is larger than the training set of 1257 images"),
         (["--data.name=mnist"], "data_folders/mnist/mnist_32x32.npz"),
     ],
 )

@@ -96,13 +96,13 @@ def test_the_page_holds_table_and_figures_and_leads_to_the_runs(tmp_path):
     record_board([*BOARD, hostile], [*BOARD, hostile], space, "fd", tracker)
     assert {"leaderboard.md", "leaderboard.csv", "parallel_coordinates.png", "report.html"} <= tracker.files.keys()
     page = tracker.files["report.html"].decode()
-    assert 'href="http://host/#/experiments/7/runs/r0"' in page
+    assert 'href="http://host/#/experiments/7/runs/r0?workflowType=machine_learning"' in page
     assert "secret" not in page
     assert "<b>" not in page
     figures = [name for name in tracker.files if name.endswith(".png")]
     assert page.count('<img src="data:image/png;base64,') == len(figures)
     assert not re.search(r'src="(?!data:)', page)
-    assert "[c0000](#/experiments/7/runs/r0)" in tracker.descriptions[0]
+    assert "[c0000](#/experiments/7/runs/r0?workflowType=machine_learning)" in tracker.descriptions[0]
     rows = list(csv.DictReader(tracker.files["leaderboard.csv"].decode().splitlines()))
     assert rows[2]["model.name"] == 'v,"|<b>'
     assert rows[0]["model.beta"] == "0.1"

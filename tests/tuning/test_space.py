@@ -190,3 +190,22 @@ def test_a_missing_space_names_the_shipped_ones(tmp_path):
 def test_a_list_is_proposed_in_order():
     listed = Listed([{"a": 1}, {"a": 2}])
     assert [listed.ask(), listed.ask(), listed.ask()] == [{"a": 1}, {"a": 2}, None]
+
+
+@pytest.mark.parametrize(
+    ("search", "sentence"),
+    [
+        ({"model.width": {"uniform": [2, 8], "step": 0.3}}, "`step` must be a whole number, as both ends are, got 0.3"),
+        ({"model.width": {"choice": [8, 16, 8]}}, r"`choice` holds a value twice, got \[8, 16, 8\]"),
+        ({"model.width": {"choice": [1], 3: 4, None: 5}}, "has an unknown entry '3'"),
+    ],
+)
+def test_ranges_and_lists_that_cannot_be_meant(search, sentence):
+    with pytest.raises(SpaceError, match=sentence):
+        space(**search)
+
+
+def test_a_grid_that_nobody_can_finish_is_not_listed():
+    many = space(**{f"model.{name}": {"grid": list(range(50))} for name in "abcd"})
+    with pytest.raises(SpaceError, match="have 6250000 combinations of values, at most 100000 are tried"):
+        build_search(many, "random", trials=3, seed=0)

@@ -54,18 +54,19 @@ def test_progress_counts_what_runs_and_what_ended(out):
     trials = [Trial(number, 0, {}) for number in range(3)]
     for trial in trials:
         progress("trial_start", {"trial": trial})
-    progress("trial_result", {"trial": trials[0], "result": {"epoch": 4, "watched": 0.5}})
+    progress("trial_result", {"trial": trials[0], "result": {"epoch": 4, "epochs": 8, "watched": 0.5}})
     progress("trial_end", {"trial": trials[1], "run": Run(state="FINISHED", score=2.0)})
     progress("trial_end", {"trial": trials[2], "run": Run(state="FAILED", reason="training diverged")})
     progress.show()
     text = out.getvalue()
     assert "best 2 (c0001-s0); 2 of 3 done, 1 running, 1 failed" in text
     assert "c0002-s0 failed: training diverged" in text
-    assert ("epoch 4, 0.5" in text) == out.isatty()
+    assert ("epoch 4 of 8, 0.5" in text) == out.isatty()
     progress.show()
     assert ("\x1b[" in out.getvalue()) == out.isatty()
     assert math.isfinite(progress.best[0])
-    assert " left" in progress.summary()
+    progress.started -= 100
+    assert "at most 0:00:20 left" in progress.summary()  # two and a half trials took 100 s
     progress("trial_end", {"trial": trials[0], "run": Run(state="FINISHED", score=3.0)})
     assert "3 of 3 done, 0 running" in progress.summary()
     assert " left" not in progress.summary()

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from experiments.augmentation import as_figure, as_markdown
+from experiments.brains import read_cohort
 from experiments.leaderboard import Entry
 from experiments.page import Numbers, Part, Picture
-from experiments.studies.cells import Study
+from experiments.studies.cells import TRAINED, Study
 from experiments.studies.execute import Outcome
 from experiments.studies.oasis import classified
 from experiments.studies.ranking import by_data, rank_table
@@ -18,7 +19,10 @@ def oasis(study: Study, entries: list[Entry], outcomes: list[Outcome]) -> Iterat
     for data, group in by_data(entries).items():
         first = [one for one in outcomes if one.cell.data == data and one.cell.seed == study.seeds[0]]
         yield f"## {data}: the samples\n\n{score_section(group)}"
-        yield Picture(f"samples-{data}", f"{data}: samples, seed {study.seeds[0]}", sample_rows(first))
+        figure, directions = sample_rows(first), read_cohort(first[0].cell.configs[TRAINED]["data"]).directions
+        for ax in figure.axes:
+            directions.mark(ax, 5)
+        yield Picture(f"samples-{data}", f"{data}: samples, seed {study.seeds[0]}; {directions.caption}", figure)
         trials, task, truth = classified(first[0], study.source["classifier"])
         yield f"## {data}: CDR 0 against CDR above 0\n\n{as_markdown(trials, task, truth)}"
         caption = f"{data}: the same over the number of training subjects; bars are one standard deviation over folds"

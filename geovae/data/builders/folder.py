@@ -5,12 +5,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from geovae.checks import check_count
 from geovae.data.builders.job import Job
 from geovae.data.dataset import check_common, check_fractions
 from geovae.data.folder import read_folder
 from geovae.data.splits import stratified_rows
-from geovae.images.pictures import OnError, list_images
+from geovae.images.pictures import OnError, check_side, list_images
 
 
 def build(
@@ -42,8 +41,7 @@ def build(
     """
     check_common(seed, None, on_error)
     check_fractions(test_fraction=test_fraction)
-    if size is not None:
-        check_count(size=size)
+    check_side(size)
     if Path(name).name != name or name in ("", ".", ".."):
         raise ValueError(f"`name` must be the name of a folder below `root`, got {name!r}")
     source = Path(source)

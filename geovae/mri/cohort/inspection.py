@@ -1,7 +1,5 @@
 """What a user must check of a folder before trusting it: its values beside the expected ones, in under a minute."""
 
-import gzip
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,17 +11,10 @@ from geovae.mri.cohort.prepare import DEFAULT_SELECTION, Selection
 from geovae.mri.cohort.table import find_table, join, read_table, without_table
 from geovae.mri.problems import Problem, plural, shorten
 from geovae.mri.steps.affines import PRODUCTS
+from geovae.mri.steps.header import HEADER_BYTES, read_header
 from geovae.mri.steps.mask import brain_mask, brain_numbers
 from geovae.mri.steps.orient import canonical
-from geovae.mri.steps.read import (
-    HEADER_BYTES,
-    both_halves,
-    check_affine,
-    check_values,
-    read_header,
-    read_volume,
-    unpack,
-)
+from geovae.mri.steps.read import both_halves, check_affine, check_values, read_volume, unpack
 from geovae.mri.volume import Volume
 
 
@@ -72,8 +63,8 @@ def _headers(sessions: Sequence[Session], problems: list[Problem]) -> list[str]:
     origins: Counter[str] = Counter()
     for session in sessions:
         try:
-            path, image = both_halves(session.path)
-            content = _first_bytes(path) if path == image else unpack(path)
+            path, _ = both_halves(session.path)
+            content = unpack(path, HEADER_BYTES)
             header = read_header(content, path.name)
         except (ValueError, OSError) as error:
             problems.append(Problem(session.id, str(error)))
@@ -143,15 +134,6 @@ def _describe(volume: Volume) -> str:
     return (
         f"{values} by {volume.history[0]['affine']}, brain {numbers['brain_ml']} ml, centre {numbers['centre_mm']} mm"
     )
-
-
-def _first_bytes(path: Path) -> bytes:
-    """Return the header of a `.nii` or `.nii.gz`, without the values that follow it."""
-    try:
-        with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
-            return bytes(file.read(HEADER_BYTES))
-    except (EOFError, zlib.error) as error:
-        raise ValueError(f"`{path.name}` is damaged: {error}") from error
 
 
 def _tally(counts: "Counter[str]") -> str:

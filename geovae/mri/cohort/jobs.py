@@ -6,7 +6,6 @@ written again.
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,16 +14,18 @@ from typing import Any, Literal
 import numpy as np
 
 from geovae.checks import check_count, check_positive
-from geovae.files import atomic_path
+from geovae.files import atomic_path, read_npz
+from geovae.mri.cohort.derivatives import session_path, space_of, write_derivative
 from geovae.mri.cohort.discover import Session
-from geovae.mri.cohort.process import Processed, Steps, middle_planes, process
+from geovae.mri.cohort.process import MASKED, Processed, Steps, process
 from geovae.mri.problems import OnError, Unfit, check_choices
 from geovae.mri.steps.orient import resample
 from geovae.mri.steps.read import both_halves
-from geovae.mri.steps.restore import write_nifti
 from geovae.mri.volume import Volume
 
 Arrays = Literal["none", "npy", "nii.gz"]
+DERIVATIVES = "derivatives"  # folder of the data set
+FORM = 2  # of the states: one that was written in another form is written again
 SMALL = ("digest", "numbers", "affines", "slice_mm", "pictures")  # what an `Outcome` needs of a state
 
 
@@ -33,7 +34,8 @@ class Execution:
     """How `prepare` runs, and what it writes beside the pictures.
 
     Args:
-        arrays: also write each volume, uint8, to `oasis/volumes/<id>.npy` or `.nii.gz`.
+        arrays: also write each volume: `npy`, uint8, to `oasis/volumes/<id>.npy`; `nii.gz`, float32 from 0 to 1, as a
+            data set of BIDS derivatives to `oasis/derivatives/`.
         arrays_spacing: voxels of these, mm; None keeps them.
         on_error: `fail` raises one report of all problems and writes no npz; `skip` leaves bad sessions out and warns.
         workers: number of processes; None for one a core.
@@ -78,7 +80,7 @@ class Job:
         # not of their content, which takes as long to read as the volume
         files = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in input_files(self.session)]
         settings = asdict(self.steps) | self.execution.settings()
-        return hashlib.sha256(json.dumps([self.session.id, files, settings], sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([FORM, self.session.id, files, settings], sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +100,7 @@ class Outcome:
 def run_job(job: Job) -> Outcome:
     """Process a session unless it is finished already; return its problems, or what its state holds."""
     path = state_path(job.folder, job.session.id)
-    array = array_path(job.folder, job.session.id, job.execution.arrays)
+    array = array_path(job.folder, job.session, job.execution.arrays)
     try:
         key = job.key()
         state = load_state(path, key, SMALL) if job.execution.resume else None
@@ -106,7 +108,7 @@ def run_job(job: Job) -> Outcome:
             return _outcome(job.session.id, state, resumed=True)
         done = process(job.session, job.steps)
         if array is not None:
-            done.numbers["array_affine"] = _write_array(done.volume, array, job.execution).tolist()
+            done.numbers["array_affine"] = _write_array(done, array, job).tolist()
         content = hashlib.blake2b(digest_size=16)
         for file in input_files(job.session):
             content.update(file.read_bytes())
@@ -124,22 +126,23 @@ def state_path(folder: Path, id: str) -> Path:
     return folder / "subjects" / f"{id}.npz"
 
 
-def array_path(folder: Path, id: str, arrays: Arrays) -> Path | None:
+def array_path(folder: Path, session: Session, arrays: Arrays) -> Path | None:
     """Return the path of a session's array, None if none is wanted."""
-    return None if arrays == "none" else folder / "volumes" / f"{id}.{arrays}"
+    if arrays == "nii.gz":
+        return session_path(folder / DERIVATIVES, session)
+    return None if arrays == "none" else folder / "volumes" / f"{session.id}.npy"
 
 
 def load_state(path: Path, key: str | None = None, names: Sequence[str] | None = None) -> dict[str, Any] | None:
     """Return the arrays `names` (None: all) of a state; None if it is missing, damaged or of another `key`."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if key is not None and str(archive["key"]) != key:
-                return None
-            state: dict[str, Any] = {name: archive[name] for name in names or archive.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        if key is not None and str(read_npz(path, ["key"])["key"]) != key:
+            return None
+        state: dict[str, Any] = read_npz(path, names)
+        if "numbers" in state:
+            state["numbers"] = json.loads(str(state["numbers"]))
+    except (FileNotFoundError, ValueError):
         return None
-    if "numbers" in state:
-        state["numbers"] = json.loads(str(state["numbers"]))
     return state
 
 
@@ -156,7 +159,8 @@ def input_files(session: Session) -> list[Path]:
 
 def save_state(path: Path, key: str, digest: str, done: Processed) -> None:
     """Write one finished session, atomically."""
-    planes = {f"plane_{axis}": plane for axis, plane in middle_planes(done.volume).items()}
+    planes = {f"plane_{axis}": plane for axis, plane in done.middle.items()}
+    planes |= {f"mask_{axis}": mask for axis, mask in done.middle_mask.items()}
     with atomic_path(path) as temporary:
         np.savez(
             temporary,
@@ -175,16 +179,28 @@ def save_state(path: Path, key: str, digest: str, done: Processed) -> None:
         )
 
 
-def _write_array(volume: Volume, path: Path, execution: Execution) -> np.ndarray:
+def _write_array(done: Processed, path: Path, job: Job) -> np.ndarray:
     """Write a volume in [0, 1] as uint8 `.npy` (x, y, z) or as `.nii.gz` (0 to 1); return its affine."""
-    if execution.arrays_spacing is not None:
-        volume = resample(volume, execution.arrays_spacing)
-    if execution.arrays == "nii.gz":
-        write_nifti(volume, path)
+    volume, spacing = done.volume, job.execution.arrays_spacing
+    if spacing is not None:
+        volume = resample(volume, spacing)
+    if job.execution.arrays == "nii.gz":
+        write_derivative(volume, path, _sidecar(job, volume), space=space_of(job.session))
     else:
         with atomic_path(path) as temporary:
             np.save(temporary, np.rint(volume.data * 255).astype(np.uint8))
     return volume.affine
+
+
+def _sidecar(job: Job, volume: Volume) -> dict[str, Any]:
+    """Return what BIDS wants to know of a prepared volume, and its steps."""
+    about: dict[str, Any] = {
+        "Description": "Grey from 0 to 1 by percentiles inside the brain mask",
+        "Units": "arbitrary",
+    }
+    about |= {"Session": job.session.id, "Sources": [file.name for file in input_files(job.session)]}
+    is_stripped = job.steps.stripped or job.session.product in MASKED
+    return {**about, "SkullStripped": is_stripped, "Steps": volume.history}
 
 
 def _outcome(id: str, state: dict[str, Any], resumed: bool = False) -> Outcome:

@@ -15,11 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from geovae.files import atomic_path
+from geovae.mri.cohort.derivatives import write_description
 from geovae.mri.cohort.discover import Session
-from geovae.mri.cohort.jobs import Outcome, array_path, load_state, state_path
+from geovae.mri.cohort.flags import flag_rows
+from geovae.mri.cohort.jobs import DERIVATIVES, Outcome, array_path, load_state, state_path
 from geovae.mri.cohort.process import PERCENTAGES
 from geovae.mri.cohort.rows import Row
 
+QUALITY = ("sharpness", "contrast", "symmetry")
 MIRRORS = {"left_right": 0, "front_back": 1, "up_down": 2}
 
 
@@ -36,11 +39,14 @@ def write_outputs(folder: Path, finished: Sequence[Finished], settings: dict[str
     ids = [f.session.id for f in finished]
     pictures = np.concatenate([_read_state(folder, id, "pictures") for id in ids])[..., None]
     thumbs = np.stack([_read_state(folder, id, "thumb") for id in ids])
-    manifest = [_manifest_row(f, folder, settings["arrays"]) for f in finished]
+    quality = qc_rows(ids, [f.outcome.numbers for f in finished], thumbs)
+    manifest = [_manifest_row(f, folder, settings["arrays"], of_qc) for f, of_qc in zip(finished, quality, strict=True)]
+    if settings["arrays"] == "nii.gz":
+        write_description(folder / DERIVATIVES, "Prepared brains", "slices and volumes for generative models")
     files = {
         "npz": write_npz(folder / "OASIS.npz", {"x_train": pictures, **_arrays(finished, settings)}),
         "manifest": write_csv(folder / "manifest.csv", manifest),
-        "qc_table": write_csv(folder / "qc_table.csv", qc_rows(ids, [f.outcome.numbers for f in finished], thumbs)),
+        "qc_table": write_csv(folder / "qc_table.csv", quality),
     }
     return {name: str(path) for name, path in files.items()}
 
@@ -80,20 +86,19 @@ def correlations(thumbs: np.ndarray) -> list[dict[str, float]]:
 def qc_rows(ids: Sequence[str], numbers: Sequence[Mapping[str, Any]], thumbs: np.ndarray) -> list[dict[str, Any]]:
     """Return one row for each of the sessions `ids` (n,), for `qc_table.csv`.
 
-    With percentiles (in the file's unit), brain volume (ml), centre of mass (mm), voxels lost, correlations, and
-    `suspect`: the axes along which the mirrored mean fits better, else empty. `numbers` (n,) are those of `Processed`,
-    `thumbs` (n, x, y, z) uint8.
+    With percentiles (in the file's unit), brain volume (ml), sharpness, contrast, symmetry, centre of mass (mm), voxels
+    lost, correlations, and the flags of `flag_rows`. `numbers` (n,) are those of `Processed`, `thumbs` (n, x, y, z)
+    uint8.
     """
     rows = []
     for id, of_session, fit in zip(ids, numbers, correlations(thumbs), strict=True):
-        columns = (*(f"p{q}" for q in PERCENTAGES), "low", "high", "brain_ml")
+        columns = (*(f"p{q}" for q in PERCENTAGES), "low", "high", "brain_ml", *QUALITY)
         row = {"id": id, **{name: of_session[name] for name in columns}}
         row |= dict(zip(("centre_x_mm", "centre_y_mm", "centre_z_mm"), of_session["centre_mm"], strict=True))
         row |= {name: of_session[name] for name in ("brain_voxels_lost", "obliquity_degrees")}
         row |= {f"correlation_{name}": round(value, 4) for name, value in fit.items()}
-        mirrored = [name for name in ("front_back", "up_down") if fit[name] > fit["mean"]]
-        rows.append(row | {"suspect": " ".join(f"mirrored_{name}" for name in mirrored)})
-    return rows
+        rows.append(row)
+    return flag_rows(rows)
 
 
 def _arrays(finished: Sequence[Finished], settings: dict[str, Any]) -> dict[str, Any]:
@@ -119,15 +124,21 @@ def _arrays(finished: Sequence[Finished], settings: dict[str, Any]) -> dict[str,
     }
 
 
-def _manifest_row(finished: Finished, folder: Path, arrays: Any) -> dict[str, Any]:
+def _manifest_row(finished: Finished, folder: Path, arrays: Any, quality: Mapping[str, Any]) -> dict[str, Any]:
     session, row, outcome = finished
     cells: dict[str, Any] = {"id": session.id, "subject": session.subject, "visit": session.visit}
     cells |= {"label": row.label, "cdr": "" if math.isnan(row.cdr) else row.cdr, "diagnosis": row.diagnosis}
     cells |= {"age": row.age_text, "sex": row.sex, "product": session.product}
-    cells |= {"file": str(session.path), "mask": str(session.mask or ""), "digest": outcome.digest}
+    cells |= {
+        "file": str(session.path),
+        "mask": str(session.mask or ""),
+        "mask_rule": outcome.numbers["mask_rule"],
+        "digest": outcome.digest,
+    }
     cells |= {"slices": outcome.shape[0], "slice_mm": " ".join(f"{mm:g}" for mm in outcome.slice_mm)}
     cells |= {name: outcome.numbers[name] for name in ("low", "high", "brain_ml", "brain_voxels_lost")}
-    cells["array"] = str(array_path(folder, session.id, arrays) or "")
+    cells |= {name: quality[name] for name in (*QUALITY, "robust_distance", "flags")}
+    cells["array"] = str(array_path(folder, session, arrays) or "")
     return cells | {"history": json.dumps(outcome.numbers["history"])}
 
 

@@ -12,7 +12,16 @@ from typing import Any
 
 from geovae.checks import check_choice
 from geovae.files import atomic_path
+from geovae.mri.cohort.derivatives import label_problems
 from geovae.mri.cohort.discover import Layout, Wanted, discover
+from geovae.mri.cohort.exclude import (
+    check_exclusions,
+    names_of,
+    read_exclusions,
+    reason_for,
+    subject_of,
+    without_excluded,
+)
 from geovae.mri.cohort.jobs import Execution, Job, Outcome, run_job
 from geovae.mri.cohort.masks import with_masks
 from geovae.mri.cohort.names import OASIS_FILES
@@ -37,6 +46,8 @@ class Selection(Wanted):
             None finds OASIS-1's masked volume, and the names that BIDS, FSL, FreeSurfer and ANTs use.
         mask_folder: folder of the mask files, such as `derivatives/fmriprep`; None looks beside each volume, in a
             folder `masks` there, and in the derivatives of a BIDS data set.
+        exclude: path of a csv or tsv with the columns `id` (of a session or subject) and `reason`: these are left out,
+            and the reasons are kept with the data.
 
     Raises:
         ValueError: for a value that does not exist.
@@ -48,11 +59,16 @@ class Selection(Wanted):
     repeats: Repeats = "drop"
     mask_pattern: str | None = None
     mask_folder: str | None = None
+    exclude: str | Path | None = None
 
     def __post_init__(self) -> None:
         """Check everything before any volume is read."""
         check_choices(self)
         check_choice("product", self.product, OASIS_FILES)
+
+    def exclusions(self) -> dict[str, str]:
+        """Return the reasons of what is left out, by id of a session or subject."""
+        return read_exclusions(self.exclude) if self.exclude else {}
 
     def gather(self, source: str | Path, mask: str) -> tuple[list[Pair], list[Problem]]:
         """Return the sessions below `source` with their rows, sorted by id, and problems; `mask` is that of `Steps`.
@@ -61,7 +77,11 @@ class Selection(Wanted):
             FileNotFoundError: if there are no volumes, or no table.
             ValueError: if there are several tables, or one that cannot be read.
         """
+        excluded = self.exclusions()
         sessions, problems = discover(source, self.layout, product=self.product, wanted=self)
+        known = [name for s in sessions for name in names_of(s)] + [p.where for p in problems]
+        sessions = [s for s in sessions if not reason_for(names_of(s), excluded)]
+        problems = without_excluded(problems, excluded)
         asked = mask == "file" or (mask == "auto" and bool(self.mask_pattern or self.mask_folder))
         if asked or (mask == "auto" and any(s.product not in MASKED for s in sessions)):
             # `auto` needs a mask file where the volume has a skull and its masked sibling is near
@@ -70,9 +90,12 @@ class Selection(Wanted):
             problems += missing
         if self.table is None:
             pairs, more = without_table(sessions, self.repeats)
-            return pairs, problems + more
+            return pairs, problems + more + check_exclusions(excluded, known)
         required = DESCRIBED if any(s.id.startswith("OAS1_") for s in sessions) else ()
         rows, wrong = read_table(find_table(source) if self.table == "auto" else self.table, required=required)
+        problems += check_exclusions(excluded, [*known, *(row.id for row in rows)])
+        rows = [row for row in rows if not reason_for((row.id, subject_of(row.id)), excluded)]
+        wrong = without_excluded(wrong, excluded)
         refused = [p.where for p in problems + wrong if not p.warning]
         pairs, more = join(sessions, rows, self.repeats, refused=refused)
         return pairs, problems + wrong + more
@@ -106,6 +129,10 @@ def prepare(
         FileNotFoundError: if there are no volumes, or no table.
     """
     pairs, problems = selection.gather(source, steps.mask)
+    if execution.arrays == "nii.gz":
+        clashes = label_problems([session for session, _ in pairs])
+        problems += clashes
+        pairs = [(s, row) for s, row in pairs if s.id not in {problem.where for problem in clashes}]
     folder = Path(root) / "oasis"
     jobs = [Job(session, folder, steps, execution) for session, _ in pairs]
     running = run_in_processes(run_job, jobs, execution.workers)
@@ -122,9 +149,14 @@ def prepare(
     report = raise_or_warn(problems, execution.on_error, fatal=not finished)
     settings = {**asdict(selection), **asdict(steps), **execution.settings()}
     # paths of this machine; the rows that were used are in the npz, the masks in the manifest
-    del settings["table"], settings["mask_folder"]
+    del settings["table"], settings["mask_folder"], settings["exclude"]
+    settings["excluded"] = selection.exclusions()
     files = write_outputs(folder, finished, settings)
-    result = {"counts": _counts(outcomes, finished), "input_hash": _hash(finished), "settings": settings}
+    result = {
+        "counts": _counts(outcomes, finished, len(settings["excluded"])),
+        "input_hash": _hash(finished),
+        "settings": settings,
+    }
     result |= {**report, "files": files}
     text = json.dumps(result, indent=1)
     with atomic_path(folder / "prepare.json") as temporary:
@@ -155,12 +187,13 @@ def _check_same_shapes(shapes: Mapping[str, tuple[int, ...]]) -> list[Problem]:
     return [Problem("shapes", f"the images have mixed shapes ({listed}): pass `shape` to crop and pad them to one")]
 
 
-def _counts(outcomes: Mapping[str, Outcome], finished: Sequence[Finished]) -> dict[str, int]:
+def _counts(outcomes: Mapping[str, Outcome], finished: Sequence[Finished], n_excluded: int) -> dict[str, int]:
     labels = Counter(f.row.label for f in finished)
     return {
         "sessions": len(outcomes),
         "used": len(finished),
         "left_out": len(outcomes) - len(finished),
+        "excluded": n_excluded,
         "subjects": len({f.session.subject for f in finished}),
         "slices": sum(f.outcome.shape[0] for f in finished),
         "resumed": sum(o.resumed for o in outcomes.values()),

@@ -2,21 +2,18 @@
 
 import csv
 import json
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from geovae.files import read_npz
 from geovae.mri.cohort.discover import Session
 from geovae.mri.cohort.jobs import load_state, state_path
 from geovae.mri.cohort.process import Steps, process
 from geovae.mri.volume import Volume
 
-WRITTEN = ("x_train", "ids", "age", "cdr", "affines", "settings", "volumes")
+WRITTEN = ("x_train", "ids", "age", "cdr", "affines", "slice_mm", "settings", "volumes")
 
 
 def read_archive(root: str | Path = "data_folders") -> dict[str, Any]:
@@ -27,15 +24,14 @@ def read_archive(root: str | Path = "data_folders") -> dict[str, Any]:
         ValueError: if another program wrote the file, or it is damaged.
     """
     path = _find(root, "OASIS.npz")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays: dict[str, Any] = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"`{path}` is not a sound npz archive: {error}") from error
+    arrays: dict[str, Any] = read_npz(path)
     missing = [name for name in WRITTEN if name not in arrays]
     if missing:
         raise ValueError(f"`{path}` has no {', '.join(missing)}: it was not written by geovae.mri.prepare")
-    return arrays | {name: json.loads(str(arrays[name])) for name in ("settings", "volumes")}
+    try:
+        return arrays | {name: json.loads(str(arrays[name])) for name in ("settings", "volumes")}
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"`{path}` is damaged: its `settings` or `volumes` are not JSON") from error
 
 
 def read_manifest(root: str | Path = "data_folders") -> list[dict[str, str]]:
@@ -76,7 +72,7 @@ def prepared_volume(root: str | Path, id: str) -> Volume:
     mask = Path(row["mask"]) if row["mask"] else None
     session = Session(id, row["subject"], int(row["visit"]), Path(row["file"]), row["product"], mask)
     settings = json.loads(_find(root, "prepare.json").read_text())["settings"]
-    return process(session, Steps(**{field.name: settings[field.name] for field in fields(Steps)})).volume
+    return process(session, Steps(**{f.name: settings[f.name] for f in fields(Steps) if f.name in settings})).volume
 
 
 def _find(root: str | Path, name: str) -> Path:

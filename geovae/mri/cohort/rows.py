@@ -22,6 +22,7 @@ BLANK = ("", "n/a", "na", "nan", "none")
 CDR_LABELS = {0.0: 0, 0.5: 1, 1.0: 2, 2.0: 3, 3.0: 4}
 DIAGNOSES = {"cn": 0, "hc": 0, "control": 0, "mci": 1, "emci": 1, "lmci": 1, "ad": 2, "dementia": 2}
 NOT_ASSESSED = -1
+OLDEST = 130  # years
 AGE = re.compile(
     r"(?P<below>>=?|≥|over|above|at least|older than)?\s*(?P<years>\d+(\.\d+)?)\s*(y|yrs?|years?)?"
     r"\s*(?P<above>\+|(or|and) (older|over|above|more))?",
@@ -79,7 +80,9 @@ def parse_age(cell: str) -> tuple[float, bool]:
         return math.nan, False
     match = AGE.fullmatch(cell)
     if match is None:
-        raise ValueError(f"Age must be a number, a lower bound such as 89+, or blank, got {cell!r}")
+        raise ValueError(f"Age must be a number, a lower bound such as 89+, or blank, got {cell[:30]!r}")
+    if float(match["years"]) > OLDEST:
+        raise ValueError(f"Age must be at most {OLDEST} years, got {cell[:30]!r}")
     return float(match["years"]), bool(match["below"] or match["above"])
 
 
@@ -92,7 +95,7 @@ def parse_cdr(cell: str) -> float:
     except ValueError:
         cdr = math.nan
     if cdr not in CDR_LABELS:
-        raise ValueError(f"CDR must be one of 0, 0.5, 1, 2, 3 or blank, got {cell}")
+        raise ValueError(f"CDR must be one of 0, 0.5, 1, 2, 3 or blank, got {cell[:30]}")
     return cdr
 
 

@@ -5,7 +5,6 @@ sessions, mostly of young subjects: not assessed, never 0. Age is a confound of 
 `participants.tsv`, and beside it `sub-01/sub-01_sessions.tsv` with what changes from visit to visit.
 """
 
-import csv
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Literal, get_args
 from geovae.checks import check_choice
 from geovae.images import walk_files
 from geovae.mri.cohort.discover import Session
+from geovae.mri.cohort.lines import read_lines
 from geovae.mri.cohort.rows import (
     BLANK,
     COLUMNS,
@@ -171,7 +171,7 @@ def _visits(sessions: Sequence[Session], repeats: Repeats) -> tuple[list[Session
 
 def _read_cells(path: Path) -> tuple[list[str], list[Cells]]:
     """Return the header of a table and its lines by our names of columns."""
-    header, *lines = _read_lines(path)
+    header, *lines = read_lines(path)
     columns = find_columns(header)
     return header, [{name: line[i].strip() for name, i in columns.items() if i < len(line)} for line in lines]
 
@@ -194,29 +194,3 @@ def _read_visits(folder: Path, participants: Mapping[str, Cells]) -> tuple[list[
             inherited = {name: cell for name, cell in of_subject.items() if i == 0 or name == "sex"}
             visits.append({**inherited, **stated, "id": subject, "session": session})
     return visits, columns
-
-
-def _read_lines(path: Path) -> list[list[str]]:
-    """Return the cells of every line that is not blank, the header first."""
-    try:
-        cells = _read_xlsx(path) if path.suffix == ".xlsx" else _read_text(path)
-    except Exception as error:  # openpyxl raises what zipfile, its XML parser and itself find wrong
-        raise ValueError(f"`{path.name}` cannot be read as a table: {error}") from error
-    lines = [line for line in cells if any(cell.strip() for cell in line)]
-    if len(lines) < 2:
-        raise ValueError(f"`{path.name}` holds no rows")
-    return lines
-
-
-def _read_xlsx(path: Path) -> list[list[str]]:
-    from openpyxl import load_workbook
-
-    book = load_workbook(path, read_only=True, data_only=True)
-    cells = [["" if c is None else str(c) for c in line] for line in book.active.iter_rows(values_only=True)]
-    book.close()
-    return cells
-
-
-def _read_text(path: Path) -> list[list[str]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:  # Excel writes a byte order mark
-        return list(csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ","))

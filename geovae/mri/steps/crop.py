@@ -25,8 +25,8 @@ def crop_or_pad(volume: Volume, shape: Shape3, *, centre: Centre = "grid", mask:
     start = _window_start(volume, shape, centre, brain)
     if tuple(shape) == volume.shape and not start.any():  # the usual case for T88: nothing is counted or copied
         return volume.after("crop", start=[0, 0, 0], shape=list(shape), brain_voxels_lost=0)
-    lost = np.count_nonzero(brain) - np.count_nonzero(_window(brain, start, shape))
-    data = _window(volume.data, start, shape)
+    lost = np.count_nonzero(brain) - np.count_nonzero(window(brain, start, shape))
+    data = window(volume.data, start, shape)
     affine = shifted(volume.affine, start)
     return volume.after(
         "crop", data, affine, start=start.tolist(), shape=list(shape), centre=centre, brain_voxels_lost=int(lost)
@@ -43,7 +43,7 @@ def _window_start(volume: Volume, shape: Shape3, centre: Centre, brain: np.ndarr
     return np.asarray(np.round(centre_of_mass(brain) - (np.array(shape) - 1) / 2).astype(int))
 
 
-def _window(data: np.ndarray, start: np.ndarray, shape: Shape3) -> np.ndarray:
+def window(data: np.ndarray, start: np.ndarray, shape: Shape3) -> np.ndarray:
     """Return the window of `shape` from index `start` (3,) of `data` (x, y, z); a view where nothing is padded."""
     low, high = np.maximum(-start, 0), np.maximum(start + shape - data.shape, 0)
     if low.any() or high.any():

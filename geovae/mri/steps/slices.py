@@ -92,14 +92,6 @@ def from_image(picture: np.ndarray, axis: Axis = "axial", view: View = "neurolog
     return np.ascontiguousarray(np.rot90(picture if view == "neurological" else picture[:, ::-1], k=-1))
 
 
-def edge_letters(axis: Axis = "axial", view: View = "neurological") -> tuple[str, str, str, str]:
-    """Return the letters of the patient's sides at the left, right, top and bottom of a picture."""
-    check_choice("view", view, get_args(View))
-    left, right = ("P", "A") if axis == "sagittal" else ("L", "R")
-    top, bottom = ("A", "P") if axis == "axial" else ("S", "I")
-    return (left, right, top, bottom) if view == "neurological" else (right, left, top, bottom)
-
-
 def axis_number(axis: str) -> int:
     """Return 0, 1 or 2 for sagittal, coronal or axial.
 

@@ -26,9 +26,11 @@ CHANGED = {
     "repeats": ("keep", {}),
     "mask_folder": ("masks", {}),
     "mask_pattern": ("{id}_mpr_n*_t88_masked_gfc.img", {}),
+    "exclude": ("exclude.csv", {}),
     "affine": ("header", {}),
     "spacing": (16.0, {}),
     "mask": ("none", {}),
+    "nan_background": (True, {"source": "bids", "run": "2"}),
     "stripped": (True, {"mask": "otsu"}),
     "percentiles": ((5.0, 90.0), {}),
     "shape": ((20, 24, 20), {}),
@@ -53,6 +55,7 @@ def sources(tmp_path_factory):
     """A cohort of 8 mm with two products and an MR2, and the same with a truncated volume; a BIDS folder; masks."""
     folder = tmp_path_factory.mktemp("sources")
     write_cohort(folder / "sound", subjects=4, voxel=8, products=("t88_masked", "fseg"))
+    (folder / "exclude.csv").write_text("id,reason\nOAS1_0002,motion\n")
     shutil.copytree(folder / "sound", folder / "spoilt")
     image = min((folder / "spoilt").rglob("*t88_masked_gfc.img"))
     image.write_bytes(image.read_bytes()[:-2])
@@ -60,7 +63,8 @@ def sources(tmp_path_factory):
         place = folder / "bids" / subject / "anat"
         place.mkdir(parents=True)
         for name in ("T1w", "acq-mprage_run-2_space-MNI152Lin_desc-preproc_T1w", "T2w"):
-            nib.save(nib.Nifti1Image(head((22, 26, 22)), np.diag([8, 8, 8, 1])), place / f"{subject}_{name}.nii")
+            data = np.where(head((22, 26, 22)) > 0, head((22, 26, 22)), np.nan if "run-2" in name else 0)
+            nib.save(nib.Nifti1Image(data, np.diag([8, 8, 8, 1])), place / f"{subject}_{name}.nii")
     (folder / "masks").mkdir()
     for path in (folder / "sound").rglob("*fseg.*"):
         shutil.copy(path, folder / "masks" / f"{path.name[:13]}_mask{path.suffix}")
@@ -73,8 +77,9 @@ def outcome(sources, tmp_path_factory, capfd):
 
     def run(source="sound", **options):
         root, source = tmp_path_factory.mktemp("root"), sources / source
-        if "mask_folder" in options:
-            options["mask_folder"] = str(sources / options["mask_folder"])
+        for name in ("mask_folder", "exclude"):
+            if name in options:
+                options[name] = str(sources / options[name])
         if source.name == "bids":
             options["table"] = None
         before = os.times().children_user

@@ -55,12 +55,46 @@ def test_the_same_table_as_xlsx_and_tsv(tmp_path):
             "Age must be a number, a lower bound such as 89+, or blank, got 'x'",
         ),
         (",F,R,70,2,3,29,0,1,1,1,N/A", "a row without an id"),
+        ("OAS1_0001_MR1,F,R,700,2,3,29,0,1,1,1,N/A", "Age must be at most 130 years, got '700'"),
+        *(
+            (
+                f"OAS1_0001_MR1,F,R,{age},2,3,29,0,1,1,1,N/A",
+                f"Age must be a number, a lower bound such as 89+, or blank, got '{age}'",
+            )
+            for age in ("-30", "1e309", "inf")
+        ),
+        ("OAS1_0001_MR1,F,R,70,2,3,29,inf,1,1,1,N/A", "CDR must be one of 0, 0.5, 1, 2, 3 or blank, got inf"),
     ],
 )
 def test_bad_rows_have_their_sentence(tmp_path, line, sentence):
     rows, problems = read_table(write(tmp_path / "t.csv", line + "\nOAS1_0009_MR1,F,R,74,2,3,29,1,1,1,1,N/A\n"))
     assert [row.id for row in rows] == ["OAS1_0009_MR1"]
     assert [p.sentence for p in problems] == [sentence]
+
+
+def test_a_formula_without_a_value_is_named(tmp_path):
+    from openpyxl import Workbook
+
+    book = Workbook()
+    for line in (["ID", "M/F", "Age", "CDR"], ["a", "F", 70, 0], ["b", "F", 71, "=0.25*2"]):
+        book.active.append(line)
+    book.save(tmp_path / "t.xlsx")
+    with pytest.raises(ValueError, match=r"cell D3 holds a formula, =0.25\*2, without a value: save it by Excel"):
+        read_table(tmp_path / "t.xlsx")
+
+
+def test_a_table_cut_within_a_number_is_refused(tmp_path):
+    text = "ID,M/F,Age,CDR\na,F,70,0\nb,F,71,0.5\n"
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    good = read_table(path)[0]
+    for end in range(len("ID,M/F,Age,CDR\n") + 1, len(text)):
+        path.write_text(text[:end])
+        if text[end - 1] == "\n":
+            assert read_table(path)[0] == good[:1]
+            continue
+        with pytest.raises(ValueError, match="a truncated file"):
+            read_table(path)
 
 
 def test_the_spellings_of_clinica(tmp_path):

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from geovae.mri import read_volume
+from geovae.mri.steps.header import HEADER_BYTES, read_header
 from geovae.mri.steps.orient import canonical, resample
-from geovae.mri.steps.read import check_values, read_header, unpack
+from geovae.mri.steps.read import check_values, unpack
 from geovae.mri.synthetic.anatomy import template
 from tests.mri.originals import analyze_header, head, to_axes, write_pair
 
@@ -126,7 +127,7 @@ def garbage(path):
         (longer, r"`a.img` holds 21121 bytes, its header calls for 21120: it is longer than its header says"),
         (mixed, r"compress both halves of a pair, or neither"),
         (empty, r"`a.img` is empty"),
-        (garbage, r"`a.hdr` is neither NIfTI nor Analyze"),
+        (garbage, r"`a.hdr` is neither NIfTI, Analyze nor MGH"),
     ],
 )
 def test_bad_files_are_refused(tmp_path, spoil, sentence):
@@ -143,8 +144,8 @@ def test_a_missing_partner_is_named(tmp_path):
         read_volume(path)
     with pytest.raises(FileNotFoundError, match=r"b.nii` is missing"):
         read_volume(tmp_path / "b.nii")
-    with pytest.raises(ValueError, match=r"`a.mgz` must end in .nii, .hdr or .img"):
-        read_volume(tmp_path / "a.mgz")
+    with pytest.raises(ValueError, match=r"`a.minc` must end in .nii, .hdr or .img"):
+        read_volume(tmp_path / "a.minc")
 
 
 def packed_nifti(folder):
@@ -167,11 +168,11 @@ def test_a_truncated_or_false_gzip_file_is_noticed(tmp_path):
     with pytest.raises(ValueError, match=r"`a.nii.gz` is truncated: its gzip stream has no end"):
         read_volume(path)
     path.write_bytes(gzip.decompress(content))
-    with pytest.raises(ValueError, match=r"`a.nii.gz` is damaged: it is no gzip file"):
+    with pytest.raises(ValueError, match=r"`a.nii.gz` is not compressed though its name says so: rename it"):
         read_volume(path)
     content[len(content) // 2 : len(content) // 2 + 40] = bytes(40)
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"`a.nii.gz` is damaged|truncated"):
+    with pytest.raises(ValueError, match=r"`a.nii.gz` is damaged|truncated|longer than its header"):
         read_volume(path)
 
 
@@ -212,6 +213,25 @@ def test_an_analyze_header_in_a_single_file_is_refused(tmp_path):
         read_volume(tmp_path / "a.nii")
 
 
+@pytest.mark.parametrize("field", ["scl_slope", "scl_inter"])
+def test_values_scaled_by_infinity_are_refused(tmp_path, field):
+    image = nib.Nifti1Image(head(), np.eye(4))
+    nib.save(image, tmp_path / "a.nii")
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    struct.pack_into("<f", content, {"scl_slope": 112, "scl_inter": 116}[field], float("inf"))
+    (tmp_path / "a.nii").write_bytes(content)
+    with pytest.raises(ValueError, match="`a.nii` scales its values by infinity"):
+        read_volume(tmp_path / "a.nii")
+
+
+def test_the_header_of_a_pair_is_no_single_file(tmp_path):
+    nib.save(nib.Nifti1Image(head(), np.eye(4)), tmp_path / "a.nii")
+    content = (tmp_path / "a.nii").read_bytes()
+    (tmp_path / "a.nii").write_bytes(content[:344] + b"ni1" + content[347:])
+    with pytest.raises(ValueError, match="`a.nii` says that its values lie in an .img"):
+        read_volume(tmp_path / "a.nii")
+
+
 def test_nifti_without_orientation_is_refused_and_identity_is_the_remedy(tmp_path):
     image = nib.Nifti1Image(head(), None)
     image.header.set_zooms((2, 2, 2))
@@ -226,7 +246,7 @@ def test_the_offset_of_a_nifti_file_counts(tmp_path):
     path, content = packed_nifti(tmp_path)
     plain = bytearray(gzip.decompress(content))
     assert struct.unpack_from("<f", plain, 108) == (352.0,)
-    header = read_header(unpack(path), path.name)
+    header = read_header(unpack(path, HEADER_BYTES), path.name)
     assert header.offset == 352
     assert len(plain) == 352 + 20 * 24 * 22 * 2
 
@@ -255,3 +275,14 @@ def test_a_grid_is_measured_before_it_is_made(tmp_path):
     nib.save(nib.Nifti1Image(head(), np.diag([1000, 1000, 1000, 1])), tmp_path / "a.nii")
     with pytest.raises(ValueError, match=r"spans 2e\+04 x 2.4e\+04 x 2.2e\+04 mm.*is the unit of its header wrong"):
         resample(read_volume(tmp_path / "a.nii"), 1.0)
+
+
+def test_a_fourth_dimension_of_no_size_holds_no_voxel_for_nibabel_either(tmp_path):
+    nib.save(nib.Nifti1Image(head(), np.eye(4)), tmp_path / "a.nii")
+    raw = bytearray((tmp_path / "a.nii").read_bytes())
+    struct.pack_into("<2h", raw, 40, 4, 20)
+    struct.pack_into("<h", raw, 48, 0)
+    (tmp_path / "a.nii").write_bytes(raw)
+    assert nib.load(tmp_path / "a.nii").get_fdata().size == 0
+    with pytest.raises(ValueError, match=r"gives the dimensions \(20, 24, 22, 0\): all must be at least 1"):
+        read_volume(tmp_path / "a.nii")
