@@ -63,16 +63,17 @@ def from_sklearn(build: Callable[[], Any]) -> Fit:
 
 
 class Identity(nn.Module):
-    """What pythae's samplers ask of a model, with latents in place of images."""
+    """What pythae's samplers ask of a model, with latents, less their lowest values `low` (d,), in place of images."""
 
-    def __init__(self, d: int) -> None:
+    def __init__(self, low: Tensor) -> None:
         from pythae.models.base.base_utils import ModelOutput
 
         super().__init__()
+        d = len(low)
         self.device, self.latent_dim, self.input_dim = "cpu", d, (d,)
         self.model_config = argparse.Namespace(latent_dim=d, input_dim=(d,))
         log_var = torch.full((1, d), -20.0)
-        self.encoder = lambda z: ModelOutput(embedding=z, log_covariance=log_var.expand_as(z))
+        self.encoder = lambda z: ModelOutput(embedding=z + low, log_covariance=log_var.expand_as(z))
         self.decoder = lambda z: ModelOutput(reconstruction=z)
 
 
@@ -84,14 +85,16 @@ def from_pythae(name: str, **options: Any) -> Fit:
         from pythae.trainers import BaseTrainerConfig
 
         config = getattr(samplers, f"{name}SamplerConfig")(**options)
-        sampler = getattr(samplers, f"{name}Sampler")(Identity(codes.mu.shape[1]), config)
+        held_out = codes.mu if codes.held_out is None else codes.held_out
+        low = torch.minimum(codes.mu.min(0).values, held_out.min(0).values)  # pythae refuses "images" below 0
+        sampler = getattr(samplers, f"{name}Sampler")(Identity(low), config)
         if name == "GaussianMixture":
-            sampler.fit(codes.mu)
+            sampler.fit(codes.mu - low)
         else:
             training = BaseTrainerConfig(
                 output_dir="/tmp/pythae-samplers", num_epochs=50, per_device_train_batch_size=256, no_cuda=True
             )
-            sampler.fit(codes.mu, eval_data=codes.held_out, training_config=training)
+            sampler.fit(codes.mu - low, eval_data=held_out - low, training_config=training)
         return lambda: sampler.sample(DRAWS, batch_size=DRAWS, return_gen=True, save_sampler_config=False).float()
 
     return fit
