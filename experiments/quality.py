@@ -106,7 +106,7 @@ def track_quality(
 def viewer_page(volume: Volume, title: str) -> str:
     """Return a page in which the planes of a volume can be moved, with voxels of 2 mm or the volume's own if larger."""
     small = resample(volume, max(VIEWER_MM, float(volume.spacing.max())))
-    return figures.viewer_html(small.data, small.affine, title=f"{title} ({convention('axial', 'neurological')})")
+    return figures.viewer_html(small.data, small.affine, title=title)
 
 
 def _parts(quality: Quality) -> Iterator[Part]:

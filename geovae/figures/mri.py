@@ -157,7 +157,8 @@ def viewer_html(data: np.ndarray, affine: np.ndarray, *, title: str = "") -> str
             colorbar=False,
             resampling_interpolation="nearest",
         )
-        return str(page.get_standalone())
+        said = f"<p>mm; {convention('axial', 'neurological')}</p>"
+        return str(page.get_standalone()).replace("</body>", f"{said}</body>")
 
 
 def _view(ax: "Axes", plane: np.ndarray, affine: np.ndarray, axes: tuple[int, int], mirrored: bool, top: float) -> None:

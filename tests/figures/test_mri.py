@@ -110,6 +110,7 @@ def test_the_viewer_is_one_page_below_a_megabyte():
     assert "OAS1_0001_MR1" in page
     assert len(page) < 1_000_000
     assert 'src="http' not in page
+    assert page.count("<p>mm; neurological: the patient's left (L) is on the left</p>") == 1
 
 
 def test_generated_brains_stand_above_their_nearest_and_the_difference():
