@@ -206,7 +206,7 @@ def _cohort_pictures(quality: Quality) -> Iterator[Picture]:
     mosaic = figures.cohort_mosaic(
         pictures[..., 0], list(names.values()), directions, cdr=cdr, ages=ages, at_least=bounds
     )
-    yield Picture("mosaic", f"{len(names)} of {len(quality.table)} sessions; CDR -: not assessed", mosaic)
+    yield Picture("mosaic", f"{len(names)} of {len(quality.table)} sessions; CDR -: none in the table", mosaic)
     mean = figures.mean_and_sd(arrays["x_train"][..., 0], directions)
     yield Picture("mean_and_sd", "All slices: a volume that lies another way shows as a ghost in both", mean)
     states = read_states(quality.root, list(names))

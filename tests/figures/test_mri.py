@@ -160,7 +160,7 @@ def test_the_latent_map_colours_by_age_and_cdr():
     figure = mri_samples.latent_map_of_cohort(mu, ages=[np.nan, *range(29)], cdr=cdr)
     png(figure)
     labels = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
-    assert labels == ["not assessed", "CDR 0", "CDR 0.5"]
+    assert labels == ["no CDR", "CDR 0", "CDR 0.5"]
     png(mri_samples.latent_map_of_cohort(mu[:, :1], ages=range(30), cdr=cdr))
     with pytest.raises(ValueError, match=r"must be equally many: \(30, 5\), 29, 30"):
         mri_samples.latent_map_of_cohort(mu, ages=range(29), cdr=cdr)

@@ -93,7 +93,7 @@ def _table(
     """Return the grades and ages of the table; what is wrong with it, or has no partner, is added to `problems`."""
     if table is None:
         problems += without_table(sessions, "keep")[1]
-        return ["  none: every label is -1, not assessed"]
+        return ["  none: every label is -1, unknown"]
     try:
         path = find_table(source) if table == "auto" else Path(table)
         rows, wrong = read_table(path, required=())
