@@ -6,6 +6,7 @@ SIGTERM.
 """
 
 import os
+import shlex
 import signal
 import sys
 import time
@@ -177,6 +178,6 @@ def show_view(save: "Callable[[MlflowClient, str], str]", tracker: MlflowTracker
     if uri.startswith("http"):
         print(f"See it all: {uri}/#/{view}")
     else:
-        print(f"See it all: make ui    (mlflow server --backend-store-uri {uri} --host 127.0.0.1)")
+        print(f"See it all: make ui    (mlflow server --backend-store-uri {shlex.quote(uri)} --host 127.0.0.1)")
         print(f"and open http://127.0.0.1:5000/#/{view}")
     return f"#/{view}"
