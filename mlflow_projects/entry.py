@@ -5,6 +5,7 @@ promotion was refused; 4 done, but records wait for the tracking store or were r
 SIGTERM.
 """
 
+import gc
 import os
 import shlex
 import signal
@@ -34,6 +35,7 @@ FAILED, REFUSED, UNDELIVERED = 1, 2, 4  # exit codes
 
 def main(function: Callable[..., None], more_options: Callable[[Options], Any] | None = None) -> NoReturn:
     """Call an entry point with the command line's flags, by `call`, and exit with the right code."""
+    gc.enable()  # see `mlflow_projects`
     signal.signal(signal.SIGTERM, _terminate)
     _undelivered.clear()
     _opened.clear()
