@@ -57,8 +57,8 @@ def read_study(
     _check_keys(content, KEYS, str(path))
     section = _section(content, size, path)
     data = _choose_data(section["data"], only)
-    if content.get("report") not in REPORTS:
-        raise ConfigError(f"{path}: unknown report {content.get('report')!r}; choose from {', '.join(REPORTS)}")
+    if str(content.get("report")) not in REPORTS:
+        raise ConfigError(f"{path}: unknown report {shown(content.get('report'))}; choose from {', '.join(REPORTS)}")
     options = options or {}
     if seeds > MOST_SEEDS:
         raise ConfigError(f"`seeds` must be at most {MOST_SEEDS}, got {shown(seeds)}")

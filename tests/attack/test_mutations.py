@@ -3,7 +3,9 @@
 Seeded: a case that fails has its number in the message, and fails alone with `-k`. The slow tests try more.
 """
 
+import gzip
 import random
+import struct
 import warnings
 from pathlib import Path
 
@@ -11,8 +13,9 @@ import pytest
 import yaml
 
 from geovae.checks import shown
+from geovae.data.builders import BUILDERS
 from mlflow_projects.sentences import LETTERS, describe
-from tests.attack.formats import FILES, TREES, YAML_TEXT
+from tests.attack.formats import FILES, TREES, YAML_TEXT, pixels
 from tests.attack.mutations import mutate_bytes, mutate_tree
 
 QUICK, MANY = 40, 1000
@@ -73,3 +76,44 @@ def test_odd_values_in_yaml(name, n, tmp_path):
             changed = mutate_tree(changed, chance)
         path.write_text(yaml.safe_dump(changed, allow_unicode=True))
         attempt(read, path, f"{name}, case {number}: {shown(changed)}")
+
+
+def write_digits(folder: Path) -> None:
+    """Write the four files of a small MNIST."""
+    for name, n in (("train", 12), ("t10k", 4)):
+        images = struct.pack(">4B3I", 0, 0, 8, 3, n, 28, 28) + pixels(n, 28, 28).tobytes()
+        labels = struct.pack(">4BI", 0, 0, 8, 1, n) + bytes(i % 10 for i in range(n))
+        (folder / f"{name}-images-idx3-ubyte.gz").write_bytes(gzip.compress(images, mtime=0))
+        (folder / f"{name}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels, mtime=0))
+
+
+@pytest.mark.parametrize("n", [pytest.param(12, id="quick"), pytest.param(300, id="many", marks=pytest.mark.slow)])
+def test_a_build_of_damaged_files_writes_the_same_or_nothing(n, tmp_path):
+    write_digits(tmp_path)
+    sources = sorted(tmp_path.iterdir())
+    contents = [source.read_bytes() for source in sources]
+
+    def build(number: int) -> Path:
+        root = tmp_path / f"root{number}"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # these files are nobody's published ones
+            BUILDERS["mnist"](tmp_path, root, progress=False)
+        return root / "mnist"
+
+    good = build(-1)
+    expected = {path.name: path.read_bytes() for path in good.rglob("*") if path.suffix in (".npz", ".png")}
+    assert len(expected) == 5
+    for number in range(n):
+        chance = random.Random(f"build {number}")
+        place = chance.randrange(len(sources))
+        mutation, changed = mutate_bytes(contents[place], chance)
+        sources[place].write_bytes(changed)
+        case = f"case {number}: {mutation} of {sources[place].name}"
+        refused, root = False, tmp_path / f"root{number}"
+        try:
+            build(number)
+        except ValueError:
+            refused = True
+        found = {path.name: path.read_bytes() for path in root.rglob("*") if path.suffix in (".npz", ".png")}
+        assert found == ({} if refused else expected), case
+        sources[place].write_bytes(contents[place])

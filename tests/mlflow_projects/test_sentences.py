@@ -1,7 +1,10 @@
 """What a user can cause is one sentence of at most 300 letters; a bug is none."""
 
 import os
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
+import mlflow
 import pytest
 import torch
 
@@ -68,3 +71,37 @@ def test_the_command_that_prepares_data_is_whole():
 def test_the_problems_of_a_cohort_are_listed_line_by_line():
     text = describe(InputProblems([Problem(f"s{i}", f"fault {i} " + "of many " * 20) for i in range(9)]))
     assert text.count("\n") == 9
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(200, b"<html>hotel wifi</html>"), (404, b"nothing"), (403, b"no"), (500, b"oops"), (502, b"<html>")],
+)
+def test_a_server_that_is_no_tracking_server(status, body, monkeypatch):
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    uri = f"http://somebody:secret@127.0.0.1:{server.server_port}"
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    try:
+        text = describe(raised(mlflow.MlflowClient(uri).search_experiments))
+    finally:
+        mlflow.set_tracking_uri(before)
+        server.shutdown()
+        server.server_close()
+    assert text.startswith("the tracking s")
+    assert len(text) <= LETTERS
+    assert "secret" not in text

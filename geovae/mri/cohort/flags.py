@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from geovae.mri.steps.mask import check_millilitres
+
 LIMIT = 3.5  # of the modified z-score
 FEWEST = 10  # sessions for a z-score
 FEWEST_JOINT = 50  # sessions for the distance of all numbers together
@@ -25,6 +27,7 @@ SIDES: dict[str, tuple[str, str]] = {
     "correlation_mean": ("unlike_the_others", ""),
 }
 MEANINGS = {
+    "implausible_mask": "the brain mask holds less or more than a human brain: part is missing, or skull is in it",
     "small_mask": "the brain mask is much smaller than the others: part of the brain is missing",
     "large_mask": "the brain mask is much larger than the others: skull, neck or air is in it",
     "blurred": "less sharp than the others: motion, or another resolution",
@@ -46,6 +49,7 @@ def flag_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     flagged = []
     for i, row in enumerate(rows):
         flags = [name for name in ("mirrored_front_back", "mirrored_up_down") if _is_mirrored(row, name)]
+        flags += ["implausible_mask"] * bool(check_millilitres(float(row["brain_ml"])))
         for name, (low, high) in SIDES.items():
             score = scores[name][i]
             flags += [flag for flag, above in ((low, -score), (high, score)) if flag and above > LIMIT]

@@ -194,7 +194,10 @@ def _write_array(done: Processed, path: Path, job: Job) -> np.ndarray:
 
 def _sidecar(job: Job, volume: Volume) -> dict[str, Any]:
     """Return what BIDS wants to know of a prepared volume, and its steps."""
-    about = {"Description": "Grey from 0 to 1 by percentiles inside the brain mask", "Units": "arbitrary"}
+    about: dict[str, Any] = {
+        "Description": "Grey from 0 to 1 by percentiles inside the brain mask",
+        "Units": "arbitrary",
+    }
     about |= {"Session": job.session.id, "Sources": [file.name for file in input_files(job.session)]}
     is_stripped = job.steps.stripped or job.session.product in MASKED
     return {**about, "SkullStripped": is_stripped, "Steps": volume.history}

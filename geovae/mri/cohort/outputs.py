@@ -129,7 +129,12 @@ def _manifest_row(finished: Finished, folder: Path, arrays: Any, quality: Mappin
     cells: dict[str, Any] = {"id": session.id, "subject": session.subject, "visit": session.visit}
     cells |= {"label": row.label, "cdr": "" if math.isnan(row.cdr) else row.cdr, "diagnosis": row.diagnosis}
     cells |= {"age": row.age_text, "sex": row.sex, "product": session.product}
-    cells |= {"file": str(session.path), "mask": str(session.mask or ""), "digest": outcome.digest}
+    cells |= {
+        "file": str(session.path),
+        "mask": str(session.mask or ""),
+        "mask_rule": outcome.numbers["mask_rule"],
+        "digest": outcome.digest,
+    }
     cells |= {"slices": outcome.shape[0], "slice_mm": " ".join(f"{mm:g}" for mm in outcome.slice_mm)}
     cells |= {name: outcome.numbers[name] for name in ("low", "high", "brain_ml", "brain_voxels_lost")}
     cells |= {name: quality[name] for name in (*QUALITY, "robust_distance", "flags")}

@@ -72,7 +72,7 @@ def prepared_volume(root: str | Path, id: str) -> Volume:
     mask = Path(row["mask"]) if row["mask"] else None
     session = Session(id, row["subject"], int(row["visit"]), Path(row["file"]), row["product"], mask)
     settings = json.loads(_find(root, "prepare.json").read_text())["settings"]
-    return process(session, Steps(**{field.name: settings[field.name] for field in fields(Steps)})).volume
+    return process(session, Steps(**{f.name: settings[f.name] for f in fields(Steps) if f.name in settings})).volume
 
 
 def _find(root: str | Path, name: str) -> Path:

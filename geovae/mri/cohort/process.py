@@ -11,7 +11,17 @@ from geovae.mri.cohort.discover import Session
 from geovae.mri.problems import check_choices, raise_if
 from geovae.mri.steps.affines import AffinePolicy
 from geovae.mri.steps.crop import Centre, Shape3, crop_or_pad, window
-from geovae.mri.steps.mask import MaskRule, brain_mask, brain_numbers, check_mask, strip
+from geovae.mri.steps.mask import (
+    MaskRule,
+    border_value,
+    brain_mask,
+    brain_numbers,
+    check_mask,
+    check_millilitres,
+    fill_nan,
+    is_surrounded,
+    strip,
+)
 from geovae.mri.steps.normalise import PERCENTILES, Quantisation, check_percentiles, normalise, quantise
 from geovae.mri.steps.orient import canonical, oblique_warning, resample
 from geovae.mri.steps.quality import quality_numbers
@@ -19,7 +29,7 @@ from geovae.mri.steps.read import check_affine, check_values, read_volume
 from geovae.mri.steps.slices import AXES, Axis, Unit, View, cut_plane, cut_planes, to_image
 from geovae.mri.volume import Volume
 
-MaskChoice = Literal["auto", "nonzero", "file", "otsu", "none"]
+MaskChoice = Literal["auto", "nonzero", "file", "background", "otsu", "none"]
 CentreChoice = Literal["auto", "grid", "mass"]
 T88_SHAPE = (176, 208, 176)
 MASKED = ("t88_masked", "fseg")  # products of OASIS-1 without a skull
@@ -37,8 +47,11 @@ class Steps:
         affine: `table`, `header`, `identity`, or `auto`: the header's, and for files of OASIS-1 whose header says
             nothing (Analyze) or holds a converter's guess, the table's.
         spacing: edge of a voxel in mm; None keeps the file's.
-        mask: `nonzero`, `file`, `otsu`, `none`, or `auto`: the mask file of the session if it has one, voxels that are
-            not zero for OASIS-1's masked products, else Otsu's threshold.
+        nan_background: voxels that are NaN are background, as SPM and FSL write it; otherwise they are an error.
+        mask: `nonzero`, `file`, `background` (voxels that are neither NaN nor of the value that surrounds the brain),
+            `otsu` (the head: voxels above Otsu's threshold), `none`, or `auto`: the mask file of the session if it has
+            one, `nonzero` for OASIS-1's masked products, `background` where NaN or a value that is not the lowest
+            surrounds the brain, else `otsu`.
         stripped: set everything outside of the mask to 0.
         percentiles: the two percentiles inside the mask that become 0 and 1.
         shape: voxels (x, y, z) to crop or pad to; None keeps each volume's own, which must then agree.
@@ -56,6 +69,7 @@ class Steps:
 
     affine: AffinePolicy = "auto"
     spacing: float | None = 1.0
+    nan_background: bool = False
     mask: MaskChoice = "auto"
     stripped: bool = False
     percentiles: tuple[float, float] = PERCENTILES
@@ -78,25 +92,46 @@ class Steps:
         if not self.at or len(set(self.at)) < len(self.at):
             raise ValueError(f"`at` must name at least one position and none twice, got {list(self.at)}")
 
-    def orient(self, session: Session, *, of_mask: bool = False) -> Volume:
-        """Return a session's volume (x, y, z), or its mask file, in RAS order and with voxels of `spacing` mm.
+    def read(self, session: Session) -> Volume:
+        """Return a session's volume (x, y, z) as stored, with NaN where `nan_background` allows it.
 
         Raises:
             FileNotFoundError: for a missing file.
             ValueError: for anything unfit, in sentences.
         """
-        path = session.mask if of_mask and session.mask else session.path
-        volume = read_volume(path, affine=self.affine, product=session.product)
-        if not of_mask:
-            raise_if([*check_values(volume.data), *check_affine(volume.affine)])
-        volume = canonical(volume)
-        return volume if self.spacing is None else resample(volume, self.spacing)
+        volume = read_volume(session.path, affine=self.affine, product=session.product)
+        values = np.nan_to_num(volume.data, posinf=np.inf, neginf=-np.inf) if self.nan_background else volume.data
+        raise_if([*check_values(values), *check_affine(volume.affine)])
+        return volume
 
-    def find_brain(self, session: Session, volume: Volume) -> np.ndarray:
-        """Return the brain mask (x, y, z) of an oriented volume; a mask file takes the same steps as its volume."""
-        rule: MaskRule = _default_mask(session) if self.mask == "auto" else self.mask
-        has_file = rule == "file" and session.mask is not None
-        brain = brain_mask(volume, rule, self.orient(session, of_mask=True) if has_file else None)
+    def orient(self, volume: Volume) -> Volume:
+        """Return a volume as stored (x, y, z) in RAS order, with voxels of `spacing` mm and background for NaN."""
+        volume = canonical(fill_nan(volume))
+        if self.spacing is None:
+            return volume
+        # beyond the grid lies more of the background: 0 may be the middle of the brain's grey
+        return resample(volume, self.spacing, outside=border_value(volume.data))
+
+    def mask_rule(self, session: Session, stored: Volume) -> MaskRule:
+        """Return the rule of a session's mask, from its volume as stored."""
+        if self.mask != "auto":
+            return self.mask
+        if session.mask:
+            return "file"
+        if session.product in MASKED:
+            return "nonzero"
+        return "background" if np.isnan(stored.data).any() or is_surrounded(stored.data) else "otsu"
+
+    def find_brain(self, session: Session, stored: Volume, volume: Volume, rule: MaskRule) -> np.ndarray:
+        """Return the brain mask (x, y, z) of the oriented `volume`; one on the `stored` grid takes the same steps."""
+        mask = None
+        if rule == "file" and session.mask:
+            mask = read_volume(session.mask, affine=self.affine, product=session.product)
+            mask = self.orient(mask.after("mask", (mask.data > 0).astype(np.float32)))
+        elif rule == "background":
+            inside = ~np.isnan(stored.data) & (stored.data != border_value(stored.data))
+            mask = self.orient(stored.after("mask", inside.astype(np.float32)))
+        brain = brain_mask(volume, rule, mask)
         raise_if(check_mask(brain))
         return brain
 
@@ -133,9 +168,13 @@ def process(session: Session, steps: Steps = DEFAULT_STEPS) -> Processed:
         FileNotFoundError: for a missing file.
         ValueError: for anything unfit, in sentences.
     """
-    volume = steps.orient(session)
-    brain = steps.find_brain(session, volume)
-    grey = normalise(strip(volume, brain) if steps.stripped else volume, brain, steps.percentiles)
+    stored = steps.read(session)
+    volume, rule = steps.orient(stored), steps.mask_rule(session, stored)
+    brain = steps.find_brain(session, stored, volume, rule)
+    grey = normalise(volume, brain, steps.percentiles)
+    # afterwards: 0 is black now, whatever it was before; and what surrounds a stripped brain is black
+    if steps.stripped or (rule in ("nonzero", "background") and grey.history[-1]["low"] < 0):
+        grey = strip(grey, brain)
     if steps.shape is not None:
         grey = crop_or_pad(grey, steps.shape, centre=steps.centre_for(session), mask=brain)
     middle, middle_mask = middle_planes(grey), _middle_mask(brain, grey)
@@ -151,7 +190,7 @@ def process(session: Session, steps: Steps = DEFAULT_STEPS) -> Processed:
         thumb=thumb,
         before=np.histogram(_every_fourth(volume.data), bins=BINS),
         after=np.histogram(thumb[thumb > 0], bins=BINS, range=(0, 255))[0],
-        numbers=_numbers(volume, brain, grey) | quality_numbers(middle, middle_mask),
+        numbers=_numbers(volume, brain, grey, rule) | quality_numbers(middle, middle_mask),
     )
 
 
@@ -167,17 +206,23 @@ def _middle_mask(brain: np.ndarray, grey: Volume) -> dict[str, np.ndarray]:
     return {axis: np.take(inside, round(0.5 * (grey.shape[i] - 1)), i) for axis, i in AXES.items()}
 
 
-def _numbers(volume: Volume, brain: np.ndarray, grey: Volume) -> dict[str, Any]:
+def _numbers(volume: Volume, brain: np.ndarray, grey: Volume, rule: MaskRule) -> dict[str, Any]:
     """Return the numbers of an oriented volume, its mask, and the finished volume."""
     steps = {step["step"]: step for step in grey.history}
-    numbers = {"obliquity_degrees": steps["canonical"]["obliquity_degrees"], **brain_numbers(volume, brain)}
+    numbers = {"mask_rule": rule, "obliquity_degrees": steps["canonical"]["obliquity_degrees"]}
+    numbers |= brain_numbers(volume, brain)
     # Every fourth voxel along each axis: percentiles of all voxels would take longer than all the other steps.
     sample, inside = _every_fourth(volume.data), _every_fourth(brain)
     percentiles = np.percentile(sample[inside] if inside.any() else sample, PERCENTAGES)
     numbers |= {f"p{q}": round(float(v), 3) for q, v in zip(PERCENTAGES, percentiles, strict=True)}
     numbers |= {"low": steps["normalise"]["low"], "high": steps["normalise"]["high"]}
     numbers["brain_voxels_lost"] = steps.get("crop", {}).get("brain_voxels_lost", 0)
-    return numbers | {"warnings": _warnings(steps), "history": list(grey.history)}
+    remarks = [*_warnings(steps), *check_millilitres(float(numbers["brain_ml"]))]
+    if rule == "otsu" and border_value(brain) > 0.5:
+        remarks.append(
+            "the border of the grid is brighter than Otsu's threshold: is the background bright? Pass a mask"
+        )
+    return numbers | {"warnings": remarks, "history": list(grey.history)}
 
 
 def _warnings(steps: dict[str, Any]) -> list[str]:
@@ -188,12 +233,6 @@ def _warnings(steps: dict[str, Any]) -> list[str]:
             "Analyze files do not store left and right: LAS is assumed, as by nibabel; check the sides, or set `affine`"
         )
     return warnings
-
-
-def _default_mask(session: Session) -> MaskRule:
-    if session.mask:
-        return "file"
-    return "nonzero" if session.product in MASKED else "otsu"
 
 
 def _every_fourth(data: np.ndarray) -> np.ndarray:

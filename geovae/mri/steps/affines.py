@@ -69,17 +69,19 @@ class Stored(NamedTuple):
     """The orientation that a file itself gives."""
 
     affine: np.ndarray | None  # (4, 4), mm; None if nothing in the file says where left and front are
-    source: str  # `sform`, `qform`, or `guess` (Analyze: LAS about the middle)
+    source: str  # `sform`, `qform`, `ras` (MGH), or `guess` (Analyze: LAS about the middle)
     notes: tuple[str, ...] = ()  # what a user should know
 
 
-def stored_affine(header: Any, *, is_nifti: bool) -> Stored:
-    """Return the affine of a nibabel header: that of a valid sform, else of a valid qform, in mm.
+def stored_affine(header: Any, kind: str) -> Stored:
+    """Return the affine of a nibabel header: of NIfTI that of a valid sform, else of a valid qform, in mm.
 
-    A form is valid if its code is above 0 and its matrix finite and not singular.
+    A form is valid if its code is above 0 and its matrix finite and not singular. `kind` is as in `Header`.
     """
-    if not is_nifti:
+    if kind == "analyze":
         return Stored(header.get_best_affine(), "guess")
+    if kind == "mgh":
+        return Stored(header.get_affine(), "ras")
     scale = np.diag([*[millimetres(header)] * 3, 1.0])
     forms = {name: scale @ affine for name in ("sform", "qform") if (affine := _valid_form(header, name)) is not None}
     notes = [

@@ -41,12 +41,12 @@ def oblique_warning(degrees: float) -> list[str]:
     return [f"the grid is oblique by {degrees:.1f} degrees: the volume is resampled to the axes of space"]
 
 
-def resample(volume: Volume, spacing: float) -> Volume:
+def resample(volume: Volume, spacing: float, *, outside: float = 0.0) -> Volume:
     """Return the volume on a grid of cubes of `spacing` mm along the axes of space; unchanged if it is on one already.
 
-    The grid covers the whole volume (x, y, z); outside of it the value is 0. Where a whole number of voxels makes one
-    new voxel, the result is the means of blocks; else the volume is first smoothed with a Gaussian that widens a voxel
-    of the old size to the new one. Either way no detail aliases.
+    The grid covers the whole volume (x, y, z); beyond it the value is `outside`. Where a whole number of voxels makes
+    one new voxel, the result is the means of blocks; else the volume is first smoothed with a Gaussian that widens a
+    voxel of the old size to the new one. Either way no detail aliases.
 
     Raises:
         ValueError: if `spacing` is not positive.
@@ -63,9 +63,9 @@ def resample(volume: Volume, spacing: float) -> Volume:
     else:
         factor = np.maximum(spacing / volume.spacing, 1)
         sigma = np.sqrt(factor**2 - 1) / 2.355  # full widths at half maximum add in squares
-        data = gaussian_filter(volume.data, sigma, mode="constant") if sigma.any() else volume.data
+        data = gaussian_filter(volume.data, sigma, mode="constant", cval=outside) if sigma.any() else volume.data
         matrix = np.linalg.inv(volume.affine) @ affine
-        data = affine_transform(data, matrix[:3, :3], matrix[:3, 3], shape, order=1, mode="constant", cval=0.0)
+        data = affine_transform(data, matrix[:3, :3], matrix[:3, 3], shape, order=1, mode="constant", cval=outside)
     return volume.after("resample", data, affine, spacing_mm=spacing, shape=list(shape))
 
 

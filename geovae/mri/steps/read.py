@@ -1,4 +1,4 @@
-"""Read one file into a `Volume`: NIfTI-1, NIfTI-2 and Analyze 7.5, either byte order, plain or gz, single file or pair.
+"""Read one file into a `Volume`: NIfTI, Analyze 7.5 and MGH, either byte order, plain or gz, single file or pair.
 
 The header is read first; then the file is unpacked to where its header says that it ends, and must end there, before
 nibabel decodes it: nibabel does not notice a file larger than its header says, a missing `.img` until its data are
@@ -9,42 +9,33 @@ import gzip
 import io
 import math
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from geovae.files import check_unpacked
-from geovae.mri.steps.affines import AffinePolicy, choose_affine, millimetres, stored_affine
+from geovae.mri.steps.affines import AffinePolicy, Stored, choose_affine, stored_affine
+from geovae.mri.steps.header import HEADER_BYTES, MGH_FLAG, Header, read_header
 from geovae.mri.volume import Volume, voxel_sizes
 
 if TYPE_CHECKING:
     from nibabel.spatialimages import SpatialImage
 
-SUFFIXES = (".nii", ".hdr", ".img")
-HEADER_BYTES = 540  # NIfTI-2; NIfTI-1 and Analyze need 348
+SUFFIXES = (".nii", ".hdr", ".img", ".mgh", ".mgz")
+SINGLE = (".nii", ".mgh", ".mgz")
+PACKED = (".gz", ".mgz")
 HEADER_FILE = 1 << 24  # bytes of a header of its own that are read: it may hold extensions
+MGH_TAIL = 1 << 20  # bytes after the values of an MGH file, which may hold parameters of the scan
 BEYOND = 1e6  # times the 99.9th percentile: damaged values; intensities of magnetic resonance have no unit
-
-
-@dataclass(frozen=True, eq=False)
-class Header:
-    """The facts of a header."""
-
-    kind: str  # nifti1, nifti2 or analyze
-    stored: tuple[int, ...]  # dimensions, which may end in ones
-    shape: tuple[int, int, int]  # (x, y, z) voxels, `stored` without these ones
-    spacing: tuple[float, float, float]  # edge lengths of a voxel, mm
-    dtype: np.dtype[Any]  # of the stored values, with its byte order
-    offset: int  # bytes before the first value
 
 
 def read_volume(path: str | Path, *, affine: AffinePolicy = "header", product: str = "") -> Volume:
     """Return the volume (x, y, z) of a file as stored, float32, with its affine in mm.
 
-    `path` is a `.nii`, or either half of an `.hdr`/`.img` pair, all with or without `.gz`. `affine` and `product` are
-    as in `choose_affine`; Analyze stores no orientation: its `header` is nibabel's guess, LAS about the grid's middle.
+    `path` is a `.nii`, or either half of an `.hdr`/`.img` pair, all with or without `.gz`, or FreeSurfer's `.mgz`.
+    `affine` and `product` are as in `choose_affine`; Analyze stores no orientation: its `header` is nibabel's guess,
+    LAS about the grid's middle.
 
     Raises:
         FileNotFoundError: for a missing file or half of a pair.
@@ -59,7 +50,9 @@ def read_volume(path: str | Path, *, affine: AffinePolicy = "header", product: s
     image_bytes = _read_image(header, image_path)
     header_bytes = image_bytes if single else header_bytes
     image = _open_image(header.kind, header_bytes, None if single else image_bytes)
-    stored = stored_affine(image.header, is_nifti=header.kind != "analyze")
+    # of an MGH file without its flag, nibabel would make up an orientation
+    oriented = header.kind != "mgh" or header_bytes[MGH_FLAG] != bytes(2)
+    stored = stored_affine(image.header, header.kind) if oriented else Stored(None, "")
     matrix, source, notes = choose_affine(
         affine, product=product, shape=header.shape, spacing=header.spacing, stored=stored
     )
@@ -80,8 +73,8 @@ def both_halves(path: Path) -> tuple[Path, Path]:
     packed = path.name.endswith(".gz")
     plain = path.with_name(path.name.removesuffix(".gz"))
     if plain.suffix not in SUFFIXES:
-        raise ValueError(f"`{path.name}` must end in .nii, .hdr or .img, with or without .gz")
-    suffixes = (".nii", ".nii") if plain.suffix == ".nii" else (".hdr", ".img")
+        raise ValueError(f"`{path.name}` must end in .nii, .hdr or .img, with or without .gz, or in .mgz")
+    suffixes = (plain.suffix, plain.suffix) if plain.suffix in SINGLE else (".hdr", ".img")
     header, image = (plain.with_name(plain.stem + suffix + ".gz" * packed) for suffix in suffixes)
     for half in (header, image):
         other = half.with_name(half.name.removesuffix(".gz") if packed else half.name + ".gz")
@@ -96,65 +89,34 @@ def both_halves(path: Path) -> tuple[Path, Path]:
 def unpack(path: Path, most: int) -> bytes:
     """Return up to `most` bytes of a file, uncompressed; where it ends before them, its checksum is verified."""
     try:
-        with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
+        with gzip.open(path) if path.name.endswith(PACKED) else path.open("rb") as file:
             return file.read(most)
     except EOFError as error:
         raise ValueError(f"`{path.name}` is truncated: its gzip stream has no end") from error
     except gzip.BadGzipFile as error:
-        what = "its checksum is wrong, the values cannot be trusted" if "CRC" in str(error) else "it is no gzip file"
-        raise ValueError(f"`{path.name}` is damaged: {what}") from error
+        if "CRC" in str(error):
+            what = "is damaged: its checksum is wrong, the values cannot be trusted"
+        else:
+            what = "is not compressed though its name says so: rename it, or compress it"
+        raise ValueError(f"`{path.name}` {what}") from error
     except zlib.error as error:
         raise ValueError(f"`{path.name}` is damaged: {error}") from error
-
-
-def read_header(header: bytes, name: str) -> Header:
-    """Return the facts of a NIfTI-1, NIfTI-2 or Analyze header, from its bytes (or more).
-
-    Raises:
-        ValueError: for another format, dimensions other than three, voxels of no size, or values that are no numbers.
-    """
-    import nibabel as nib
-
-    kind, order = _identify(header, name)
-    parsers: dict[str, Any] = {"nifti1": nib.Nifti1Header, "nifti2": nib.Nifti2Header, "analyze": nib.AnalyzeHeader}
-    length = 540 if kind == "nifti2" else 348
-    # Without `check`, which would repair dimensions and voxel sizes in silence: they are checked below.
-    fields: Any = parsers[kind](header[:length], endianness=order, check=False)
-    n_dimensions = max(int(fields["dim"][0]), 0)
-    stored = tuple(int(n) for n in fields["dim"][1 : n_dimensions + 1])
-    is_nifti = kind != "analyze"
-    unit = millimetres(fields) if is_nifti else 1.0
-    # old NIfTI writers put the sign of an axis here; the forms carry it, so nibabel too takes the size
-    x, y, z = (abs(float(size)) * unit if is_nifti else float(size) for size in fields["pixdim"][1:4])
-    if not min(x, y, z) > 0 or not math.isfinite(x + y + z):
-        raise ValueError(f"`{name}` gives the voxel sizes {_tuple((x, y, z))}: all must be above 0 mm")
-    offset = float(fields["vox_offset"])
-    if is_nifti and any(math.isinf(float(fields[name])) for name in ("scl_slope", "scl_inter")):
-        raise ValueError(f"`{name}` scales its values by infinity: damaged")  # NaN says that nothing is scaled
-    return Header(
-        kind=kind,
-        stored=stored,
-        shape=_three_dimensions(stored, name),
-        spacing=(x, y, z),
-        dtype=_dtype(fields, name),
-        offset=int(offset) if math.isfinite(offset) and offset > 0 else 0,
-    )
 
 
 def check_values(data: np.ndarray) -> list[str]:
     """Return the problems of the values of a volume (x, y, z)."""
     low, high = float(data.min()), float(data.max())
     if not (np.isfinite(low) and np.isfinite(high)):
-        bad = int(data.size - np.isfinite(data).sum())
-        return [f"{bad} of {data.size} voxels are NaN or infinite: set them to 0, or leave the volume out"]
+        bad = f"{int(data.size - np.isfinite(data).sum())} of {data.size} voxels are NaN or infinite"
+        if np.isinf(data).any():
+            return [f"{bad}: leave the volume out"]
+        return [f"{bad}: if NaN stands for the background, as SPM and FSL write it, pass nan_background=true"]
     if low == high:
         return [f"constant: every voxel is {low:g}"]
     # every fourth voxel along each axis: percentiles of all would take longer than reading
     usual = float(np.percentile(np.abs(data[::4, ::4, ::4]), 99.9))
     if usual > 0 and max(abs(low), abs(high)) > BEYOND * usual:
         return [f"values from {low:g} to {high:g}, most below {usual:g}: damaged, or of another byte order or type?"]
-    if high <= 0:
-        return [f"values from {low:g} to {high:g} are all below 0: not an image of a brain?"]
     return []
 
 
@@ -168,59 +130,17 @@ def check_affine(affine: np.ndarray) -> list[str]:
     return []
 
 
-def _identify(header: bytes, name: str) -> tuple[str, str]:
-    """Return the format and the byte order, `<` or `>`, by the first field, the header's own size."""
-    # nibabel guesses the byte order from the number of dimensions, so a damaged one would be read the wrong way round.
-    for order in "<>":
-        size = int.from_bytes(header[:4], "little" if order == "<" else "big")
-        if size == 540 <= len(header) and header[4:6] in (b"n+", b"ni"):
-            return "nifti2", order
-        if size == 348 <= len(header):
-            return ("nifti1" if header[344:347] in (b"n+1", b"ni1") else "analyze"), order
-    raise ValueError(f"`{name}` is neither NIfTI nor Analyze: its header starts with {header[:8]!r}")
-
-
-def _three_dimensions(stored: tuple[int, ...], name: str) -> tuple[int, int, int]:
-    """Return (x, y, z) of stored dimensions, which may end in ones."""
-    shape = list(stored)
-    while len(shape) > 3 and shape[-1] == 1:
-        shape.pop()
-    if not shape or min(shape) < 1:
-        raise ValueError(f"`{name}` gives the dimensions {_tuple(stored)}: all must be at least 1")
-    if len(shape) == 4:
-        raise ValueError(f"`{name}` holds {shape[3]} time points, shape {_tuple(stored)}: one volume is needed")
-    if len(shape) != 3 or 1 in shape:
-        flat = sum(n > 1 for n in shape)
-        raise ValueError(f"`{name}` is {flat}-dimensional, shape {_tuple(stored)}: a volume (x, y, z) is needed")
-    return shape[0], shape[1], shape[2]
-
-
-def _dtype(fields: Any, name: str) -> np.dtype[Any]:
-    """Return the type of the values of a nibabel header, with its byte order: an integer or float of 1 to 8 bytes."""
-    from nibabel.nifti1 import data_type_codes
-
-    code = int(fields["datatype"])
-    try:
-        dtype: np.dtype[Any] = fields.get_data_dtype()
-    except (KeyError, ValueError):  # a code that the format does not have
-        dtype = np.dtype("V")
-    if dtype.kind in "iuf" and dtype.itemsize <= 8:
-        return dtype
-    what = data_type_codes.label.get(code, "unknown")
-    raise ValueError(f"`{name}` holds {what} values (data type {code}): plain integers or floats are needed")
-
-
 def _read_image(header: Header, path: Path) -> bytes:
     """Return an image file, unpacked; one of another size than its header says is refused before it is decoded."""
     expected = header.offset + math.prod(header.stored) * header.dtype.itemsize
     size, data, more = path.stat().st_size, b"", ""
     if not size:
         raise ValueError(f"`{path.name}` is empty")
-    if path.name.endswith(".gz"):
+    if path.name.endswith(PACKED):
         check_unpacked(f"`{path.name}`, by its header,", expected, size)
-        data = unpack(path, expected + 1)
+        data = unpack(path, expected + (MGH_TAIL if header.kind == "mgh" else 1))
         size, more = len(data), "more than " if len(data) > expected else ""
-    if size != expected:
+    if size < expected or (size > expected and header.kind != "mgh"):
         what = "longer than its header says" if size > expected else "truncated"
         held = f"{more}{expected if more else size}"
         raise ValueError(f"`{path.name}` holds {held} bytes, its header calls for {expected}: it is {what}")
@@ -234,7 +154,7 @@ def _open_image(kind: str, header: bytes, image: bytes | None) -> "SpatialImage"
 
     # AnalyzeImage by name: `nib.load` would choose SPM's variant, and obey stray `.mat` files.
     pairs: dict[str, Any] = {"analyze": nib.AnalyzeImage, "nifti1": nib.Nifti1Pair, "nifti2": nib.Nifti2Pair}
-    singles: dict[str, Any] = {"nifti1": nib.Nifti1Image, "nifti2": nib.Nifti2Image}
+    singles: dict[str, Any] = {"nifti1": nib.Nifti1Image, "nifti2": nib.Nifti2Image, "mgh": nib.MGHImage}
     cls = (singles if image is None else pairs).get(kind)
     if cls is None:
         raise ValueError("an Analyze header in a `.nii` file: Analyze needs a pair, .hdr and .img")
@@ -262,7 +182,3 @@ def _check_byte_order(data: np.ndarray, name: str) -> None:
             f"`{name}` holds values from {data.min()} to {data.max()} that are smooth only with bytes swapped: its "
             "header has the wrong byte order"
         )
-
-
-def _tuple(values: tuple[float, ...]) -> str:
-    return "(" + ", ".join(f"{v:g}" for v in values) + ")"

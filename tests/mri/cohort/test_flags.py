@@ -36,8 +36,8 @@ def test_the_modified_z_score_is_that_of_iglewicz_and_hoaglin():
 @pytest.mark.parametrize(
     ("column", "value", "flag"),
     [
-        ("brain_ml", 700, "small_mask"),
-        ("brain_ml", 2300, "large_mask"),
+        ("brain_ml", 880, "small_mask"),
+        ("brain_ml", 2120, "large_mask"),
         ("sharpness", 0.3, "blurred"),
         ("sharpness", 0.9, "noisy"),
         ("contrast", 0.5, "low_contrast"),
@@ -69,7 +69,7 @@ def test_normal_cohorts_have_few_flags_and_small_ones_none():
     counts = [sum(bool(row["flags"]) for row in flag_rows(rows_of(normal(100, seed)))) for seed in range(40)]
     assert np.mean(counts) < 1
     small = normal(9)
-    small[3] = 9000, 0, 0, 0, 0.2
+    small[3] = 2190, 0, 0, 0, 0.2
     assert {row["flags"] for row in flag_rows(rows_of(small))} == {""}
     assert {row["robust_distance"] for row in flag_rows(rows_of(small))} == {""}
 
@@ -90,3 +90,9 @@ def test_a_blurred_and_a_noisy_volume_are_flagged_by_their_voxels(tmp_path):
     assert "blurred" in flags[3]
     assert "noisy" in flags[8]
     assert not [f for i, f in enumerate(flags) if i not in (3, 8) and ("blurred" in f or "noisy" in f)]
+
+
+def test_a_mask_that_is_no_human_brains_is_flagged_in_cohorts_of_any_size():
+    small = normal(3)
+    small[:, 0] = 1500, 3900, 300  # ml
+    assert [row["flags"] for row in flag_rows(rows_of(small))] == ["", "implausible_mask", "implausible_mask"]

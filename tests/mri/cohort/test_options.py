@@ -30,6 +30,7 @@ CHANGED = {
     "affine": ("header", {}),
     "spacing": (16.0, {}),
     "mask": ("none", {}),
+    "nan_background": (True, {"source": "bids", "run": "2"}),
     "stripped": (True, {"mask": "otsu"}),
     "percentiles": ((5.0, 90.0), {}),
     "shape": ((20, 24, 20), {}),
@@ -62,7 +63,8 @@ def sources(tmp_path_factory):
         place = folder / "bids" / subject / "anat"
         place.mkdir(parents=True)
         for name in ("T1w", "acq-mprage_run-2_space-MNI152Lin_desc-preproc_T1w", "T2w"):
-            nib.save(nib.Nifti1Image(head((22, 26, 22)), np.diag([8, 8, 8, 1])), place / f"{subject}_{name}.nii")
+            data = np.where(head((22, 26, 22)) > 0, head((22, 26, 22)), np.nan if "run-2" in name else 0)
+            nib.save(nib.Nifti1Image(data, np.diag([8, 8, 8, 1])), place / f"{subject}_{name}.nii")
     (folder / "masks").mkdir()
     for path in (folder / "sound").rglob("*fseg.*"):
         shutil.copy(path, folder / "masks" / f"{path.name[:13]}_mask{path.suffix}")

@@ -21,6 +21,7 @@ from geovae.mri import (
     prepared_volume,
     process,
     read_archive,
+    read_manifest,
     read_states,
     read_volume,
 )
@@ -260,7 +261,7 @@ def test_an_oblique_volume_is_taken_with_a_warning(tmp_path):
     for name in "ab":
         nib.save(nib.Nifti1Image(head(), affine), tmp_path / "in" / f"{name}.nii.gz")
     report = prepare(tmp_path / "in", tmp_path, table=None, shape=(24, 24, 24), progress=False, workers=1)
-    assert "a: the grid is oblique by 11.5 degrees" in report["warnings"][0]
+    assert [w for w in report["warnings"] if w.startswith("a: the grid is oblique by 11.5 degrees")]
     assert read_archive(tmp_path)["volumes"]["a"]["obliquity_degrees"] == pytest.approx(11.46)
     assert report["counts"]["label_-1"] == 2
 
@@ -334,7 +335,7 @@ def test_bad_options_have_their_sentence(cohort, tmp_path, small):
         ({"arrays_spacing": -2}, "`arrays_spacing` must be positive and finite, got -2"),
         ({"repeats": "all"}, "`repeats` must be one of drop, keep, fail, got 'all'"),
         ({"axis": "top"}, "`axis` must be one of axial, coronal, sagittal, got 'top'"),
-        ({"mask": "bet"}, "`mask` must be one of auto, nonzero, file, otsu, none, got 'bet'"),
+        ({"mask": "bet"}, "`mask` must be one of auto, nonzero, file, background, otsu, none, got 'bet'"),
         ({"percentiles": (9, 9)}, "`percentiles` must be 0 <= low < high <= 100, got 9 and 9"),
         ({"shape": (9, 9)}, r"`shape` must be three numbers above 1 \(x, y, z\), got \(9, 9\)"),
         ({"spacing": 0}, "`spacing` must be positive and finite, got 0"),
@@ -412,3 +413,24 @@ def test_another_spelling_of_the_source_is_the_same_source(cohort, tmp_path, sma
     prepare(cohort[0], tmp_path, **small)
     relative = os.path.relpath(cohort[0])
     assert prepare(relative, tmp_path, **small)["counts"]["resumed"] == 8
+
+
+def test_ages_grades_and_diagnoses_of_bids_are_kept_as_the_tables_say_them(tmp_path):
+    source = tmp_path / "in"
+    for subject, cdr in (("sub-1", "0.5"), ("sub-2", "n/a")):
+        (source / subject / "anat").mkdir(parents=True)
+        nib.save(nib.Nifti1Image(head(), np.eye(4)), source / subject / "anat" / f"{subject}_T1w.nii.gz")
+        (source / subject / f"{subject}_sessions.tsv").write_text(f"session_id\tcdr_global\nses-M000\t{cdr}\n")
+    (source / "participants.tsv").write_text("participant_id\tage_bl\tdiagnosis_bl\nsub-1\t89+\tAD\nsub-2\tn/a\tCN\n")
+    report = prepare(source, tmp_path, shape=(20, 24, 22), workers=1, progress=False)
+    assert report["problems"] == []
+    assert [w for w in report["warnings"] if "no column" in w] == [
+        "participants.tsv: no column m/f: left unknown; "
+        "it has participant_id, age_bl, diagnosis_bl, session_id, cdr_global"
+    ]
+    found = arrays(tmp_path)
+    np.testing.assert_array_equal(found["age"], np.float32([89, np.nan]))
+    assert found["age_at_least"].tolist() == [True, False]
+    assert found["diagnosis"].tolist() == ["AD", "CN"]
+    assert found["y_train"].tolist() == [1, -1]  # the scans name no session, so the only visit is theirs
+    assert [(row["age"], row["diagnosis"]) for row in read_manifest(tmp_path)] == [("89+", "AD"), ("", "CN")]

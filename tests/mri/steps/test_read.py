@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from geovae.mri import read_volume
+from geovae.mri.steps.header import HEADER_BYTES, read_header
 from geovae.mri.steps.orient import canonical, resample
-from geovae.mri.steps.read import HEADER_BYTES, check_values, read_header, unpack
+from geovae.mri.steps.read import check_values, unpack
 from geovae.mri.synthetic.anatomy import template
 from tests.mri.originals import analyze_header, head, to_axes, write_pair
 
@@ -126,7 +127,7 @@ def garbage(path):
         (longer, r"`a.img` holds 21121 bytes, its header calls for 21120: it is longer than its header says"),
         (mixed, r"compress both halves of a pair, or neither"),
         (empty, r"`a.img` is empty"),
-        (garbage, r"`a.hdr` is neither NIfTI nor Analyze"),
+        (garbage, r"`a.hdr` is neither NIfTI, Analyze nor MGH"),
     ],
 )
 def test_bad_files_are_refused(tmp_path, spoil, sentence):
@@ -143,8 +144,8 @@ def test_a_missing_partner_is_named(tmp_path):
         read_volume(path)
     with pytest.raises(FileNotFoundError, match=r"b.nii` is missing"):
         read_volume(tmp_path / "b.nii")
-    with pytest.raises(ValueError, match=r"`a.mgz` must end in .nii, .hdr or .img"):
-        read_volume(tmp_path / "a.mgz")
+    with pytest.raises(ValueError, match=r"`a.minc` must end in .nii, .hdr or .img"):
+        read_volume(tmp_path / "a.minc")
 
 
 def packed_nifti(folder):
@@ -167,7 +168,7 @@ def test_a_truncated_or_false_gzip_file_is_noticed(tmp_path):
     with pytest.raises(ValueError, match=r"`a.nii.gz` is truncated: its gzip stream has no end"):
         read_volume(path)
     path.write_bytes(gzip.decompress(content))
-    with pytest.raises(ValueError, match=r"`a.nii.gz` is damaged: it is no gzip file"):
+    with pytest.raises(ValueError, match=r"`a.nii.gz` is not compressed though its name says so: rename it"):
         read_volume(path)
     content[len(content) // 2 : len(content) // 2 + 40] = bytes(40)
     path.write_bytes(content)
@@ -274,3 +275,14 @@ def test_a_grid_is_measured_before_it_is_made(tmp_path):
     nib.save(nib.Nifti1Image(head(), np.diag([1000, 1000, 1000, 1])), tmp_path / "a.nii")
     with pytest.raises(ValueError, match=r"spans 2e\+04 x 2.4e\+04 x 2.2e\+04 mm.*is the unit of its header wrong"):
         resample(read_volume(tmp_path / "a.nii"), 1.0)
+
+
+def test_a_fourth_dimension_of_no_size_holds_no_voxel_for_nibabel_either(tmp_path):
+    nib.save(nib.Nifti1Image(head(), np.eye(4)), tmp_path / "a.nii")
+    raw = bytearray((tmp_path / "a.nii").read_bytes())
+    struct.pack_into("<2h", raw, 40, 4, 20)
+    struct.pack_into("<h", raw, 48, 0)
+    (tmp_path / "a.nii").write_bytes(raw)
+    assert nib.load(tmp_path / "a.nii").get_fdata().size == 0
+    with pytest.raises(ValueError, match=r"gives the dimensions \(20, 24, 22, 0\): all must be at least 1"):
+        read_volume(tmp_path / "a.nii")
