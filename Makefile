@@ -15,7 +15,7 @@ BRAINS := data_folders/synthetic
 OASIS  := mlflow run . --env-manager local --experiment-name geovae-oasis
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-oasis demo-volumes demo-augmentation ui test test-slow lint format requirements names mlproject docs \
+.PHONY: help setup demo demo-oasis demo-volumes demo-augmentation ui test test-slow lint format requirements notebook names mlproject docs \
 	screenshots pictures pictures-studies pictures-volume pictures-oasis test-gpu gpu-pack clean
 
 help: ## print this list
@@ -56,8 +56,7 @@ test-slow: setup ## run the slow tests: whole runs through mlflow, sweeps on thr
 
 # needs only torch, numpy, scipy, safetensors, pytest, pytest-timeout and hypothesis; another plugin's warning is no error of ours
 test-gpu: ## run the tests that have a device parameter on the GPU, with the python3 that sees it
-	python3 -m pytest -p no:benchmark -k cuda tests/test_devices.py tests/test_graphs.py tests/test_training.py tests/test_neighbours.py tests/samplers \
-		tests/geometry tests/models tests/evaluation/test_extractors.py tests/evaluation/test_random_conv.py tests/evaluation/test_scores.py
+	python3 -m pytest -k cuda $$(grep -rlE 'def test_.*\bdevice\b' --include='test_*.py' tests)
 
 gpu-pack: setup ## pack wheels and data for benchmarks/gpu.sh into gpu_pack (FASHION and MNIST: folders of idx files)
 	python benchmarks/gpu_pack.py gpu_pack fashion-mnist=$(FASHION) mnist=$(MNIST)
@@ -79,6 +78,10 @@ screenshots: setup ## take screenshots of the UI on the runs of this folder, int
 
 mlproject: setup ## write MLproject from the signatures of the entry points
 	$(BIN)/python -m tools.mlproject
+
+notebook: setup ## execute docs/tour.py into docs/tour.ipynb
+	python -m pip install --quiet --disable-pip-version-check ipykernel jupytext nbclient
+	PYTHONPATH=. python tools/notebook.py
 
 names: setup ## write docs/names.md from tools/names.py and what scores, samplers and models declare
 	PYTHONPATH=. python tools/names.py

@@ -20,18 +20,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-TESTED = [
-    "tests/test_devices.py",
-    "tests/test_graphs.py",
-    "tests/test_training.py",
-    "tests/test_neighbours.py",
-    "tests/samplers",
-    "tests/geometry",
-    "tests/models",
-    "tests/evaluation/test_extractors.py",
-    "tests/evaluation/test_random_conv.py",
-    "tests/evaluation/test_scores.py",
-]
 LIMITS = {  # seconds of each section; those before `loss` are timed and run one after another
     "ceilings": 30,
     "sampling": 80,
@@ -64,10 +52,10 @@ class Log:
 
 def run_section(name: str, out: Path, options: argparse.Namespace) -> None:
     """Run a section in this process; a row that fails is a line with its error, and the next row goes on."""
-    from benchmarks import gpu_sections
+    from benchmarks.gpu_sections import SECTIONS
 
     log = Log(out, name)
-    for case, measure in gpu_sections.SECTIONS[name](options):
+    for case, measure in SECTIONS[name](options):
         if not re.search(options.cases, case):
             continue
         started = time.perf_counter()
@@ -78,27 +66,33 @@ def run_section(name: str, out: Path, options: argparse.Namespace) -> None:
         log.write(case=case, **row, took=round(time.perf_counter() - started, 2))
 
 
+def find_tests() -> list[str]:
+    """Return the files with tests that take a device."""
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    return [str(file.relative_to(ROOT)) for file in files if re.search(r"def test_.*\bdevice\b", file.read_text())]
+
+
 def test_command(options: argparse.Namespace) -> list[str]:
     """Return pytest's command for the tests with a device."""
-    chosen = ["-k", "cuda"] if not options.dry else ["-k", "generator or device", "--maxfail=3"]
-    files = TESTED if not options.dry else TESTED[:1]
+    chosen = ["-k", "cpu" if options.dry else "cuda"]
+    files = ["tests/samplers/test_em.py"] if options.dry else find_tests()
     processes = ["-n", str(options.processes)] if options.processes > 1 else []
-    return [sys.executable, "-m", "pytest", "-p", "no:benchmark", "-p", "no:cacheprovider", "-rfE", "--tb=short",
+    return [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rfE", "--tb=short",
             *processes, *chosen, *files]  # fmt: skip
 
 
-def start(name: str, out: Path, options: argparse.Namespace) -> subprocess.Popen:
-    """Start a section in a process of its own."""
-    log = out.with_name(f"{out.stem}-{name}.log").open("w")
+def start(names: list[str], out: Path, options: argparse.Namespace) -> subprocess.Popen:
+    """Start sections in a process of their own."""
+    log = out.with_name(f"{out.stem}-{names[0]}.log").open("w")
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, __file__, str(out), "--section", name, "--data", str(options.data)]
+    command = [sys.executable, __file__, str(out), "--section", *names, "--data", str(options.data)]
     command += ["--epochs", str(options.epochs), "--cases", options.cases] + (["--dry"] if options.dry else [])
-    command = test_command(options) if name == "tests" else command
+    command = test_command(options) if names == ["tests"] else command
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
 
-def finish(name: str, process: subprocess.Popen, deadline: float, out: Path) -> None:
-    """Wait until a section ends or its time is over, and write how it ended."""
+def finish(names: list[str], process: subprocess.Popen, deadline: float, out: Path) -> None:
+    """Wait until the sections of a process end or their time is over, and write how they ended."""
     started = time.perf_counter()
     try:
         code: int | str = process.wait(max(deadline - time.perf_counter(), 1))
@@ -106,15 +100,25 @@ def finish(name: str, process: subprocess.Popen, deadline: float, out: Path) -> 
         process.kill()
         process.wait()
         code = "out of time"
-    log = out.with_name(f"{out.stem}-{name}.log")
+    log = out.with_name(f"{out.stem}-{names[0]}.log")
     output = log.read_text(errors="replace")
     with out.with_suffix(".log").open("a") as file:  # one file: a machine may return few
-        file.write(f"==== {name}\n{output[-200_000:]}\n")
+        file.write(f"==== {' '.join(names)}\n{output[-200_000:]}\n")
     log.unlink()
     row = {"ended": code, "waited": round(time.perf_counter() - started, 1)}
-    if name == "tests" or code != 0:
+    if names == ["tests"] or code != 0:
         row["output"] = output[-3000:]
-    Log(out, name).write(**row)
+    for name in names:
+        Log(out, name).write(**row)
+
+
+def group(options: argparse.Namespace) -> list[list[list[str]]]:
+    """Return the sections of each process: processes of a list run side by side, the lists one after another."""
+    if options.dry:  # most of its time would be imports
+        measured = [name for name in options.sections if name != "tests"]
+        return [[names for names in (measured, [name for name in options.sections if name == "tests"]) if names]]
+    timed = [[[name]] for name in options.sections if name not in SIDE_BY_SIDE]
+    return [*timed, [[name] for name in options.sections if name in SIDE_BY_SIDE]]
 
 
 def main() -> None:
@@ -122,7 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--sections", nargs="+", choices=LIMITS, default=list(LIMITS))
-    parser.add_argument("--section", choices=LIMITS, help="run one section in this process")
+    parser.add_argument("--section", nargs="+", choices=LIMITS, help="run sections in this process")
     parser.add_argument("--data", type=Path, default=ROOT / "gpu_pack")
     parser.add_argument("--epochs", type=int, default=3, help="of the comparison of losses")
     parser.add_argument("--cases", default="", help="pattern of the cases to measure, by default all")
@@ -131,16 +135,13 @@ def main() -> None:
     parser.add_argument("--dry", action="store_true", help="everything small")
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    if options.section:
-        return run_section(options.section, options.out, options)
-    for name in [name for name in options.sections if name not in SIDE_BY_SIDE]:
-        finish(name, start(name, options.out, options), time.perf_counter() + options.share * LIMITS[name], options.out)
-    last = [name for name in options.sections if name in SIDE_BY_SIDE]
-    processes = {name: start(name, options.out, options) for name in last}
-    begun = time.perf_counter()
-    for name, process in processes.items():
-        finish(name, process, begun + options.share * LIMITS[name], options.out)
-    return None
+    for name in options.section or []:
+        run_section(name, options.out, options)
+    for groups in group(options) if not options.section else []:
+        begun, processes = time.perf_counter(), [start(names, options.out, options) for names in groups]
+        for names, process in zip(groups, processes, strict=True):
+            limit = options.share * sum(LIMITS[name] for name in names)
+            finish(names, process, begun + limit, options.out)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     PYTHONPATH=. python benchmarks/samplers_on_codes.py MODEL.safetensors [--threads 2] [--repeats 3] [--only NAME ...]
     PYTHONPATH=. python benchmarks/samplers_on_codes.py --synthetic 60000 [--threads 2] [--repeats 3]
 
-MODEL is the model file of a run on a data set with labels. Each sampler is fitted on its training codes and draws
+MODEL is the model file of a run on a data set with labels; that of an `adopt` run is a model of pythae, from which both
+pythae's samplers and ours then draw. Each sampler is fitted on its training codes and draws
 10,000 latents; 1,000 of them are decoded by the one decoder and scored against the test images with the data set's
 classifier. pythae's samplers get an identity in place of encoder and decoder: they see the codes and nothing else.
 Without a model, codes of a mixture of 200 Gaussians in 16 dimensions are timed alone. Wall-clock seconds, median

@@ -17,6 +17,7 @@ from geovae.devices import choose_device
 from geovae.evaluation import FeatureCache, Scorer, copies, headline, least_rows
 from geovae.figures.latent import latent_map
 from geovae.samplers import SAMPLERS, Sampler
+from geovae.samplers.volume import SlowerWarning
 from geovae.saved_model import SavedModel, load_model, save_model
 from geovae.tracking import NullTracker, Tracker
 from geovae.training import TrainingSummary
@@ -76,7 +77,7 @@ class Judge:
         """
         device = next(saved.model.parameters()).device
         tracker.tags({"device_used": device.type})
-        latents = self._draw(saved.codes, tracker)
+        latents = self._draw(saved.codes.to(device), tracker)
         _track_latents(tracker, saved.codes, splits.train.labels, latents)
         cache = FeatureCache(output / "features")  # the real images are the same for every sampler
         settings = {"seed": self.config["seed"], "device": device, "cache": cache}
@@ -113,7 +114,7 @@ class Judge:
                 )
 
     def _draw(self, codes: Codes, tracker: Tracker) -> dict[str, Tensor]:
-        """Fit every sampler on the codes and draw latents (n, d) from each."""
+        """Fit every sampler on the codes, where they are, and draw latents (n, d) from each, on the CPU."""
         latents = {}
         for name, sampler in self.samplers.items():
             started = time.perf_counter()
@@ -121,12 +122,14 @@ class Judge:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 n = self.config["n_samples"]
-                latents[name], info = sampler.fit(codes).sample(n, generator, return_info=True)
-            texts = list(dict.fromkeys(str(warning.message) for warning in caught))
+                z, info = sampler.fit(codes).sample(n, generator, return_info=True)
+            texts = {str(warning.message): warning.category for warning in caught}
             for text in texts:
                 warnings.warn(f"sampler {name}: {text}")
-            if texts:  # a doubtful sampler must be visible in the tracker, not only on this terminal
-                tracker.tags({f"warning.{name}": "; ".join(texts)})
+            # a doubtful sampler must be visible in the tracker, not only on this terminal
+            if doubts := [text for text, category in texts.items() if not issubclass(category, SlowerWarning)]:
+                tracker.tags({f"warning.{name}": "; ".join(doubts)})
+            latents[name] = z.cpu()
             seconds = time.perf_counter() - started
             tracker.metrics({f"sampler/{name}/{k}": v for k, v in (info.scalars() | {"seconds": seconds}).items()})
         return latents

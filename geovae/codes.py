@@ -1,7 +1,7 @@
 """Codes: the encodings of a data set, which are all that geometry and samplers need of a model."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
 
 import torch
@@ -32,6 +32,12 @@ class Codes:
     def __iter__(self) -> Iterator[Any]:
         """Yield `mu`, then `log_var`."""
         return iter((self.mu, self.log_var))
+
+    def to(self, device: torch.device | str) -> "Codes":
+        """Return the codes on a device, where samplers then fit and draw."""
+        moved = {f.name: value for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+        extras = {name: value.to(device) for name, value in self.extras.items()}
+        return replace(self, extras=extras, **{name: value.to(device) for name, value in moved.items()})
 
 
 class Encoder(Protocol):

@@ -18,9 +18,11 @@ Precision = Literal["auto", "fp32", "tf32", "bf16"]
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 AMPERE = (8, 0)  # the first compute capability with TF32 and bf16
 CONTEXT = 2**30  # bytes of a GPU that a process takes outside torch's allocator: about half of it for CUDA's context
+# Torch reads this at a process's first matrix product on a GPU, and refuses deterministic ones ever after if it was not
+# set; it sizes a workspace of 32 MiB, torch's own on recent cards.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 P = ParamSpec("P")
 R = TypeVar("R")
-CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 def choose_device(device: str) -> torch.device:
@@ -115,32 +117,29 @@ def float32_products(*, tf32: bool) -> Iterator[None]:
 def deterministic_kernels(wanted: bool) -> Iterator[None]:
     """Compute with kernels that give the same bits each time, if `wanted`, and restore the switches after.
 
-    cuBLAS asks for a fixed workspace through an environment variable; one that is set already is kept.
-
     Raises:
-        RuntimeError: by torch, at an operation that has no such kernel on a GPU.
+        RuntimeError: by torch, at an operation that has no such kernel on a GPU, or where products were computed before
+            this module was imported, with another workspace of cuBLAS.
     """
     if not wanted:
         yield
         return
-    before, workspace = torch.get_deterministic_debug_mode(), os.environ.get(CUBLAS_WORKSPACE)
-    os.environ.setdefault(CUBLAS_WORKSPACE, ":4096:8")
+    before = torch.get_deterministic_debug_mode()
     torch.use_deterministic_algorithms(True)
     try:
         with fixed_convolutions():
             yield
     finally:
         torch.set_deterministic_debug_mode(before)
-        if workspace is None:
-            del os.environ[CUBLAS_WORKSPACE]
 
 
 @contextmanager
-def fixed_convolutions() -> Iterator[None]:
+def fixed_convolutions(wanted: bool = True) -> Iterator[None]:
     """Let cuDNN choose its convolutions without timing them, among those that give the same bits each time."""
     cudnn = torch.backends.cudnn
     before = cudnn.benchmark, cudnn.deterministic
-    cudnn.benchmark, cudnn.deterministic = False, True
+    if wanted:
+        cudnn.benchmark, cudnn.deterministic = False, True
     try:
         yield
     finally:

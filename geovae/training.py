@@ -248,7 +248,8 @@ class Trainer:
         step = Recorder(partial(self._step, state, loss), generators=[state.generator], enabled=self._records(device))
         tf32 = self.arithmetic(state.model).precision == "tf32"
         if not state.history:  # a resumed run has prepared its model already
-            _call_callback(state.model, "prepare", train_batches.images, state.generator)
+            with deterministic_kernels(self.deterministic), float32_products(tf32=tf32):
+                _call_callback(state.model, "prepare", train_batches.images, state.generator)
         while state.epoch < self.epochs and not self._stalled(state):
             started = time.perf_counter()
             with deterministic_kernels(self.deterministic), float32_products(tf32=tf32):

@@ -1,12 +1,16 @@
 """Precision and determinism: which switches of torch hold when, and that each is restored."""
 
 import os
+import runpy
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Generator
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from geovae import devices
 from geovae.codes import Codes, encode_images
 from geovae.devices import choose_precision, deterministic_kernels, float32_products, full_precision
 from geovae.evaluation import SCORES
@@ -115,21 +119,45 @@ def state_of(model):
     return Trainer().start(model)
 
 
-def test_deterministic_kernels_set_all_that_they_need_and_restore_it(monkeypatch):
-    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+def test_deterministic_kernels_set_all_that_they_need_and_restore_it():
     cudnn = torch.backends.cudnn
     before = cudnn.benchmark, cudnn.deterministic
     with deterministic_kernels(True):
         assert torch.are_deterministic_algorithms_enabled()
         assert (cudnn.benchmark, cudnn.deterministic) == (False, True)
-        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     assert not torch.are_deterministic_algorithms_enabled()
     assert (cudnn.benchmark, cudnn.deterministic) == before
-    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
-    with deterministic_kernels(True):
-        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
-    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+
+
+@pytest.mark.parametrize("by_the_user", [None, ":16:8"])
+def test_products_are_deterministic_from_the_first_one_of_a_process(monkeypatch, by_the_user):
+    """Torch looks at this variable once, at a process's first product on a GPU: a later run could not set it."""
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    if by_the_user:
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", by_the_user)
+    runpy.run_path(devices.__file__)  # as the first import does
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == (by_the_user or ":4096:8")
+
+
+def test_a_deterministic_training_is_deterministic_from_its_preparation_on():
+    seen = []
+
+    class Watching(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(()))
+
+        def loss(self, x, generator):
+            seen.append(torch.are_deterministic_algorithms_enabled())
+            return {"loss": self.weight * 1.0}
+
+        def prepare(self, images, generator):
+            seen.append(torch.are_deterministic_algorithms_enabled())
+
+    data = torch.zeros(4, 1, 2, 2)
+    for wanted in (True, False):
+        list(Trainer(epochs=1, batch_size=4, deterministic=wanted).run(state_of(Watching()), data, data))
+    assert seen == [True] * 3 + [False] * 3
 
 
 def codes(device, n=60, d=4):
@@ -142,9 +170,13 @@ def metric(device):
     return LatentMetric(chosen.mu[:20], (-chosen.log_var[:20]).exp(), temperature=1.5, floor=0.01)
 
 
-def sampled(device):
-    sampler = SAMPLERS["riemannian"](n_centroids=20, centroids="first", n_transitions=2).fit(codes(device))
-    return sampler.sample(30, Generator().manual_seed(1))
+def sampled(name, device):
+    """Draws of a sampler, fitted on codes with all that it needs."""
+    mu, log_var = codes(device)
+    matrices = torch.diag_embed(log_var[:20].exp())
+    extras = {"prior.mu": mu[:9], "prior.log_var": log_var[:9], "metric.centroids": mu[:20], "metric.values": matrices}
+    extras |= {"metric.temperature": torch.tensor(0.8), "metric.floor": torch.tensor(1e-3)}
+    return SAMPLERS[name](**QUICK.get(name, {})).fit(Codes(mu, log_var, extras)).sample(30, Generator().manual_seed(1))
 
 
 def encoded(device):
@@ -161,11 +193,12 @@ def curves(device):
     return geodesics(metric(device), z[:3], z[3:6], n_points=8)
 
 
+QUICK = {"riemannian": {"n_centroids": 20, "centroids": "first", "n_transitions": 2}, "rhvae": {"n_transitions": 2}}
 EXACT = {
+    **{f"sampler {name}": partial(sampled, name) for name in SAMPLERS},
     "volume": lambda device: metric(device).log_volume(codes(device).mu),
     "gradient": lambda device: metric(device).log_volume_and_grad(codes(device).mu)[1],
     "matrix": lambda device: metric(device).metric_matrix(codes(device).mu),
-    "sampler": sampled,
     "geodesics": curves,
     "nearest": lambda device: nearest(codes(device).mu[:20], codes(device).mu[20:]).distances,
     "codes": encoded,
@@ -176,12 +209,46 @@ EXACT = {
 }
 
 
+PRODUCTS = {
+    "mm",
+    "addmm",
+    "addmm_",
+    "bmm",
+    "baddbmm",
+    "mv",
+    "addmv",
+    "dot",
+    "convolution",
+    "conv2d",
+    "linear",
+    "matmul",
+}
+
+
+class Products(TorchDispatchMode):
+    """Notes whether each product and convolution may use TF32."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket.__name__ in PRODUCTS:
+            self.seen.append(any(switches()))
+        return func(*args, **(kwargs or {}))
+
+
 @pytest.mark.parametrize("name", EXACT)
 def test_geometry_and_scores_are_exact_whatever_the_caller_has_switched_on(device, name):
     expected = EXACT[name](device)
     with float32_products(tf32=True), torch.autocast(device.type, torch.bfloat16):
-        found = EXACT[name](device)
+        with Products() as products:
+            found = EXACT[name](device)
+        assert switches() == [True, True]
+        assert torch.is_autocast_enabled(device.type)
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert not any(products.seen)
+    assert products.seen or name in ("sampler prior", "sampler vamp", "nearest", "score")
 
 
 def test_bf16_holds_the_loss():

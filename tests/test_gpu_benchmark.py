@@ -3,11 +3,28 @@
 import json
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
+from benchmarks import gpu
+
 ROOT = Path(__file__).parents[1]
+
+
+def test_on_a_gpu_what_is_timed_has_a_process_for_itself_and_nothing_beside_it():
+    *timed, last = gpu.group(Namespace(dry=False, sections=list(gpu.LIMITS)))
+    assert timed == [[[name]] for name in gpu.LIMITS if name not in gpu.SIDE_BY_SIDE]
+    assert last == [[name] for name in gpu.SIDE_BY_SIDE]
+    dry = gpu.group(Namespace(dry=True, sections=list(gpu.LIMITS)))
+    assert sorted(name for names in dry[0] for name in names) == sorted(gpu.LIMITS)
+
+
+def test_the_tests_with_a_device_are_found():
+    found = gpu.find_tests()
+    assert {"tests/test_devices.py", "tests/samplers/test_samplers.py", "tests/models/test_models.py"} <= set(found)
+    assert "tests/test_docs.py" not in found
 
 
 @pytest.mark.slow

@@ -242,7 +242,9 @@ class Engine(tune.Callback):
                 signal.raise_signal(number)
             self._signal = number
 
-        handlers: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        found: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        # a shell starts commands in the background (`&` in a script) with SIGINT ignored: that stays
+        handlers = {number: handler for number, handler in found.items() if handler != signal.SIG_IGN}
         for number in handlers:
             signal.signal(number, defer)
         try:
@@ -255,6 +257,7 @@ class Engine(tune.Callback):
                 signal.signal(number, handler)
         if self._signal is not None:
             signal.raise_signal(self._signal)
+            raise Interrupted(signal.Signals(self._signal).name)  # its handler returned, but the trials have ended
 
     def _tuner(self, scheduler: TrialScheduler | None) -> tune.Tuner:
         trainable = tune.with_parameters(self.worker, context=self.context)

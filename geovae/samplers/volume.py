@@ -26,6 +26,10 @@ SMALL_BLOCKS = {"ROWS": 16, "COLUMNS": 16, "PRECISION": "ieee", "num_warps": 4}
 MANY_BLOCKS = {"ROWS": 64, "COLUMNS": 32, "PRECISION": "tf32x3", "num_warps": 4}
 
 
+class SlowerWarning(UserWarning):
+    """Draws take longer here than elsewhere, and are the same."""
+
+
 @dataclass(frozen=True)
 class VolumeDensity:
     """`power * log sqrt det G(z)` and its gradient, as HMC needs them."""
@@ -64,7 +68,8 @@ def works(fused: "FusedTransition") -> bool:
     try:
         fused(state, z, torch.full_like(state.log_density, 0.5), Parameters(1e-3, 1, torch.ones_like(z[0])))
     except Exception as error:  # whatever the cause, the plain path computes the same
-        warnings.warn(f"sampling without the fused kernel, which Triton cannot compile here: {error}")
+        text = f"sampling without the fused kernel, which Triton cannot compile here: {error}"
+        warnings.warn(text, SlowerWarning, stacklevel=2)
         return False
     return True
 

@@ -9,9 +9,11 @@ from experiments.config import resolve
 from experiments.judge import rejudge
 from experiments.run import plan_run, run
 from geovae import checkpoint
-from geovae.samplers import SAMPLERS
+from geovae.samplers import SAMPLERS, Sampler
+from geovae.samplers.volume import SlowerWarning
 from geovae.saved_model import load_model
 from geovae.tracking import NullTracker
+from tests.stand_in_gpu import StandInGpu
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of small sample sizes
 QUICK = {
@@ -86,6 +88,7 @@ def test_every_warning_of_samplers_and_scores_becomes_a_tag(config, trained, tmp
         def fit(self, codes):
             warnings.warn("first")
             warnings.warn("second")
+            warnings.warn("no doubt", SlowerWarning)  # such draws are as good as others
             return super().fit(codes)
 
     monkeypatch.setitem(SAMPLERS, "prior", Doubtful)
@@ -94,3 +97,18 @@ def test_every_warning_of_samplers_and_scores_becomes_a_tag(config, trained, tmp
     assert tracker.seen["warning.prior"] == "first; second"
     assert "n = 60 is below the 1024 features" in tracker.seen["warning.scores"]
     assert "warning.mixture" not in tracker.seen
+
+
+def test_a_run_on_a_gpu_fits_its_samplers_there_and_decodes_and_scores_the_same_images(trained, tmp_path, monkeypatch):
+    config = resolve({**QUICK, "samplers": ["mixture", "local", "riemannian"], "sampler.riemannian.n_transitions": 2})
+    expected = rejudge(trained.model_file, config, output=tmp_path / "cpu")
+    monkeypatch.setattr("experiments.judge.choose_device", lambda name: torch.device("meta"))
+    fitted = []
+    fit = Sampler.fit
+    monkeypatch.setattr(Sampler, "fit", lambda self, codes: fitted.append(codes.mu.device.type) or fit(self, codes))
+    with StandInGpu():
+        found = rejudge(trained.model_file, config, output=tmp_path / "gpu")
+    assert fitted == ["meta"] * 3
+    for name in config["samplers"]:
+        assert found.val_scores[name] == pytest.approx(expected.val_scores[name], rel=1e-9)
+        assert found.test_scores[name] == pytest.approx(expected.test_scores[name], rel=1e-9)
