@@ -5,7 +5,9 @@ promotion was refused; 4 done, but records wait for the tracking store or were r
 SIGTERM.
 """
 
+import gc
 import os
+import shlex
 import signal
 import sys
 import time
@@ -34,6 +36,7 @@ FAILED, REFUSED, UNDELIVERED = 1, 2, 4  # exit codes
 
 def main(function: Callable[..., None], more_options: Callable[[Options], Any] | None = None) -> NoReturn:
     """Call an entry point with the command line's flags, by `call`, and exit with the right code."""
+    gc.enable()  # see `mlflow_projects`
     signal.signal(signal.SIGTERM, _terminate)
     _undelivered.clear()
     _opened.clear()
@@ -209,6 +212,6 @@ def show_view(save: "Callable[[MlflowClient, str], str]", tracker: MlflowTracker
     if uri.startswith("http"):
         print(f"See it all: {uri}/#/{view}")
     else:
-        print(f"See it all: make ui    (mlflow server --backend-store-uri {uri} --host 127.0.0.1)")
+        print(f"See it all: make ui    (mlflow server --backend-store-uri {shlex.quote(uri)} --host 127.0.0.1)")
         print(f"and open http://127.0.0.1:5000/#/{view}")
     return f"#/{view}"

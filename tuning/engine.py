@@ -4,6 +4,7 @@
 """
 
 import os
+import shlex
 import signal
 import threading
 import time
@@ -143,7 +144,7 @@ class Engine(tune.Callback):
         if not arrived:
             warnings.warn(
                 f"the tracking store did not answer for {patience:.0f} s; all records are kept. Once it answers, run "
-                f"python -m mlflow_projects.sync {storage}, and reap for runs that are still RUNNING",
+                f"python -m mlflow_projects.sync {shlex.quote(storage)}, and reap for runs that are still RUNNING",
                 UndeliveredWarning,
             )
         return arrived
