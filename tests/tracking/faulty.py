@@ -1,6 +1,7 @@
 """MLflow's own server in a thread, behind a layer that answers in its place as proxies and broken servers do."""
 
 import json
+import socket
 import sqlite3
 import threading
 from contextlib import ExitStack, contextmanager
@@ -97,6 +98,7 @@ class FaultyServer:
         if fault == "half an answer":
             start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", "100")])
             return [b'{"run": {']
+        environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
         raise ConnectionResetError
 
     def _take(self, environ):
