@@ -99,7 +99,9 @@ def from_pythae(name: str, **options: Any) -> Fit:
                 output_dir="/tmp/pythae-samplers", num_epochs=50, per_device_train_batch_size=256, no_cuda=True
             )
             sampler.fit(codes.mu - low, eval_data=held_out - low, training_config=training)
-        return lambda: sampler.sample(DRAWS, batch_size=DRAWS, return_gen=True, save_sampler_config=False).float()
+        mixed = torch.randperm(DRAWS)  # a mixture's draws come component by component, and only the first are scored
+        settings = {"batch_size": DRAWS, "return_gen": True, "save_sampler_config": False}
+        return lambda: sampler.sample(DRAWS, **settings).float()[mixed]
 
     return fit
 
