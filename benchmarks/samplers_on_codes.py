@@ -125,7 +125,6 @@ def candidates(components: int) -> dict[str, Fit]:
         "pythae GaussianMixture, 10": from_pythae("GaussianMixture", n_components=10),
         "pythae MAF": from_pythae("MAF"),
         "pythae IAF": from_pythae("IAF"),
-        "pythae TwoStageVAE": from_pythae("TwoStageVAE", second_stage_beta=0.01),
     }
 
 
