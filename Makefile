@@ -15,7 +15,7 @@ BRAINS := data_folders/synthetic
 OASIS  := mlflow run . --env-manager local --experiment-name geovae-oasis
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-oasis demo-volumes demo-augmentation ui test test-slow lint format requirements names mlproject docs \
+.PHONY: help setup demo demo-oasis demo-volumes demo-augmentation ui test test-slow lint format requirements notebook names mlproject docs \
 	screenshots pictures pictures-studies pictures-volume pictures-oasis test-gpu gpu-pack clean
 
 help: ## print this list
@@ -78,6 +78,10 @@ screenshots: setup ## take screenshots of the UI on the runs of this folder, int
 
 mlproject: setup ## write MLproject from the signatures of the entry points
 	$(BIN)/python -m tools.mlproject
+
+notebook: setup ## execute docs/tour.py into docs/tour.ipynb
+	python -m pip install --quiet --disable-pip-version-check ipykernel jupytext nbclient
+	PYTHONPATH=. python tools/notebook.py
 
 names: setup ## write docs/names.md from tools/names.py and what scores, samplers and models declare
 	PYTHONPATH=. python tools/names.py

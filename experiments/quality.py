@@ -202,8 +202,11 @@ def _cohort_pictures(quality: Quality) -> Iterator[Picture]:
     rows_of = [np.flatnonzero(arrays["ids"] == id) for id in names]
     rows = [int(rows[len(rows) // 2]) for rows in rows_of]  # the middle slice of each session
     pictures, cdr, ages = (arrays[name][rows] for name in ("x_train", "cdr", "age"))
-    mosaic = figures.cohort_mosaic(pictures[..., 0], list(names.values()), directions, cdr=cdr, ages=ages)
-    yield Picture("mosaic", f"{len(names)} of {len(quality.table)} sessions; CDR -: not assessed", mosaic)
+    bounds = arrays.get("age_at_least", np.zeros(len(arrays["age"]), bool))[rows]  # earlier versions wrote none
+    mosaic = figures.cohort_mosaic(
+        pictures[..., 0], list(names.values()), directions, cdr=cdr, ages=ages, at_least=bounds
+    )
+    yield Picture("mosaic", f"{len(names)} of {len(quality.table)} sessions; CDR -: none in the table", mosaic)
     mean = figures.mean_and_sd(arrays["x_train"][..., 0], directions)
     yield Picture("mean_and_sd", "All slices: a volume that lies another way shows as a ghost in both", mean)
     states = read_states(quality.root, list(names))

@@ -23,6 +23,7 @@ from geovae.codes import Codes, encode_images
 from geovae.data import DATASETS, Splits
 from geovae.devices import choose_device, fixed_convolutions
 from geovae.figures.latent import pullback_figure
+from geovae.files import remove_partial
 from geovae.geometry import check_pullback
 from geovae.images import as_pictures, comparison_grid, to_float
 from geovae.models import build_model
@@ -92,13 +93,14 @@ def run(plan: Plan, *, output: Path, tracker: Tracker | None = None, on_epoch: O
 
     Args:
         plan: of the configuration, see `plan_run`.
-        output: folder for the checkpoint and the model file.
+        output: folder for the checkpoint and the model file, of this run alone.
         tracker: where to report; by default nowhere.
         on_epoch: called after each epoch, when its checkpoint is on disk; an exception from it ends the run.
     """
     plan = load_plan(plan)
     tracker, config, network, splits = tracker or NullTracker(), plan.config, plan.network, plan.splits
     assert splits is not None
+    remove_partial(output)
     track_data(tracker, config["data"]["name"], splits)
 
     state = plan.trainer.start(network.to(choose_device(config["device"])), seed=config["seed"])

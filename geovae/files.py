@@ -44,6 +44,12 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_partial(folder: Path) -> None:
+    """Remove what a killed process left of atomic writes in a folder that no other process writes to."""
+    for temporary in folder.glob(".*.partial*"):
+        temporary.unlink(missing_ok=True)
+
+
 def _remove_leftovers(path: Path, suffix: str) -> None:
     """Remove what writers of `path` left that were killed; nobody writes a file for a day without changing it."""
     for leftover in path.parent.glob(f".{escape(path.name.removesuffix(suffix))}.*.partial{escape(suffix)}"):
@@ -61,8 +67,8 @@ def flush_to_disk(path: Path) -> None:
         os.close(handle)
 
 
-def lock_file(file: IO[Any]) -> None:
-    """Lock an open file for this process; where the system or the file system has no locks, nothing is locked.
+def lock_file(file: IO[Any]) -> bool:
+    """Lock an open file for this process; return False where the system or the file system has no locks.
 
     Raises:
         BlockingIOError: if another process holds it.
@@ -73,7 +79,8 @@ def lock_file(file: IO[Any]) -> None:
     except BlockingIOError:
         raise
     except OSError:  # work without a lock rather than not at all
-        return
+        return False
+    return fcntl is not None
 
 
 def unlock_file(file: IO[Any]) -> None:

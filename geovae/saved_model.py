@@ -138,7 +138,7 @@ def load_model(path: Path | str, device: torch.device | str = "cpu") -> SavedMod
     check_finite(path, tensors)
     try:
         model = _build(meta)
-    except (ValueError, TypeError, LookupError, RuntimeError) as error:  # of options that the model does not have
+    except (ValueError, TypeError, LookupError, RuntimeError, AttributeError) as error:  # of options of another model
         raise ValueError(f"{path} does not describe a model: {' '.join(str(error).split())[:200]}") from error
     weights = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     restore_weights(path, lambda: model.load_state_dict(weights))

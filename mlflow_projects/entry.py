@@ -5,12 +5,15 @@ promotion was refused; 4 done, but records wait for the tracking store or were r
 SIGTERM.
 """
 
+import gc
 import os
+import shlex
 import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -18,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from experiments.config import Options
 from experiments.describe import writable as writable
 from experiments.page import run_url
-from geovae.tracking import MlflowTracker, UndeliveredWarning, without_password
+from geovae.tracking import MlflowTracker, UndeliveredWarning, end_abandoned, without_password
 from mlflow_projects.command_line import call
 from mlflow_projects.sentences import describe
 
@@ -33,6 +36,7 @@ FAILED, REFUSED, UNDELIVERED = 1, 2, 4  # exit codes
 
 def main(function: Callable[..., None], more_options: Callable[[Options], Any] | None = None) -> NoReturn:
     """Call an entry point with the command line's flags, by `call`, and exit with the right code."""
+    gc.enable()  # see `mlflow_projects`
     signal.signal(signal.SIGTERM, _terminate)
     _undelivered.clear()
     _opened.clear()
@@ -99,7 +103,7 @@ def open_run(name: str, title: str = "") -> MlflowTracker:
     """Return a tracker of the run that `mlflow run` created, or of a new one when called without it.
 
     Its name in the UI is `title`, by default `name`, unless the user gave one (`--run-name`). MLFLOW_RUN_ID is removed
-    from the environment: a process started later must not write to this run.
+    from the environment: a process started later must not write to this run. Runs that a killed process left here end.
     """
     import mlflow
 
@@ -107,6 +111,7 @@ def open_run(name: str, title: str = "") -> MlflowTracker:
     if run_id is None:
         experiment = choose_experiment()
         show_training_runs(experiment)
+        end_abandoned(RUNS, mlflow.get_tracking_uri())
         output = writable(RUNS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}")
         _opened.append(name)
         return MlflowTracker(output, experiment_id=experiment, name=title or name, tags={"mlflow.source.name": name})
@@ -116,7 +121,37 @@ def open_run(name: str, title: str = "") -> MlflowTracker:
         mlflow.MlflowClient().set_tag(run_id, "mlflow.runName", title or name)
     experiment = run.info.experiment_id
     show_training_runs(experiment)
-    return MlflowTracker(writable(RUNS / run_id), run_id=run_id, experiment_id=experiment)
+    end_abandoned(RUNS, mlflow.get_tracking_uri())
+    tracker = MlflowTracker(writable(RUNS / run_id), run_id=run_id, experiment_id=experiment)
+    tracker.own()  # `mlflow run` may be killed before it ends the run
+    return tracker
+
+
+@contextmanager
+def continue_run(run_id: str, tags: Mapping[str, str], output: Path | None = None) -> Iterator[MlflowTracker]:
+    """Give the tracker of an interrupted run, which is RUNNING again, and ends with the outcome of this process.
+
+    A run that `mlflow run` made for this process stays empty, and leads to the other by its `tags`. `output` is the
+    folder of the interrupted run, by default the one that `open_run` gives runs of `mlflow run`.
+    """
+    import mlflow
+
+    end_abandoned(RUNS, mlflow.get_tracking_uri())  # the run's last records come first
+    with ExitStack() as stack:
+        if os.environ.get("MLFLOW_RUN_ID") not in (None, run_id):
+            stack.enter_context(open_run("resume")).tags({"role": "resume", **tags})
+        os.environ.pop("MLFLOW_RUN_ID", None)
+        client = mlflow.MlflowClient()
+        run = client.get_run(run_id)
+        folder, experiment = writable(output or RUNS / run_id), run.info.experiment_id
+        _opened.append("resume")
+        tracker = MlflowTracker(folder, run_id=run_id, experiment_id=experiment, continued=True)
+        tracker.own()
+        stack.enter_context(tracker)
+        client.update_run(run_id, status="RUNNING")  # after the outbox is on disk, by which a kill is noticed
+        if "stop_reason" in run.data.tags:
+            client.delete_tag(run_id, "stop_reason")
+        yield tracker
 
 
 def choose_experiment() -> str:
@@ -177,6 +212,6 @@ def show_view(save: "Callable[[MlflowClient, str], str]", tracker: MlflowTracker
     if uri.startswith("http"):
         print(f"See it all: {uri}/#/{view}")
     else:
-        print(f"See it all: make ui    (mlflow server --backend-store-uri {uri} --host 127.0.0.1)")
+        print(f"See it all: make ui    (mlflow server --backend-store-uri {shlex.quote(uri)} --host 127.0.0.1)")
         print(f"and open http://127.0.0.1:5000/#/{view}")
     return f"#/{view}"

@@ -58,16 +58,17 @@ def main(
     else:
         chosen = find_candidate(client, name, candidate, rules)
         verdict = promote(client, chosen, rules, name=name, why=why, dry_run=dry_run)
-        _record(verdict.word, "\n".join(verdict.sentences(name)), candidate=chosen.run.info.run_id)
-        if verdict.reasons:
-            raise SystemExit(3)  # scripts distinguish a refusal from bad input
+        code = 3 if verdict.reasons else 0  # scripts distinguish a refusal from bad input
+        _record(verdict.word, "\n".join(verdict.sentences(name)), code=code, candidate=chosen.run.info.run_id)
 
 
-def _record(verdict: str, text: str, **tags: str) -> None:
-    """Print what was done, and record it as a run: these runs are the history of the alias."""
+def _record(verdict: str, text: str, *, code: int = 0, **tags: str) -> None:
+    """Print what was done, record it as a run, and exit with `code`: these runs are the history of the alias."""
     print(text)
     with entry.open_run("promote") as tracker:
         tracker.tags({"role": "promotion", "verdict": verdict, "mlflow.note.content": text, **tags})
+        if code:
+            raise SystemExit(code)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ and not repeated; they become children of the newest run of the study. Interrupt
 """
 
 import os
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -78,9 +77,8 @@ def main(
         writable(output)  # before hours of work, not after them
     folder = writable(FOLDER / study.name)
     with only_one(folder), entry.open_run(f"{study.name}-{study.size}") as tracker:
-        tracker.tags({"role": "study", "study": study.name, "size": study.size, "host": socket.gethostname()})
+        tracker.tags({"role": "study", "study": study.name, "size": study.size})
         ledger = MlflowLedger(study.name, tracker)
-        ledger.end_abandoned()
         ledger.adopt_finished(configs)
         failed = run_on_ray(study, ledger, folder, cluster) if cluster.address else {}
         outcomes, failures = execute(study, ledger, folder, report_progress=report_progress, failed=failed)
@@ -88,9 +86,9 @@ def main(
             raise RuntimeError(f"none of the study's runs has a result: {next(iter(failures.values()))}")
         # in the tracker's folder unless the user asks for another: no study overwrites the report of an earlier one
         page = report_on(study, outcomes, failures, writable(output or tracker.output / "report"), tracker)
-    print(f"report: {page}    run: {tracker.run_id}")
-    if failures:
-        raise SystemExit(1)
+        print(f"report: {page}    run: {tracker.run_id}")
+        if failures:
+            raise SystemExit(1)
 
 
 def report_on(
@@ -207,16 +205,6 @@ class MlflowLedger:
             except Exception as error:  # the same tag as that of a run that failed on a cluster
                 child.tags({"failure": " ".join(str(error).split())})
                 raise
-
-    def end_abandoned(self) -> None:
-        """End as KILLED the runs that a killed process of this machine left RUNNING."""
-        # of this machine only: here `only_one` holds the lock, elsewhere the same study may be running
-        here = f"tags.host = '{socket.gethostname()}' and attributes.status = 'RUNNING'"
-        for parent in self._search(here):
-            if parent.info.run_id != self.tracker.run_id:
-                children = f"tags.mlflow.parentRunId = '{parent.info.run_id}' and attributes.status = 'RUNNING'"
-                for run in [*self._search(children), parent]:
-                    self._client.set_terminated(run.info.run_id, "KILLED")
 
     def _search(self, query: str) -> "list[Run]":
         return search_all(self._client, self.tracker.experiment_id or "", f"tags.study = '{self._study}' and {query}")

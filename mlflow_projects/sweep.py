@@ -1,7 +1,6 @@
 """`mlflow run . -e sweep`: search hyper-parameters over seeds with Ray Tune, from a laptop to a cluster."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib import import_module
@@ -217,31 +216,8 @@ def _values(definition: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in definition.items() if name != "settings"} | asdict(definition["settings"])
 
 
-@contextmanager
-def _open(resumed: str) -> Iterator[MlflowTracker]:
-    """Open a new run for the sweep, or that of a resumed sweep, which then ends with the outcome of this process."""
-    from mlflow import MlflowClient
-
-    with entry.open_run("sweep") as tracker:
-        if not resumed or tracker.run_id == resumed:
-            yield tracker
-            return
-        # `mlflow run` has made a run for this process: it stays empty, and leads to the sweep's
-        tracker.tags({"role": "resume", "sweep": resumed})
-        client = MlflowClient()
-        client.update_run(resumed, status="RUNNING")
-        experiment = client.get_run(resumed).info.experiment_id
-        output = entry.writable(entry.RUNS / resumed)
-        status = "KILLED"  # unless an outcome is known: Ctrl-C and SIGTERM are no `Exception`
-        try:
-            with MlflowTracker(output, run_id=resumed, experiment_id=experiment, continued=True) as continued:
-                yield continued
-            status = "FINISHED"
-        except Exception:
-            status = "FAILED"
-            raise
-        finally:
-            client.set_terminated(resumed, status)
+def _open(resume: str) -> AbstractContextManager[MlflowTracker]:
+    return entry.continue_run(resume, {"sweep": resume}) if resume else entry.open_run("sweep")
 
 
 def _keep(definition: Definition, tracker: MlflowTracker) -> None:

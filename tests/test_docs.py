@@ -99,7 +99,7 @@ def test_yaml_studies_of_the_pages_can_be_read(tmp_path):
 
 def test_the_readme_samples_any_autoencoder():
     (block,) = [block for _, block in blocks(ROOT / "README.md", "python") if "geovae.sample(" in block]
-    model = build_model("vae", (1, 32, 32), network="mlp", width=8, latent_dim=2)
+    model = build_model("vae", (1, 32, 32), network="mlp", width=64, latent_dim=2)  # of 8 units most are dead
     space = {"model": model, "images": torch.rand(40, 1, 32, 32, generator=torch.Generator().manual_seed(0))}
     exec(compile(block, "README.md", "exec"), space)
     assert space["new"].shape == (64, 1, 32, 32)

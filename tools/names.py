@@ -71,15 +71,15 @@ TAGS = {
     "not_finite.<metric>": "a number that was NaN or infinite: MLflow would rank it as 0",
     "role": (
         "what a run is for: `comparison`, `sweep` and `study` mark parents; below them `run` in a comparison, `cell` "
-        "in a study, `configuration` and its `seed` runs in a sweep; `resume` an invocation that went on with a sweep; "
-        "`promotion` moved an alias, `report` compared others"
+        "in a study, `configuration` and its `seed` runs in a sweep; `resume` an invocation that went on in another "
+        "run; `promotion` moved an alias, `report` compared others"
     ),
     "sweep": "of `sweep`: id of the sweep's own run",
     "configuration": "of `sweep`: name of the configuration, the same for its runs",
     "options": "of `sweep`: what a configuration sets of the searched options, as JSON",
     "sweep.seed": "of `sweep`: which of the configuration's runs it is, from 0",
     "changed": "of `sweep`: options that population based training has changed, as JSON",
-    "stop_reason": "of `main`, `study` and `sweep`: why a run ended before its last epoch",
+    "stop_reason": "of `main`, `study` and `sweep`: why a run ended early; of all: that its process died",
     "failure": "of `main`, `study` and `sweep`: why a run failed",
     "restarts": "of `main`, `study` and `sweep`: how often a run went on after its process or node had died [count]",
     "ray.trial_id": "of `main`, `study` and `sweep`: Ray's id of the trial",
@@ -90,7 +90,7 @@ TAGS = {
     "winner": "of a comparison: name of the best run",
     "study": "of `study`: its name, on the parent and on every run",
     "size": "of `study`: full, medium, small or ci",
-    "host": "of `study`: the machine that executes it",
+    "resumed": "of `train`: the run in which this invocation went on",
     "cell": "of `study`: data, model and seed of a trained model, shared by all that is drawn from it",
     "variant": "of `study`: which variant of the samplers' options was drawn with",
     "sampler": "of `generate`: the sampler",

@@ -4,6 +4,7 @@
 """
 
 import os
+import shlex
 import signal
 import threading
 import time
@@ -143,7 +144,7 @@ class Engine(tune.Callback):
         if not arrived:
             warnings.warn(
                 f"the tracking store did not answer for {patience:.0f} s; all records are kept. Once it answers, run "
-                f"python -m mlflow_projects.sync {storage}, and reap for runs that are still RUNNING",
+                f"python -m mlflow_projects.sync {shlex.quote(storage)}, and reap for runs that are still RUNNING",
                 UndeliveredWarning,
             )
         return arrived
@@ -242,7 +243,9 @@ class Engine(tune.Callback):
                 signal.raise_signal(number)
             self._signal = number
 
-        handlers: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        found: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        # a shell starts commands in the background (`&` in a script) with SIGINT ignored: that stays
+        handlers = {number: handler for number, handler in found.items() if handler != signal.SIG_IGN}
         for number in handlers:
             signal.signal(number, defer)
         try:
@@ -255,6 +258,7 @@ class Engine(tune.Callback):
                 signal.signal(number, handler)
         if self._signal is not None:
             signal.raise_signal(self._signal)
+            raise Interrupted(signal.Signals(self._signal).name)  # its handler returned, but the trials have ended
 
     def _tuner(self, scheduler: TrialScheduler | None) -> tune.Tuner:
         trainable = tune.with_parameters(self.worker, context=self.context)

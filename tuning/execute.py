@@ -42,7 +42,8 @@ def execute(
         engine.run(queue, on_event=on_event)
     finally:  # also after an interrupt, for the records of the runs that ended before
         engine.flush([task.folder or name for name, task in tasks.items()])
-    ends = {name: queue.ends[name] for name in tasks}
+    not_begun = Run(state="KILLED", reason="the time was over before it began")
+    ends = {name: queue.ends.get(name, not_begun) for name in tasks}
     return {name: run.result or Failure(run.state, run.reason) for name, run in ends.items()}
 
 

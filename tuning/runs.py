@@ -86,6 +86,8 @@ class RunStore:
     def reopen_run(self, run_id: str) -> str:
         """Set a run to RUNNING again and return its id."""
         self.client.update_run(run_id, status="RUNNING")
+        if "stop_reason" in self.client.get_run(run_id).data.tags:  # it would pass for stopped at its end, too
+            self.client.delete_tag(run_id, "stop_reason")
         return run_id
 
     def log(
@@ -143,13 +145,14 @@ class RunStore:
     def end_orphans(self, configurations: Sequence[Configuration]) -> None:
         """End runs that are still RUNNING, and delete duplicates that requests without an answer left behind."""
         known = {c.run_id for c in configurations} | {r.run_id for c in configurations for r in c.runs.values()}
-        for run in self._search(f"{self._query} and attributes.status = 'RUNNING'"):
+        for run in self._search(self._query):
             if run.data.tags.get("role") not in ("configuration", "seed"):
                 continue  # the sweep's own run, and the one that trained a model for it
-            if run.info.run_id in known:
-                self.client.set_terminated(run.info.run_id, "KILLED")
-            else:
+            # KILLED: a resume ends what its dead driver left, duplicates included
+            if run.info.run_id not in known and run.info.status in ("RUNNING", "KILLED"):
                 self.client.delete_run(run.info.run_id)
+            elif run.info.status == "RUNNING":
+                self.client.set_terminated(run.info.run_id, "KILLED")
 
     def _search(self, query: str) -> list[Any]:
         return search_all(self.client, self.experiment_id, query)

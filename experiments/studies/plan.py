@@ -126,7 +126,7 @@ def _choose_data(data: Mapping[str, Any], only: Sequence[str]) -> dict[str, Any]
     """Return the data named, by their names or by the first word of several: `fashion_mnist` is all its sizes."""
     chosen: dict[str, Any] = {}
     for wanted in only or data:
-        found = {name: options for name, options in data.items() if wanted in (name, name.split()[0])}
+        found = {name: options for name, options in data.items() if wanted in (name, *name.split()[:1])}
         if not found:
             raise ConfigError(f"the study has no data {wanted!r} in this size; choose from {', '.join(data)}")
         chosen |= found

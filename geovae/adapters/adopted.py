@@ -24,6 +24,7 @@ from geovae.images import to_float
 KINDS = ("pythae", "diffusers", "weights")
 CLASSES = ("module", *PARTS)  # fields of a description that name a class
 FIELDS: dict[str, Any] = {"margin": int, "latent_shape": list, "config": dict | None, "arguments": dict | None}
+FIELDS |= dict.fromkeys(CLASSES, str | None)
 
 
 @dataclass(frozen=True)

@@ -54,9 +54,9 @@ def load_weights(module: Module, path: Path | str, *, prefix: str = "") -> Modul
     try:
         module.load_state_dict(own)
     except RuntimeError as error:
-        first = ", ".join(list(weights)[:3])
+        reason, first = " ".join(str(error).split())[:300], ", ".join(list(weights)[:3])
         raise ValueError(
-            f"the weights in {path} are not those of this {type(module).__name__}: {error}. Its names begin with "
+            f"the weights in {path} are not those of this {type(module).__name__}: {reason}. Its names begin with "
             f"{first}; `prefix` (now {prefix!r}) chooses and shortens them"
         ) from error
     return module.eval()

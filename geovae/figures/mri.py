@@ -24,10 +24,12 @@ def cohort_mosaic(
     *,
     cdr: Sequence[float],
     ages: Sequence[float],
+    at_least: Sequence[bool] = (),
 ) -> "Figure":
     """Return a figure of pictures (n, h, w) with their names, CDR and age.
 
-    `cdr` (n,) is NaN where it was not assessed, `ages` (n,) in years where unknown.
+    `cdr` (n,) is NaN where it was not assessed, `ages` (n,) in years where unknown; `at_least` (n,)
+    says which of them are lower bounds.
     """
     from matplotlib.figure import Figure
 
@@ -42,7 +44,7 @@ def cohort_mosaic(
             ax.imshow(pictures[i], cmap="gray")
             directions.mark(ax, 5)
             grade = "-" if np.isnan(cdr[i]) else f"{cdr[i]:g}"
-            age = "age ?" if np.isnan(ages[i]) else f"{ages[i]:.0f} y"
+            age = "age ?" if np.isnan(ages[i]) else f"{ages[i]:.0f}{'+' * any(at_least[i : i + 1])} y"
             # a `$` in the name of a file is no formula
             ax.set_title(f"{names[i]}\nCDR {grade}, {age}", fontsize=6.5, pad=2, parse_math=False)
     figure.suptitle(directions.caption, fontsize=8)

@@ -119,7 +119,7 @@ def latent_map_of_cohort(mu: Tensor, *, ages: Sequence[float], cdr: Sequence[flo
     left.scatter(*xy[~has_age].T, marker="x", color="0.6", s=14)
     colours = left.scatter(*xy[has_age].T, c=age[has_age], s=14, cmap="viridis")
     figure.colorbar(colours, ax=left, label="age (years)")
-    right.scatter(*xy[np.isnan(grade)].T, s=10, color="0.75", label="not assessed")
+    right.scatter(*xy[np.isnan(grade)].T, s=10, color="0.75", label="no CDR")
     for value in sorted(set(grade[~np.isnan(grade)].tolist())):
         chosen = grade == value
         right.scatter(*xy[chosen].T, s=16, color=GRADES.get(value, "black"), label=f"CDR {value:g}")

@@ -106,6 +106,11 @@ def _published(mu: Tensor, k: int, seed: int) -> Tensor:
         return torch.cdist(points[a], points[b])
 
     central = torch.cat([distances(rows, every).sum(1) for rows in _blocks(every, len(every))])
+    # each code once: the most central ones may be one code of many images
+    distinct, which = torch.unique(points, dim=0, return_inverse=True)
+    first = torch.empty(len(distinct), dtype=torch.long).scatter_reduce_(0, which, every, "amin", include_self=False)
+    repeated = torch.ones(len(points), dtype=torch.bool).index_fill_(0, first, False)
+    central = central.masked_fill(repeated, torch.inf)
     return alternate_medoids(distances, central.topk(k, largest=False).indices, len(points), 300)
 
 

@@ -1,15 +1,20 @@
 """Tracking: what a run records, delivered to MLflow through a queue on disk; the only room that imports mlflow."""
 
-from geovae.tracking.delivery import REFUSED, read_refused, sync, without_password
-from geovae.tracking.outbox import UndeliveredWarning
+from geovae.tracking.abandoned import end_abandoned
+from geovae.tracking.delivery import REFUSED, RUN, read_address, read_refused, sync, without_password
+from geovae.tracking.outbox import UndeliveredWarning, is_alive
 from geovae.tracking.tracker import MlflowTracker, NullTracker, Tracker
 
 __all__ = [
     "REFUSED",
+    "RUN",
     "MlflowTracker",
     "NullTracker",
     "Tracker",
     "UndeliveredWarning",
+    "end_abandoned",
+    "is_alive",
+    "read_address",
     "read_refused",
     "sync",
     "without_password",

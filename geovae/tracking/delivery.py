@@ -7,6 +7,7 @@ outbox keeps the record and retries.
 
 import json
 import math
+import platform
 import re
 import shutil
 import uuid
@@ -19,6 +20,7 @@ from urllib.parse import parse_qsl, urlencode
 import numpy as np
 
 from geovae.files import atomic_path
+from geovae.tracking.confirm import confirm, confirm_metrics, has_image
 from geovae.tracking.outbox import Record, UndeliveredWarning, deliver_all
 
 if TYPE_CHECKING:
@@ -30,7 +32,9 @@ MAX_PARAMS = 100
 METRIC_RECORDS_AT_ONCE = 50
 # MLflow's words for a value that it will never take; by HTTP statuses, a proxy that asks for a password says the same
 REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS")
-REFUSED = "refused.jsonl"  # the file beside the outbox
+ADDRESS = "address.json"  # in the outbox
+RUN = "run.json"  # the files beside the outbox
+REFUSED = "refused.jsonl"
 SECRETS = re.compile(r"user|pass|pwd|secret|token|credential|api_?key|odbc_connect", re.IGNORECASE)  # in a query
 TOKEN = "geovae.token"  # the tag that finds a run whose creation got no answer
 
@@ -51,6 +55,8 @@ class Delivery:
         self.run_id: Any = run_id  # a string whenever a record is delivered: the first one creates the run
         self.stored = _Stored(client, run_id) if continued and run_id else None
         self.folder = folder
+        self.repeats = False  # whether the records have been sent before, and may have arrived
+        self.ends = run_id is None  # whether the run ends with its process; otherwise whoever created it ends it
 
     def __call__(self, records: list[Record]) -> int:
         """Deliver the first record, or the metrics at the beginning in one request; return the number of records."""
@@ -62,35 +68,24 @@ class Delivery:
             self._send(records[:count])
         except Exception as error:
             if not self._refuses(records[0], error):
+                self.repeats = True
                 raise
             if count > 1:  # only one of them is at fault
                 return self(records[:1])
             self._set_aside(records[0], error)
+        self.repeats = False
         return count
 
     def _send(self, records: list[Record]) -> None:
-        """Send records of one kind, and look whether they arrived.
-
-        A proxy or a foreign server may answer everything with an empty page, which MLflow's client takes for success.
-        """
+        """Send records of one kind, and look whether they arrived."""
         first = records[0]
         if first.get("kind") not in SEND:  # UNREADABLE
             raise _Damaged("its line in records.jsonl is damaged")
         if first.get("path") and not Path(first["path"]).is_file():  # the user removed an artifact before it was sent
             raise _Damaged(f"there is no file {first['path']} any more")
         SEND[first["kind"]](self, records)
-        self._confirm(records)
-
-    def _confirm(self, records: list[Record]) -> None:
-        run = self.client.get_run(self.run_id)
-        if run.info.run_id != self.run_id:
-            raise ConnectionError("the tracking server's answer is not MLflow's")
-        kind = records[0]["kind"]
-        if kind in ("metrics", "params", "tags"):
-            keys = [point[0] if kind == "metrics" else point for record in records for point in record["values"]]
-            stored = getattr(run.data, kind)
-            if missing := [key for key in keys if key not in stored]:
-                raise ConnectionError(f"the tracking server did not keep {missing[0]}")
+        if first["kind"] != "metrics":  # these are looked for request by request
+            confirm(self.client, self.run_id, first)
 
     def _refuses(self, record: Record, error: Exception) -> bool:
         """Return whether an error means that this record can never be delivered, although the store is there."""
@@ -102,6 +97,8 @@ class Delivery:
             return False
         if self.client.tracking_uri.startswith("http") and not isinstance(error, RestException):
             return False  # a status without MLflow's own answer
+        if "'active' state" in str(error):  # the run was deleted, whatever it is by now
+            return False
         run = self.client.get_run(self.run_id)  # raises where the store is away
         # a deleted run takes nothing until it is restored
         return bool(run.info.run_id == self.run_id and run.info.lifecycle_stage == "active")
@@ -122,10 +119,15 @@ class Delivery:
         warnings.warn(message, UndeliveredWarning)
 
     def write_address(self) -> None:
-        """Store beside the records where they go, without the user and password that the URI may hold."""
-        uri = without_password(self.client.tracking_uri)
-        with atomic_path(self.folder / "address.json") as temporary:
-            temporary.write_text(json.dumps({"tracking_uri": uri, "run_id": self.run_id}))
+        """Store beside the records where they go, and in the run's folder which run it is of.
+
+        Without the user and password that the URI may hold.
+        """
+        uri, host = without_password(self.client.tracking_uri), platform.node()
+        address = {"tracking_uri": uri, "run_id": self.run_id, "ends": self.ends, "host": host}
+        for file in [self.folder / ADDRESS, *([self.folder.with_name(RUN)] if self.run_id else [])]:
+            with atomic_path(file) as temporary:
+                temporary.write_text(json.dumps(address))
 
 
 class _Damaged(ValueError):
@@ -155,13 +157,11 @@ class _Stored:
     def has_image(self, key: str, step: int) -> bool:
         if self._images is None:
             self._images = [item.path for item in self._client.list_artifacts(self._run_id, "images")]
-        # MLflow writes the step of an image into its file name; the separator depends on the version
-        name = f"images/{key.replace('/', '~')}"
-        return any(path.startswith((f"{name}%step%{step}%", f"{name}+step+{step}+")) for path in self._images)
+        return has_image(self._images, key, step)
 
     def add_image(self, key: str, step: int) -> None:
         if self._images is not None:
-            self._images.append(f"images/{key.replace('/', '~')}+step+{step}+")
+            self._images.append(f"images/{key.replace('/', '~')}+step+{step}+.png")
 
 
 def _create_run(delivery: Delivery, records: list[Record]) -> None:
@@ -187,7 +187,9 @@ def _send_metrics(delivery: Delivery, records: list[Record]) -> None:
     if stored is not None:
         points = [point for point in points if not stored.has_metric(point.key, point.step)]
     for start in range(0, len(points), MAX_METRICS):
-        delivery.client.log_batch(delivery.run_id, metrics=points[start : start + MAX_METRICS])
+        request = points[start : start + MAX_METRICS]
+        delivery.client.log_batch(delivery.run_id, metrics=request)
+        confirm_metrics(delivery.client, delivery.run_id, request)
     if stored is not None:
         stored.add_metrics((point.key, point.step) for point in points)
 
@@ -211,6 +213,8 @@ def _send_image(delivery: Delivery, records: list[Record]) -> None:
 
     record = records[0]
     key, step, stored = record["key"], record["step"], delivery.stored
+    if stored is None and delivery.repeats:
+        stored = _Stored(delivery.client, delivery.run_id)  # for now: MLflow would keep the same image twice
     if stored is not None and stored.has_image(key, step):
         return
     with Image.open(record["path"]) as image:
@@ -264,6 +268,8 @@ SEND: dict[str, Callable[[Delivery, list[Record]], None]] = {
 def sync(folder: Path, tracking_uri: str | None = None) -> int:
     """Deliver what a run left in its outbox `folder`; return the number of records.
 
+    A run that would have ended with its process ends as KILLED.
+
     Args:
         folder: a run's outbox (`.../outbox`).
         tracking_uri: by default the one that the run wrote to.
@@ -275,14 +281,26 @@ def sync(folder: Path, tracking_uri: str | None = None) -> int:
     """
     import mlflow
 
-    address = _read_address(folder / "address.json")
+    address, log = read_address(folder / ADDRESS), folder / "records.jsonl"
     # the store of the run, unless the caller knows a new address: a server may have moved
     uri = tracking_uri or address.get("tracking_uri")
     delivery = Delivery(mlflow.MlflowClient(uri), folder, address.get("run_id"), continued=True)
-    return deliver_all(folder, delivery)
+    exists = address.get("run_id") or (log.is_file() and b"\n" in log.read_bytes())  # it can have died before
+    return deliver_all(folder, delivery, _killed(log) if address.get("ends") and exists else [])
 
 
-def _read_address(path: Path) -> dict[str, Any]:
+def _killed(log: Path) -> list[Record]:
+    """Return the last records of a run whose process died after it wrote `log`."""
+    died = {"kind": "end", "status": "KILLED", "time": int(log.stat().st_mtime * 1000)}
+    return [{"kind": "tags", "values": {"stop_reason": "its process died"}}, died]
+
+
+def read_address(path: Path) -> dict[str, Any]:
+    """Return what `write_address` wrote; nothing if there is no file.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
     if not path.exists():
         return {}
     try:

@@ -14,7 +14,8 @@ import shutil
 import threading
 import time
 import warnings
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,6 +27,11 @@ Deliver = Callable[[list[Record]], int]
 
 LONGEST_RETRY = 30.0  # seconds between two attempts, at most
 UNREADABLE = "unreadable"  # the kind of a record whose line is damaged; it holds the `line`
+
+
+_locks: "weakref.WeakSet[IO[str]]" = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):  # a forked worker that outlives its killed parent must not keep the lock
+    os.register_at_fork(after_in_child=lambda: [lock.close() for lock in _locks])
 
 
 class UndeliveredWarning(UserWarning):
@@ -165,8 +171,10 @@ class Outbox:
             self._changed.wait(1.0 if self._closing else min(LONGEST_RETRY, 2.0**self.failures))
 
 
-def deliver_all(folder: Path, deliver: Deliver) -> int:
+def deliver_all(folder: Path, deliver: Deliver, closing: Sequence[Record] = ()) -> int:
     """Deliver, now and in this thread, what an outbox left behind; return how many records that were.
+
+    `closing` are records that its process would have added at its end: they are, unless it did so itself.
 
     Raises:
         FileNotFoundError: if `folder` holds no outbox.
@@ -187,6 +195,7 @@ def deliver_all(folder: Path, deliver: Deliver) -> int:
             raise missing
         sent, waiting = _read(folder)
         count = len(waiting)
+        waiting += _close_log(folder / "records.jsonl", closing)  # on disk first: this process may be killed, too
         while waiting:
             delivered = deliver(waiting)
             del waiting[:delivered]
@@ -198,11 +207,30 @@ def deliver_all(folder: Path, deliver: Deliver) -> int:
     return count
 
 
+def remove_empty(folder: Path) -> None:
+    """Remove an outbox without records, whose process was killed at its beginning, or at its end."""
+    lock = _try_lock(folder)
+    if lock is not None and not _read(folder)[1]:
+        _remove(folder)
+    _unlock(lock)
+
+
 def wait_until_unlocked(folder: Path, patience: float = 10.0) -> None:
     """Wait until no process delivers from the outbox `folder`, for at most `patience` seconds."""
     if folder.is_dir():
         with contextlib.suppress(FileNotFoundError):  # removed meanwhile: everything has arrived
             _unlock(_try_lock(folder, patience))
+
+
+def is_alive(folder: Path) -> bool | None:
+    """Return whether the process that writes to an outbox lives; None where the file system cannot tell."""
+    try:
+        with (folder / "lock").open("r+") as lock:  # makes no new one, in a folder that is on its way out
+            return False if lock_file(lock) else None
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
 
 
 def _create_and_lock(files: Path, patience: float) -> IO[str] | None:
@@ -230,6 +258,7 @@ def _try_lock(folder: Path, patience: float = 0.0) -> IO[str] | None:
             time.sleep(0.05)
         else:
             if _is_current(lock, folder):
+                _locks.add(lock)
                 return lock
             lock.close()  # its last holder has removed the outbox, and this file with it
 
@@ -287,6 +316,19 @@ def _open_log(path: Path) -> IO[bytes]:
     log.seek(0)
     log.truncate(log.read().rfind(b"\n") + 1)
     return log
+
+
+def _close_log(path: Path, closing: Sequence[Record]) -> Sequence[Record]:
+    """Append the closing records, unless the file ends with one of the same kind as theirs; return the new ones."""
+    if not closing:
+        return ()
+    with _open_log(path) as log:
+        log.seek(0)
+        last = _parse(log.read().rstrip(b"\n").rpartition(b"\n")[2])
+        if last.get("kind") == closing[-1]["kind"]:
+            return ()
+        _append(log, b"".join(json.dumps(record).encode() + b"\n" for record in closing))
+    return closing
 
 
 def _append(log: IO[bytes], line: bytes) -> None:

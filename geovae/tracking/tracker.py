@@ -65,12 +65,11 @@ class Tracker(Protocol):
         """Return the tracker."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        """Close as FINISHED, after an exception as FAILED, after an interruption as KILLED."""
-        if kind is None:
-            self.close("FINISHED")
-        else:
-            self.close("FAILED" if issubclass(kind, Exception) else "KILLED")
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *rest: object) -> None:
+        """Close as FINISHED, after an exception or with an exit code as FAILED, after an interruption as KILLED."""
+        # from 128 on an exit code stands for a signal
+        failed = isinstance(error, Exception) or (isinstance(error, SystemExit) and error.code in range(1, 128))
+        self.close("FINISHED" if kind is None else "FAILED" if failed else "KILLED")
 
 
 class NullTracker(Tracker):
@@ -128,7 +127,6 @@ class MlflowTracker(Tracker):
         self.output = Path(output).absolute()
         self.experiment_id = experiment_id
         self._close_timeout = close_timeout
-        self._created_here = run_id is None
         folder = self.output / "outbox"
         self._delivery = Delivery(mlflow.MlflowClient(self.uri), folder, run_id, continued)
         self._outbox = Outbox(folder, self._delivery, remedy=_how_to_deliver)
@@ -144,6 +142,11 @@ class MlflowTracker(Tracker):
         new: Record = {"kind": "create", "experiment_id": experiment_id, "name": name, "tags": texts, "time": _now()}
         self._outbox.put(new)  # on disk first: a process that dies now leaves no run that nothing tells of
         self._outbox.flush(CREATE_TIMEOUT)  # at once, since children need the id of their parent
+
+    def own(self) -> None:
+        """End the run with this process, although others created it."""
+        self._delivery.ends = True
+        self._delivery.write_address()
 
     @property
     def run_id(self) -> str | None:
@@ -216,12 +219,12 @@ class MlflowTracker(Tracker):
         return self._outbox.flush(timeout)
 
     def close(self, status: Status = "FINISHED") -> None:
-        """Deliver everything within `close_timeout` seconds; end the run if this tracker created it.
+        """Deliver everything within `close_timeout` seconds; end the run if this tracker created or owns it.
 
         Raises an `UndeliveredWarning` if something did not arrive.
         """
         # whoever created the run may be gone when its last records arrive: then they end it
-        if self._created_here or not self._outbox.flush(self._close_timeout):
+        if self._delivery.ends or not self._outbox.flush(self._close_timeout):
             self._put("end", status=status, time=_now())
         self._outbox.close(self._close_timeout)
 

@@ -112,7 +112,9 @@ def test_a_model_file_cannot_choose_what_is_called(file, target, tmp_path):
     assert not (tmp_path / "harm").exists()
 
 
-@pytest.mark.parametrize("changes", [{"margin": None}, {"latent_shape": 3}, {"arguments": []}, {"config": "x"}])
+@pytest.mark.parametrize(
+    "changes", [{"margin": None}, {"latent_shape": 3}, {"arguments": []}, {"config": "x"}, {"module": 3}]
+)
 def test_a_damaged_description_is_one_sentence(file, changes, tmp_path):
     model, described = adopt("weights", file, Architecture(module=TIED, prefix="net."), IMAGES)
     tensors, meta = load(keep(tmp_path / "model.safetensors", model, described))

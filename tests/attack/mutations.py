@@ -19,6 +19,11 @@ ODD: list[Any] = [
     "null", "x" * 5000, "../../etc/passwd", "\u0000", [], [None], [[]], {}, {"x": 1}, {1: 2}, [1, [2, {"a": 3}]],
     datetime.date(2024, 1, 1), b"bytes",
 ]  # fmt: skip
+TEXTS = [
+    "-1", "0", "1", "2", "0.5", "-0.5", "1e400", "1e-400", "nan", "inf", "-inf", "--3", "²", "1_000", "0x10", "9" * 30,
+    "9" * 400, "null", "true", "x", "x" * 5000, "[1, 2]", "[[[", "{a: 1}", "1,2,,", "prior,prior", "../x", "a\nb",
+    "!!python/name:os.system",
+]  # fmt: skip
 HEAD = 400  # bytes: where headers are
 
 

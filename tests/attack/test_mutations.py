@@ -4,6 +4,7 @@ Seeded: a case that fails has its number in the message, and fails alone with `-
 """
 
 import gzip
+import math
 import random
 import struct
 import warnings
@@ -12,11 +13,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from experiments.config import flatten, resolve
+from experiments.run import check_config
 from geovae.checks import shown
 from geovae.data.builders import BUILDERS
 from mlflow_projects.sentences import LETTERS, describe
 from tests.attack.formats import FILES, TREES, YAML_TEXT, pixels
-from tests.attack.mutations import mutate_bytes, mutate_tree
+from tests.attack.mutations import TEXTS, mutate_bytes, mutate_tree
 
 QUICK, MANY = 40, 1000
 NUMBERS = [pytest.param(QUICK, id="quick"), pytest.param(MANY, id="many", marks=pytest.mark.slow)]
@@ -76,6 +79,20 @@ def test_odd_values_in_yaml(name, n, tmp_path):
             changed = mutate_tree(changed, chance)
         path.write_text(yaml.safe_dump(changed, allow_unicode=True))
         attempt(read, path, f"{name}, case {number}: {shown(changed)}")
+
+
+@pytest.mark.parametrize("n", NUMBERS)
+@pytest.mark.parametrize("model", ["vae", "rae_gp", "rhvae"])
+def test_odd_values_of_options(model, n, tmp_path):
+    base = {"data.name": "digits", "model.name": model, "model.network": "mlp"}
+    names = [name for name in flatten(resolve(base)) if name not in ("extractor", "device")]
+    for number in range(n):
+        chance = random.Random(f"{model} {number}")
+        given = {chance.choice(names): chance.choice(TEXTS) for _ in range(chance.randint(1, 2))}
+        case = f"{model}, case {number}: {shown(given)}"
+        config = attempt(lambda path, given=given: check_config(resolve(base | given)), tmp_path / "a", case)
+        for name, value in flatten(config or {}).items():
+            assert not isinstance(value, float) or math.isfinite(value), f"{case}: {name} is {value}"
 
 
 def write_digits(folder: Path) -> None:

@@ -160,7 +160,14 @@ def test_the_latent_map_colours_by_age_and_cdr():
     figure = mri_samples.latent_map_of_cohort(mu, ages=[np.nan, *range(29)], cdr=cdr)
     png(figure)
     labels = [text.get_text() for text in figure.axes[1].get_legend().get_texts()]
-    assert labels == ["not assessed", "CDR 0", "CDR 0.5"]
+    assert labels == ["no CDR", "CDR 0", "CDR 0.5"]
     png(mri_samples.latent_map_of_cohort(mu[:, :1], ages=range(30), cdr=cdr))
     with pytest.raises(ValueError, match=r"must be equally many: \(30, 5\), 29, 30"):
         mri_samples.latent_map_of_cohort(mu, ages=range(29), cdr=cdr)
+
+
+def test_an_age_that_is_a_bound_is_shown_as_one():
+    ages, bounds = [89, 71, np.nan], [True, False, False]
+    figure = mri.cohort_mosaic(np.zeros((3, 4, 4)), list("abc"), AXIAL, cdr=[0.0] * 3, ages=ages, at_least=bounds)
+    titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
+    assert titles == ["a\nCDR 0, 89+ y", "b\nCDR 0, 71 y", "c\nCDR 0, age ?"]

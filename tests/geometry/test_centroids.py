@@ -75,6 +75,12 @@ def test_nearest_distances_against_a_loop():
         assert float(found[i]) == pytest.approx(math.sqrt(min(squares)), rel=1e-4)
 
 
+def test_published_medoids_are_distinct_where_codes_repeat():
+    points = torch.cat([torch.zeros(20, 2), torch.tensor([[5.0, 0.0], [0.0, 6.0], [-7.0, 0.0]])])
+    chosen = choose_centroids(Codes(points), "published", 4)
+    assert sorted(points[chosen].tolist()) == [[-7.0, 0.0], [0.0, 0.0], [0.0, 6.0], [5.0, 0.0]]
+
+
 def test_published_rule_by_hand():
     assert published_temperature(torch.tensor([[0.0, 0.0], [1.0, 0.0], [4.0, 0.0]])) == pytest.approx(3.0)
 

@@ -147,6 +147,7 @@ def test_a_folder_of_diffusers_becomes_a_run(client, tmp_path):
     [
         (["--kind=onnx"], "`kind` must be one of pythae, diffusers, weights, got 'onnx'"),
         (["--kind=weights", "--module=torch.nn:Linear"], "`module` must name a torch module with encode and decode"),
+        (["--arguments={}"], "the weights in last.ckpt are not those of this Mine: Error(s) in loading state_dict"),
         (["--kind=pythae"], "last.ckpt is no folder of a pythae model: it has no model_config.json"),
         (["--kind=diffusers"], "last.ckpt is no folder of an AutoencoderKL: expected config.json"),
         (["--training.epochs=3"], "`training.epochs` has no meaning for a model that is trained already"),
@@ -175,6 +176,7 @@ def test_the_commands_of_the_tutorial_run(client, tmp_path, monkeypatch, torchvi
     for package in ("pythae.models", "diffusers"):
         pytest.importorskip(package)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
     blocks = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     Path("mine.py").write_text(blocks[0][1])
     space, ran = {}, []

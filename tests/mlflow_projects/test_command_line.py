@@ -1,5 +1,6 @@
 """Help that can be read, examples that run, `--print_config`, `--quiet`, colours, completion, what Ctrl-C says."""
 
+import gc
 import importlib
 import io
 import re
@@ -95,6 +96,18 @@ def test_quiet_leaves_errors_and_warnings(end, monkeypatch, flags, said):
     code, heard = end(SimpleNamespace(main=speak), *flags)
     assert (code, heard.out, heard.err) == (0, said, "warning: careful\n")
     assert (entry.os.environ["GEOVAE_QUIET"] == "1") == (said == "")  # the progress bar reads it
+
+
+def test_the_start_alone_is_without_garbage_collection(end):
+    def collects() -> None:
+        print(gc.isenabled())
+
+    gc.disable()
+    assert end(SimpleNamespace(main=collects))[1].out == "True\n"
+    source = "import sys, gc; sys.argv[0] = {!r}; import mlflow_projects; print(gc.isenabled())"
+    for name, enabled in (("-m", "False"), ("program", "True")):
+        done = subprocess.run([sys.executable, "-c", source.format(name)], cwd=ROOT, capture_output=True, text=True)
+        assert done.stdout.strip() == enabled
 
 
 class Terminal(io.StringIO):

@@ -225,7 +225,11 @@ def test_any_sane_variance_gives_finite_samples(log_var):
     [
         (make_codes(1), {"centroids": "all"}, "needs 2 codes or more, got 1"),
         (make_codes(1), {"centroids": "all", "temperature": "published"}, "needs 2 centroids or more"),
-        (Codes(torch.zeros(50, 2), torch.zeros(50, 2)), {"n_centroids": 5}, "as many distinct codes, got 1"),
+        (
+            Codes(torch.zeros(50, 2), torch.zeros(50, 2)),
+            {"n_centroids": 5},
+            "codes coincide; give",
+        ),
         (Codes(torch.zeros(50, 2), torch.zeros(50, 2)), {"centroids": "all"}, "coincide"),
         (make_codes(log_var=1e3), {}, "got a magnitude of 100"),
         (Codes(torch.zeros(9, 2), torch.zeros(9, 3)), {}, r"must have shape \(9, 2\), got \(9, 3\)"),
@@ -384,3 +388,10 @@ def test_all_codes_as_centroids_are_as_many_as_there_are():
     assert SAMPLERS["riemannian"](n_centroids=50).fit(codes).metric.k == 10
     sampler = SAMPLERS["riemannian"](preset=None, centroids="all", n_centroids=50)
     assert sampler.fit(codes).metric.k == 10
+
+
+def test_codes_that_stand_twice_are_no_obstacle(generator):
+    mu = torch.randn(20, 2, generator=generator).repeat(2, 1)
+    codes = Codes(mu, torch.full_like(mu, -4.0))
+    z = SAMPLERS["riemannian"](n_centroids=30, n_transitions=2).fit(codes).sample(5, generator)
+    assert z.isfinite().all()

@@ -1,8 +1,10 @@
 """What the engine does without Ray's processes: deaths are counted and retried, and a dead store ends nothing."""
 
 import json
+import signal
 import warnings
 from concurrent.futures import Future
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +13,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from ray.tune.search import Searcher
 
-from tuning.engine import Engine
+from tuning.engine import Engine, Interrupted
+from tuning.execute import execute
 from tuning.nodes import Resources
 from tuning.plan import Plan, Run
 from tuning.runs import RunStore
@@ -19,6 +22,7 @@ from tuning.search import Listed
 from tuning.settings import Settings
 from tuning.space import parse_space
 from tuning.sweep import _SweepQueue
+from tuning.tasks import Failure, Task
 from tuning.worker import WorkerContext
 
 
@@ -160,6 +164,36 @@ def test_a_trial_that_ray_gives_up_is_requeued_until_it_has_died_too_often(engin
     assert engine.queue.configurations[0].runs[0] == Run(
         "run of c0000-s0", "FAILED", reason="the process or its node died on every attempt: killed"
     )
+
+
+@pytest.mark.parametrize(
+    ("handler", "ends"),
+    [(signal.SIG_IGN, nullcontext()), (lambda *signal: None, pytest.raises(Interrupted, match="SIGINT"))],
+    ids=["ignored", "taken"],
+)
+def test_a_signal_that_nobody_raises_neither_ends_trials_nor_passes_for_their_end(engine, monkeypatch, handler, ends):
+    def fit():
+        engine.suggest("r1")
+        signal.raise_signal(signal.SIGINT)
+        engine.on_step_end(0, [])
+        engine.on_trial_complete(0, [], ray_trial("r1", epoch=4))
+
+    monkeypatch.setattr(engine, "_tuner", lambda scheduler: SimpleNamespace(fit=fit))
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with ends:
+            engine.run(engine.queue)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert engine.runs.states == {"run of c0000-s0": "STOPPED" if handler == signal.SIG_IGN else "KILLED"}
+
+
+def test_tasks_that_never_began_have_a_reason(monkeypatch):
+    runs = SimpleNamespace(run_ids=dict)
+    idle = SimpleNamespace(runs=runs, run=lambda queue, on_event: None, flush=lambda folders: True)
+    monkeypatch.setattr("tuning.execute.engine_for", lambda *arguments, **options: idle)
+    outcomes = execute({"a": Task({})}, None, storage="", resources=Resources())
+    assert outcomes == {"a": Failure("KILLED", "the time was over before it began")}
 
 
 @pytest.fixture

@@ -8,14 +8,16 @@ import numpy as np
 
 from geovae.mri.cohort.discover import Session, discover
 from geovae.mri.cohort.prepare import DEFAULT_SELECTION, Selection
+from geovae.mri.cohort.process import Steps
 from geovae.mri.cohort.table import find_table, join, read_table, without_table
 from geovae.mri.problems import Problem, plural, shorten
 from geovae.mri.steps.affines import PRODUCTS
 from geovae.mri.steps.header import HEADER_BYTES, read_header
-from geovae.mri.steps.mask import brain_mask, brain_numbers
-from geovae.mri.steps.orient import canonical
-from geovae.mri.steps.read import both_halves, check_affine, check_values, read_volume, unpack
+from geovae.mri.steps.mask import brain_numbers
+from geovae.mri.steps.read import both_halves, unpack
 from geovae.mri.volume import Volume
+
+AS_STORED = Steps(spacing=None)
 
 
 def inspect(source: str | Path, *, selection: Selection = DEFAULT_SELECTION, sample: int = 3) -> str:
@@ -27,6 +29,8 @@ def inspect(source: str | Path, *, selection: Selection = DEFAULT_SELECTION, sam
         sample: number of volumes that are read whole; of the others only the headers.
     """
     sessions, problems = discover(source, selection.layout, product=selection.product, wanted=selection)
+    sessions, more = selection.find_masks(sessions, AS_STORED.mask)
+    problems += more
     kind = sessions[0].product if sessions else "-"
     lines = [f"`{source}`: {plural(len(sessions), 'session')}, product or layout: {kind}"]
     lines += ["", "Sessions", *_sessions(sessions)]
@@ -89,7 +93,7 @@ def _table(
     """Return the grades and ages of the table; what is wrong with it, or has no partner, is added to `problems`."""
     if table is None:
         problems += without_table(sessions, "keep")[1]
-        return ["  none: every label is -1, not assessed"]
+        return ["  none: every label is -1, unknown"]
     try:
         path = find_table(source) if table == "auto" else Path(table)
         rows, wrong = read_table(path, required=())
@@ -113,27 +117,22 @@ def _volumes(sessions: Sequence[Session], sample: int, problems: list[Problem]) 
     lines = []
     for session in sessions[:: max(1, len(sessions) // max(sample, 1))][:sample]:
         try:
-            volume = read_volume(session.path, affine="auto", product=session.product)
-            faults = check_values(volume.data) + check_affine(volume.affine)
-            if not faults:
-                lines.append(_line(session.id, _describe(volume), "maximum about 2900 to 3900"))
-            notes = volume.history[0]["notes"]
-            problems += [Problem(session.id, note, warning=True) for note in notes]
+            stored = AS_STORED.read(session)
+            lines.append(_line(session.id, _describe(session, stored), "maximum about 2900 to 3900"))
+            remarks = stored.history[0]["notes"]
+            problems += [Problem(session.id, remark, warning=True) for remark in remarks]
         except (ValueError, OSError) as error:
-            faults = [str(error)]
-        problems += [Problem(session.id, fault) for fault in faults]
+            problems.append(Problem(session.id, str(error)))
     return lines
 
 
-def _describe(volume: Volume) -> str:
-    volume = canonical(volume)
-    # a volume with a skull has few voxels that are exactly 0
-    brain = brain_mask(volume, "nonzero" if (volume.data == 0).mean() > 0.3 else "otsu")
-    numbers = brain_numbers(volume, brain)
+def _describe(session: Session, stored: Volume) -> str:
+    volume, rule = AS_STORED.orient(stored), AS_STORED.mask_rule(session, stored)
+    numbers = brain_numbers(volume, AS_STORED.find_brain(session, stored, volume, rule))
     values = f"values {volume.data.min():g} to {volume.data.max():g}, axes {volume.history[-1]['axes_before']}"
-    return (
-        f"{values} by {volume.history[0]['affine']}, brain {numbers['brain_ml']} ml, centre {numbers['centre_mm']} mm"
-    )
+    mask = session.mask.name if rule == "file" and session.mask else rule
+    brain = f"brain {numbers['brain_ml']} ml by {mask}, centre {numbers['centre_mm']} mm"
+    return f"{values} by {volume.history[0]['affine']}, {brain}"
 
 
 def _tally(counts: "Counter[str]") -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from geovae.checks import check_choice
 from geovae.files import atomic_path
 from geovae.mri.cohort.derivatives import label_problems
-from geovae.mri.cohort.discover import Layout, Wanted, discover
+from geovae.mri.cohort.discover import Found, Layout, Session, Wanted, discover
 from geovae.mri.cohort.exclude import (
     check_exclusions,
     names_of,
@@ -70,6 +70,15 @@ class Selection(Wanted):
         """Return the reasons of what is left out, by id of a session or subject."""
         return read_exclusions(self.exclude) if self.exclude else {}
 
+    def find_masks(self, sessions: list[Session], mask: str) -> Found:
+        """Return the sessions with their mask files where `mask`, that of `Steps`, wants them, and problems."""
+        asked = mask == "file" or (mask == "auto" and bool(self.mask_pattern or self.mask_folder))
+        if not asked and (mask != "auto" or all(s.product in MASKED for s in sessions)):
+            return sessions, []
+        # `auto` needs a mask file where the volume has a skull and its masked sibling is near
+        needed = asked or any(s.product == "t88" for s in sessions)
+        return with_masks(sessions, pattern=self.mask_pattern, folder=self.mask_folder, needed=needed)
+
     def gather(self, source: str | Path, mask: str) -> tuple[list[Pair], list[Problem]]:
         """Return the sessions below `source` with their rows, sorted by id, and problems; `mask` is that of `Steps`.
 
@@ -82,12 +91,8 @@ class Selection(Wanted):
         known = [name for s in sessions for name in names_of(s)] + [p.where for p in problems]
         sessions = [s for s in sessions if not reason_for(names_of(s), excluded)]
         problems = without_excluded(problems, excluded)
-        asked = mask == "file" or (mask == "auto" and bool(self.mask_pattern or self.mask_folder))
-        if asked or (mask == "auto" and any(s.product not in MASKED for s in sessions)):
-            # `auto` needs a mask file where the volume has a skull and its masked sibling is near
-            needed = asked or any(s.product == "t88" for s in sessions)
-            sessions, missing = with_masks(sessions, pattern=self.mask_pattern, folder=self.mask_folder, needed=needed)
-            problems += missing
+        sessions, missing = self.find_masks(sessions, mask)
+        problems += missing
         if self.table is None:
             pairs, more = without_table(sessions, self.repeats)
             return pairs, problems + more + check_exclusions(excluded, known)

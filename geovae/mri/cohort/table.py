@@ -5,7 +5,7 @@ sessions, mostly of young subjects: not assessed, never 0. Age is a confound of 
 `participants.tsv`, and beside it `sub-01/sub-01_sessions.tsv` with what changes from visit to visit.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, get_args
@@ -116,19 +116,16 @@ def join(
     """
     used, problems = _visits(sessions, repeats)
     by_id = {row.id: row for row in rows}
+    visits: dict[str, list[Row]] = defaultdict(list)  # the rows of visits by subject
+    for row_of_visit in (row for row in rows if "_ses-" in row.id):
+        visits[row_of_visit.id.partition("_ses-")[0]].append(row_of_visit)
     pairs = []
     for session in used:
-        names = _names(session)
-        row = next((by_id[name] for name in names if name in by_id), None)
-        if row is None and not set(names) & set(refused):
-            sentence = "a volume without a row in the table: add the row, or remove the volume"
-            problems.append(Problem(session.id, sentence))
-        elif row is not None and session.visit > 1 and row.id in names[-2:]:
-            sentence = "the table has no row of this visit, only of the subject: age, CDR and diagnosis are unknown"
-            problems.append(Problem(session.id, sentence, warning=True))
-            row = Row(row.id, row.sex)
+        row, sentence = _find_row(session, by_id, visits.get(session.subject, []))
         if row is not None:
             pairs.append((session, row))
+        if sentence and (row is not None or not set(_names(session)) & set(refused)):
+            problems.append(Problem(session.id, sentence, warning=row is not None))
     known = {name for s in sessions for name in _names(s)}
     expected = {row.id for row in rows if repeats == "keep" or "_MR" not in row.id or row.id.endswith("_MR1")}
     # a BIDS table lists visits without a scan too: its subjects count
@@ -138,6 +135,20 @@ def join(
         what = f"{plural(len(unused), 'row')} without a volume ({shorten(unused)}): is a disc missing?"
         problems.append(Problem("table", what))
     return pairs, problems
+
+
+def _find_row(session: Session, by_id: Mapping[str, Row], visits: Sequence[Row]) -> tuple[Row | None, str]:
+    """Return the row of a session and what is to be said; `visits` are the rows of its subject's visits."""
+    if not session.label and len(visits) == 1:  # a scan that names no session is that of the only visit
+        return visits[0], ""
+    names = _names(session)
+    row = next((by_id[name] for name in names if name in by_id), None)
+    if row is None:
+        return None, "a volume without a row in the table: add the row, or remove the volume"
+    if row.id in names[-2:] and (session.visit > 1 or visits):
+        sentence = "the table has no row of this visit, only of the subject: age, CDR and diagnosis are unknown"
+        return Row(row.id, row.sex), sentence
+    return row, ""
 
 
 def _names(session: Session) -> list[str]:

@@ -1,10 +1,12 @@
 """Outputs of fMRIPrep, Clinica, FSL, FreeSurfer and ANTs, in their own layouts, from files to pictures."""
 
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
 
-from geovae.mri import read_manifest
+from geovae.mri import Selection, inspect, read_manifest
 from tests.mri.originals import head
 from tests.mri.originals import prepare_with as prepare
 
@@ -79,6 +81,8 @@ def test_outputs_of_other_programs_are_prepared_with_their_masks(tmp_path, name)
     steps = {"spacing": None, "shape": None, "table": None, "workers": 1, "progress": False}
     report = prepare(tmp_path / "in", tmp_path, **steps, **options)
     assert report["problems"] == []
+    shown = inspect(tmp_path / "in", selection=Selection(table=None, **options))
+    assert f"ml by {Path(mask.format('sub-1')).name if mask else 'otsu'}, centre" in shown
     rows = read_manifest(tmp_path)
     assert [row["subject"].removesuffix(".anat").partition("_")[0] for row in rows] == ["sub-1", "sub-2"]
     assert [row["mask_rule"] for row in rows] == ["file" if mask else "otsu"] * 2

@@ -21,6 +21,7 @@ from geovae.mri import (
     prepared_volume,
     process,
     read_archive,
+    read_manifest,
     read_states,
     read_volume,
 )
@@ -412,3 +413,24 @@ def test_another_spelling_of_the_source_is_the_same_source(cohort, tmp_path, sma
     prepare(cohort[0], tmp_path, **small)
     relative = os.path.relpath(cohort[0])
     assert prepare(relative, tmp_path, **small)["counts"]["resumed"] == 8
+
+
+def test_ages_grades_and_diagnoses_of_bids_are_kept_as_the_tables_say_them(tmp_path):
+    source = tmp_path / "in"
+    for subject, cdr in (("sub-1", "0.5"), ("sub-2", "n/a")):
+        (source / subject / "anat").mkdir(parents=True)
+        nib.save(nib.Nifti1Image(head(), np.eye(4)), source / subject / "anat" / f"{subject}_T1w.nii.gz")
+        (source / subject / f"{subject}_sessions.tsv").write_text(f"session_id\tcdr_global\nses-M000\t{cdr}\n")
+    (source / "participants.tsv").write_text("participant_id\tage_bl\tdiagnosis_bl\nsub-1\t89+\tAD\nsub-2\tn/a\tCN\n")
+    report = prepare(source, tmp_path, shape=(20, 24, 22), workers=1, progress=False)
+    assert report["problems"] == []
+    assert [w for w in report["warnings"] if "no column" in w] == [
+        "participants.tsv: no column m/f: left unknown; "
+        "it has participant_id, age_bl, diagnosis_bl, session_id, cdr_global"
+    ]
+    found = arrays(tmp_path)
+    np.testing.assert_array_equal(found["age"], np.float32([89, np.nan]))
+    assert found["age_at_least"].tolist() == [True, False]
+    assert found["diagnosis"].tolist() == ["AD", "CN"]
+    assert found["y_train"].tolist() == [1, -1]  # the scans name no session, so the only visit is theirs
+    assert [(row["age"], row["diagnosis"]) for row in read_manifest(tmp_path)] == [("89+", "AD"), ("", "CN")]

@@ -235,6 +235,14 @@ def test_a_visit_without_a_row_is_unknown_not_the_first_one_again(tmp_path):
     assert "sub-OASIS10002_MR2: the table has no row of this visit" in str(problems[0])
 
 
+def test_a_scan_at_another_visit_than_the_table_s_is_unknown(tmp_path):
+    touch(tmp_path, "sub-01/ses-M012/anat/sub-01_ses-M012_T1w.nii.gz")
+    rows = [Row("sub-01", "F", 70.0), Row("sub-01_ses-M000", "F", 70.0, cdr=0.5, label=1)]
+    pairs, problems = join(discover(tmp_path)[0], rows)
+    assert [(row.sex, math.isnan(row.age), row.label) for _, row in pairs] == [("F", True, -1)]
+    assert "the table has no row of this visit" in problems[0].sentence
+
+
 def test_a_table_of_visits_has_an_id_of_two_columns(tmp_path):
     """The table that Clinica merges from a BIDS data set; a subject without a scan is named once."""
     sessions, _, _ = clinica(tmp_path)
