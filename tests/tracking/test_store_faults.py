@@ -86,7 +86,7 @@ def test_nothing_is_lost_when_the_store_answers_nonsense_until_the_end(server, e
     assert not (tmp_path / "run" / "refused.jsonl").exists()
 
 
-QUICK = ("empty 200", "experiment deleted")
+QUICK = ("empty 200",)
 EVERY = [
     pytest.param(fault, marks=() if fault in QUICK else pytest.mark.slow) for fault in [*FAULTS, *CONNECTION, *STORE]
 ]
