@@ -48,8 +48,8 @@ def uri(database, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "Default")
+    mlflow.set_tracking_uri(None)  # first: it removes the variable
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    mlflow.set_tracking_uri(None)
     yield os.environ["MLFLOW_TRACKING_URI"]
     mlflow.set_tracking_uri(None)
 

@@ -64,7 +64,8 @@ def test_long_texts_keep_their_start_and_their_remedy():
 
 def test_the_command_that_prepares_data_is_whole():
     text = describe(MissingData("x " * 400, "mnist"))
-    assert text.endswith("`mlflow run . -e prepare -P dataset=mnist`, which fetches the originals too")
+    command = "mlflow run . --env-manager local -e prepare -P dataset=mnist"
+    assert text.endswith(f"`{command}`, which fetches the originals too")
     assert len(text) <= LETTERS
 
 
