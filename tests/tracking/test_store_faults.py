@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from geovae.tracking import MlflowTracker, UndeliveredWarning, sync
+from geovae.tracking.outbox import Outbox
 from tests.tracking.faulty import CONNECTION, FAULTS, STORE, FaultyServer
 
 mlflow = pytest.importorskip("mlflow")
@@ -95,7 +96,8 @@ EVERY = [
 @pytest.mark.parametrize("fault", EVERY)
 def test_one_fault_at_each_kind_of_record_loses_and_doubles_nothing(server, experiment, tmp_path, fault, monkeypatch):
     monkeypatch.setattr("geovae.tracking.outbox.LONGEST_RETRY", 0.05)
-    if fault == "hang":
+    monkeypatch.setitem(Outbox.__init__.__kwdefaults__, "interval", 0.05)
+    if fault in ("hang", "half an answer"):  # the connection stays open
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     if not fault.endswith("deleted"):
         server.strike(fault, "runs/create")
