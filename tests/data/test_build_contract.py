@@ -10,7 +10,9 @@ import inspect
 import json
 import os
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from geovae.data import DATASETS
@@ -104,6 +106,24 @@ def test_outputs_of_another_build_are_replaced_only_when_asked(name, tmp_path, r
     assert mine.read_bytes() == b"mine"
     BUILDERS[name](tmp_path / "source", root, progress=False, overwrite=True)
     assert DATASETS[name](root=str(root), **LOAD[name])
+
+
+@every_builder
+def test_a_replacement_that_fails_leaves_the_old_outputs(name, tmp_path, root, monkeypatch):
+    ORIGINALS[name](tmp_path / "source")
+    BUILDERS[name](tmp_path / "source", root, progress=False)
+    report = next(root.rglob("build.json"))
+    report.write_text(json.dumps(json.loads(report.read_text()) | {"key": "of other sources"}))
+    before = snapshot(root)
+
+    def fail(*args, **options):
+        raise OSError(28, "No space left on device")
+
+    for place, attribute in ((Image.Image, "save"), (np, "savez"), (torch, "save")):
+        monkeypatch.setattr(place, attribute, fail)
+    with pytest.raises(OSError, match="No space left"):
+        BUILDERS[name](tmp_path / "source", root, progress=False, overwrite=True)
+    assert all(snapshot(root)[file] == content for file, content in before.items() if not file.endswith("build.json"))
 
 
 @every_builder

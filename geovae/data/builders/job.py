@@ -47,7 +47,7 @@ class Job:
         options: Mapping[str, Any] | None = None,
         published: Mapping[str, bool] | None = None,
     ) -> None:
-        """Resume an earlier build with the same key, or remove its outputs."""
+        """Resume an earlier build with the same key, or begin one beside its outputs."""
         self.dataset, self.folder, options = dataset, folder, dict(options or {})
         checksums = {str(path): checksum(path) for path in sources}
         # Without the paths of the sources: the same files in another folder are the same build.
@@ -165,14 +165,14 @@ class Job:
         return self.report
 
     def _make_room(self, targets: Sequence[str], sources: Sequence[Path], overwrite: bool) -> None:
-        """Remove the outputs of another build, if that is allowed."""
+        """Remove what another build left half-written; its outputs stay until new ones replace them."""
         kept = {path.resolve() for path in sources}  # a source may lie in the target folder
         old = [p for p in (self.folder / name for name in targets) if p.exists() and p.resolve() not in kept]
         if old and not overwrite:
             raise FileExistsError(
                 f"`{old[0]}` exists and comes from other sources or options: pass overwrite=True to replace it"
             )
-        for path in [*old, *self.folder.rglob("*.partial*"), self.folder / REPORT]:
+        for path in self.folder.rglob("*.partial*"):
             if path.is_dir():
                 shutil.rmtree(path)
             else:
