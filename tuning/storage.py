@@ -32,7 +32,7 @@ class Storage:
         if not self.remote:
             folder = Path(self.root) / name
             return folder, (folder / CONFIG).exists()
-        folder = Path(tempfile.gettempdir()) / f"geovae-{os.getuid()}" / self.root.replace("/", "_") / name
+        folder = _private_folder() / self.root.replace("/", "_") / name
         wait_until_unlocked(folder / "outbox")  # a dying process of an earlier attempt may still deliver records
         if folder.exists():
             shutil.rmtree(folder)  # left by an earlier attempt; the copy in the object store is newer
@@ -89,3 +89,13 @@ class Storage:
             return LocalFileSystem(), self.root
         system, path = FileSystem.from_uri(self.root)
         return system, str(path)
+
+
+def _private_folder() -> Path:
+    """Return this user's folder of temporary files, which nobody else may enter."""
+    folder = Path(tempfile.gettempdir()) / f"geovae-{os.getuid()}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to somebody else; remove it, or set TMPDIR to a folder of your own")
+    folder.chmod(0o700)  # it may be older than this rule
+    return folder

@@ -73,3 +73,13 @@ def test_the_script_of_slurm_is_bash_and_names_the_sweep():
         "output",
     }
     assert script.count("#SBATCH") == len(directives)
+
+
+def test_every_file_demands_a_token():
+    commands = [*ON_PREMISES["head_start_ray_commands"], *ON_PREMISES["worker_start_ray_commands"]]
+    starts = [command for command in commands if "ray start" in command]
+    assert len(starts) == 2
+    assert all("RAY_AUTH_MODE=token" in command for command in starts)
+    assert "RAY_AUTH_MODE=token" in (FILES / "slurm.sh").read_text()
+    assert JOB["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
+    assert "RAY_AUTH_MODE" not in (FILES / "kuberay.yaml").read_text()  # the operator sets it

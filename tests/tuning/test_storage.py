@@ -1,5 +1,9 @@
 """Files of runs in a shared folder and in an object store (here a folder behind a file:// URI)."""
 
+import os
+import shutil
+import tempfile
+
 import pytest
 
 from tuning.storage import Storage
@@ -45,3 +49,15 @@ def test_storage_that_cannot_be_written_is_named(tmp_path):
         Storage(str(tmp_path / "blocked")).check_writable()
     with pytest.raises(PermissionError, match="cannot write to the storage nowhere://bucket"):
         Storage("nowhere://bucket").check_writable()
+
+
+def test_local_copies_are_private(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    mine = tmp_path / f"geovae-{os.getuid()}"
+    mine.mkdir(mode=0o777)
+    Storage(f"file://{tmp_path}/root").run_folder("run")
+    assert mine.stat().st_mode & 0o777 == 0o700
+    shutil.rmtree(mine)
+    mine.symlink_to(tmp_path)  # as somebody else may prepare it in a folder that all may write
+    with pytest.raises(PermissionError, match="belongs to somebody else"):
+        Storage(f"file://{tmp_path}/root").run_folder("run")
