@@ -1,5 +1,8 @@
 """Street View House Numbers: the published `svhn/train_32x32.mat` and, if they exist, the PNG test images."""
 
+import struct
+import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +13,10 @@ from geovae.data import npz
 from geovae.data.dataset import DataSet
 from geovae.data.held_out import make_loader
 from geovae.data.splits import Split
+from geovae.files import check_unpacked
 
 SHAPE = (3, 32, 32)
+COMPRESSED = 15  # type of an element of a .mat file (MATLAB's MAT-file format, level 5)
 
 
 def read_mat(path: Path) -> Split:
@@ -34,11 +39,26 @@ def _load_arrays(path: Path) -> dict[str, np.ndarray]:
     """Return the arrays of a .mat file of version 5."""
     from scipy.io import loadmat
 
+    check_unpacked(f"`{path}`", _unpacked_size(path), path.stat().st_size)
     try:
         arrays: dict[str, np.ndarray] = loadmat(path)
     except Exception as error:  # for damaged bytes scipy raises many types
         raise ValueError(f"`{path}` is not a sound .mat file (truncated, or another format?): {error}") from error
     return arrays
+
+
+def _unpacked_size(path: Path) -> int:
+    """Return the largest size that a compressed element of a .mat file says it unpacks to, in bytes; 0 without any."""
+    largest, start, size = 0, 128, path.stat().st_size
+    with path.open("rb") as file:  # scipy unpacks an element before it says how large it is
+        while start + 8 <= size:
+            file.seek(start)
+            kind, length = struct.unpack("<2I", file.read(8))
+            with suppress(zlib.error, struct.error):  # damaged bytes: scipy's to say
+                if kind == COMPRESSED:
+                    largest = max(largest, *struct.unpack("<4xI", zlib.decompressobj().decompress(file.read(256), 8)))
+            start += 8 + length
+    return largest
 
 
 def _channels_first(x: np.ndarray, where: str) -> Tensor:

@@ -4,6 +4,7 @@ import gzip
 import struct
 import tracemalloc
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from experiments.config import ConfigError, read_yaml
 from geovae.data import npz
 from geovae.data.builders.idx import read_idx
+from geovae.data.svhn import read_mat
 from geovae.files import check_unpacked, read_npz
 from geovae.images.pictures import check_side
 from geovae.models import build_model
@@ -58,6 +60,20 @@ def test_an_npz_of_zeros(tmp_path):
     for read in (npz.read_images, read_npz):
         with pytest.raises(ValueError, match="decompression bomb"):
             read(tmp_path / "a.npz")
+
+
+def test_a_mat_file_of_zeros(tmp_path):
+    n = 32 * 32 * 3 * 100_000
+    parts = struct.pack("<6I", 6, 8, 9, 0, 5, 16) + struct.pack("<4i", 32, 32, 3, 100_000)  # uint8, and the shape
+    parts += struct.pack("<2I", 1, 1) + b"X".ljust(8, b"\0") + struct.pack("<2I", 2, n)
+    packer = zlib.compressobj(9)
+    content = packer.compress(struct.pack("<2I", 14, len(parts) + n) + parts)
+    content += b"".join(packer.compress(bytes(1 << 20)) for _ in range(n >> 20)) + packer.compress(bytes(n % (1 << 20)))
+    content += packer.flush()
+    head = b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<H2s", 0x0100, b"IM")
+    (tmp_path / "a.mat").write_bytes(head + struct.pack("<2I", 15, len(content)) + content)
+    with pytest.raises(ValueError, match="a.mat` unpacks from .* a decompression bomb"):
+        read_mat(tmp_path / "a.mat")
 
 
 def test_gzip_of_zeros(tmp_path):
