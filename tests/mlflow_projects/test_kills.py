@@ -332,9 +332,11 @@ def test_kills_at_random_moments_change_nothing(name, n, uri, database, model_fi
     ends = []
     while 0 not in ends and len(ends) < n:
         ends.append(fork(WORK[name], moments.uniform(0, duration)))
-    # a kill after the end of the work, but before that of the process, leaves nothing to do
     if 0 not in ends and fork(WORK[name]) != 0:
+        # killed when the pictures were there, but before the end of the run: a refused command touches no run
+        assert name == "generate", Path("log").read_text()
         assert "exists already" in Path("log").read_text()
+        assert fork(lambda: entry.call(generate.main, ["--model=model.safetensors", "--n=30", "--output=again"])) == 0
     assert {run.info.status for run in runs(uri)} <= {"FINISHED", "KILLED"}
     assert finished(uri) == finished(whole)
     assert not left(Path("runs"))

@@ -86,7 +86,7 @@ def test_four_runs_with_a_quarter_each_share_a_gpu_and_a_fifth_waits(tmp_path, m
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
     configure_environment()
-    ray.init(num_cpus=8, num_gpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
+    ray.init("local", num_cpus=8, num_gpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
     try:
         resources = check_resources(Resources(gpus=0.25))
         assert resources.concurrency == 4
