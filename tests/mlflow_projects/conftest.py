@@ -113,7 +113,9 @@ class Store:
 def database(tmp_path_factory):
     """An empty store whose tables exist: making them takes seconds, copying them does not."""
     folder = tmp_path_factory.mktemp("empty")
-    mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_experiments()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)  # the artifacts of its experiments are kept in the folder where the tables are made
+        mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_experiments()
     return folder / "mlflow.db"
 
 
