@@ -94,25 +94,35 @@ def test_auto_puts_channels_innermost_for_convolutions_on_a_gpu(monkeypatch, net
     assert Trainer().arithmetic(model) == ("fp32", torch.contiguous_format)
 
 
+class Watching(torch.nn.Module):
+    """A model that calls `look` whenever it computes."""
+
+    def __init__(self, look):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+        self.look = look
+
+    def loss(self, x, generator):
+        self.look()
+        return {"loss": self.weight * 1.0}
+
+    def prepare(self, images, generator):
+        self.look()
+
+
 @pytest.mark.parametrize("precision", ["fp32", "tf32"])
 def test_training_switches_tf32_as_asked_and_back_between_epochs(monkeypatch, precision):
     seen = []
 
-    class Watching(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.ones(()))
-
-        def loss(self, x, generator):
-            seen.append(switches())
-            return {"loss": self.weight * 1.0}
+    def look():
+        seen.append(switches())
 
     monkeypatch.setattr("geovae.training.choose_precision", lambda name, device: name)
     data = torch.zeros(4, 1, 2, 2)
     before = switches()
-    for _ in Trainer(epochs=2, batch_size=4, precision=precision).run(state_of(Watching()), data, data):
+    for _ in Trainer(epochs=2, batch_size=4, precision=precision).run(state_of(Watching(look)), data, data):
         assert switches() == before
-    assert seen == [[precision == "tf32"] * 2] * 4
+    assert seen == [[precision == "tf32"] * 2] * 5  # the preparation, and two epochs of training and validation
 
 
 def state_of(model):
@@ -142,21 +152,12 @@ def test_products_are_deterministic_from_the_first_one_of_a_process(monkeypatch,
 def test_a_deterministic_training_is_deterministic_from_its_preparation_on():
     seen = []
 
-    class Watching(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.ones(()))
-
-        def loss(self, x, generator):
-            seen.append(torch.are_deterministic_algorithms_enabled())
-            return {"loss": self.weight * 1.0}
-
-        def prepare(self, images, generator):
-            seen.append(torch.are_deterministic_algorithms_enabled())
+    def look():
+        seen.append(torch.are_deterministic_algorithms_enabled())
 
     data = torch.zeros(4, 1, 2, 2)
     for wanted in (True, False):
-        list(Trainer(epochs=1, batch_size=4, deterministic=wanted).run(state_of(Watching()), data, data))
+        list(Trainer(epochs=1, batch_size=4, deterministic=wanted).run(state_of(Watching(look)), data, data))
     assert seen == [True] * 3 + [False] * 3
 
 

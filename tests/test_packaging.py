@@ -17,6 +17,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.isolated import ISOLATED
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -51,36 +53,10 @@ def test_every_declared_dependency_is_pinned_within_its_range(requirement, pins)
     assert requirement.specifier.contains(pins[name])
 
 
-ALONE = """
-import sys
-from importlib.machinery import PathFinder
-from importlib.metadata import PackageNotFoundError, packages_distributions, requires
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-
-def closure(names):
-    found, waiting = set(), list(names)
-    while waiting:
-        name = canonicalize_name(waiting.pop())
-        if name not in found:
-            found.add(name)
-            try:
-                needed = [Requirement(text) for text in requires(name) or []]
-            except PackageNotFoundError:
-                continue
-            waiting += [r.name for r in needed if r.marker is None or r.marker.evaluate({"extra": ""})]
-    return found
-
-allowed = closure(sys.argv[1:])
-
-class OnlyTheRequirements(PathFinder):
-    tops = {top: {canonicalize_name(d) for d in owners} for top, owners in packages_distributions().items()}
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        owners = cls.tops.get(name.partition(".")[0], set())
-        return None if owners and not owners & allowed else super().find_spec(name, path, target)
-
-sys.meta_path = [OnlyTheRequirements if finder is PathFinder else finder for finder in sys.meta_path]
+ALONE = (
+    ISOLATED
+    + """
+allow(sys.argv[1:])
 import os
 sys.path.insert(0, os.getcwd())
 import pkgutil, torch, geovae
@@ -96,6 +72,7 @@ for sampler in ("prior", "mixture", "fine_mixture", "local", "riemannian"):
     assert geovae.sample(codes, n=4, sampler=sampler).shape == (4, 2)
 assert not {"mlflow", "ray", "pandas", "matplotlib", "PIL", "yaml", "jsonargparse", "tqdm"} & sys.modules.keys()
 """
+)
 
 
 def test_the_wheel_samples_with_its_own_requirements_alone(tmp_path):

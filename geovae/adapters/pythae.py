@@ -50,7 +50,7 @@ def load_pythae(folder: Path | str, **parts: Any) -> Adapter:
         folder: that `model.save` or pythae's trainer (`final_model`) wrote.
         **parts: `encoder`, `decoder` and `metric`, where the model has an architecture of its own, as modules or as
             classes, see `build_pythae`. pythae stores these pickled, and unpickling runs whatever a file says: they are
-            built anew, and get the stored weights.
+            built again, and the stored weights are loaded into them.
 
     Raises:
         FileNotFoundError: if the folder lacks one of the two files.

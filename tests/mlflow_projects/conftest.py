@@ -120,6 +120,17 @@ def database(tmp_path_factory):
 
 
 @pytest.fixture
+def client(database, tmp_path, monkeypatch):
+    """A client of a fresh store in the folder where the test works."""
+    (tmp_path / "mlflow.db").write_bytes(database.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    mlflow.set_tracking_uri(None)  # first: it removes the variable
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    yield mlflow.MlflowClient()
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
 def store(database, model_file, tmp_path, monkeypatch):
     """A fresh store, which MLflow's own functions use too."""
     (tmp_path / "mlflow.db").write_bytes(database.read_bytes())

@@ -42,16 +42,6 @@ class Mine(nn.Module):
 
 
 @pytest.fixture
-def client(database, tmp_path, monkeypatch):
-    (tmp_path / "mlflow.db").write_bytes(database.read_bytes())
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    mlflow.set_tracking_uri(None)
-    yield mlflow.MlflowClient()
-    mlflow.set_tracking_uri(None)
-
-
-@pytest.fixture
 def network(tmp_path, monkeypatch):
     """A `Mine` whose class is a user's file, and last.ckpt with its weights as Lightning stores them."""
     (tmp_path / "user").mkdir()

@@ -93,8 +93,8 @@ def test_quiet_leaves_errors_and_warnings(end, monkeypatch, flags, said):
         entry.complain("warning", "careful")
 
     monkeypatch.setenv("GEOVAE_QUIET", "")
-    code, heard = end(SimpleNamespace(main=speak), *flags)
-    assert (code, heard.out, heard.err) == (0, said, "warning: careful\n")
+    code, printed = end(SimpleNamespace(main=speak), *flags)
+    assert (code, printed.out, printed.err) == (0, said, "warning: careful\n")
     assert (entry.os.environ["GEOVAE_QUIET"] == "1") == (said == "")  # the progress bar reads it
 
 

@@ -27,16 +27,6 @@ PUBLISHED_NAMES = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def client(database, tmp_path, monkeypatch):
-    (tmp_path / "mlflow.db").write_bytes(database.read_bytes())
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    mlflow.set_tracking_uri(None)
-    yield mlflow.MlflowClient()
-    mlflow.set_tracking_uri(None)
-
-
 def only_run(client):
     (experiment,) = client.search_experiments(filter_string="name = 'geovae'")
     (run,) = client.search_runs([experiment.experiment_id])

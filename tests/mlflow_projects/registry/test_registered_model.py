@@ -22,6 +22,7 @@ from geovae.samplers import SAMPLERS
 from mlflow_projects.registry.evidence import Rules, gather
 from mlflow_projects.registry.registered_model import BadRequest, GenerativeModel
 from mlflow_projects.registry.versions import fetch_model, register
+from tests.isolated import ISOLATED
 
 
 @pytest.fixture(scope="module")
@@ -226,37 +227,11 @@ def test_it_is_stored_without_pickle_with_exact_requirements_and_an_example(regi
     assert np.shape(request["inputs"]) == (2, 8, 8, 1)
 
 
-ELSEWHERE = """
-import sys
-from importlib.machinery import PathFinder
-from importlib.metadata import PackageNotFoundError, packages_distributions, requires
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-
-def closure(names):
-    found, waiting = set(), list(names)
-    while waiting:
-        name = canonicalize_name(waiting.pop())
-        if name not in found:
-            found.add(name)
-            try:
-                needed = [Requirement(text) for text in requires(name) or []]
-            except PackageNotFoundError:
-                continue
-            waiting += [r.name for r in needed if r.marker is None or r.marker.evaluate({"extra": ""})]
-    return found
-
+ELSEWHERE = (
+    ISOLATED
+    + """
 folder = sys.argv[1]
-allowed = closure(Requirement(line).name for line in open(f"{folder}/requirements.txt").read().split())
-
-class OnlyTheRequirements(PathFinder):
-    tops = {top: {canonicalize_name(d) for d in owners} for top, owners in packages_distributions().items()}
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        owners = cls.tops.get(name.partition(".")[0], set())
-        return None if owners and not owners & allowed else super().find_spec(name, path, target)
-
-sys.meta_path = [OnlyTheRequirements if finder is PathFinder else finder for finder in sys.meta_path]
+allow(Requirement(line).name for line in open(f"{folder}/requirements.txt").read().split())
 import mlflow, numpy
 model = mlflow.pyfunc.load_model(folder)
 ask = lambda given=None, **params: model.predict(given, params=params)
@@ -271,6 +246,7 @@ import geovae
 assert geovae.__file__.startswith(folder), geovae.__file__
 assert not {"mlflow_projects", "experiments", "tuning", "ray", "jsonargparse"} & sys.modules.keys()
 """
+)
 
 
 @pytest.mark.slow

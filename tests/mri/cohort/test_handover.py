@@ -12,7 +12,7 @@ from tests.mri.originals import prepare_with as prepare
 
 SHAPE = (22, 26, 22)
 MNI = "space-MNI152NLin2009cAsym_res-2"
-# what the programs write for one subject: the volume, its mask, what else lies there; and the options of the manual
+# what each program writes for one subject (volume, mask, other files), and the options that the manual names for it
 LAYOUTS = {
     "fmriprep in MNI": (
         "{0}/anat/{0}_" + MNI + "_desc-preproc_T1w.nii.gz",
