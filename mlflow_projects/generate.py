@@ -1,13 +1,12 @@
 """`mlflow run . -e generate`: draw images from a model into a folder of PNG files."""
 
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from geovae.checks import check_choice, check_count, check_seed
+from geovae.files import atomic_folder
 from geovae.images import image_grid
 from geovae.samplers import SAMPLERS
 from geovae.saved_model import SavedModel, load_model
@@ -67,15 +66,9 @@ def write_pngs(folder: Path, images: torch.Tensor) -> None:
     """Write uint8 images (n, c, h, w) as `folder`/%08d.png; the folder appears when it is complete."""
     from PIL import Image
 
-    # beside the target: a folder is renamed atomically only within one file system
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    temporary.mkdir(parents=True)
-    try:
+    with atomic_folder(folder) as temporary:
         for i, image in enumerate(images):
             Image.fromarray(image_grid(image[None], padding=0)).save(temporary / f"{i:08d}.png")
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -62,15 +62,20 @@ def register(run_id: str, evidence: Evidence, name: str = NAME) -> "ModelVersion
     to the images that it was measured against.
     """
     import mlflow
+    from mlflow.models import Model
 
     client = mlflow.MlflowClient()
     run = client.get_run(run_id)
     file = fetch_model(f"runs:/{run_id}")
     saved = load_model(file)
     packages, code = _foreign_code(saved.meta)
-    mlflow.set_experiment(experiment_id=run.info.experiment_id)  # MLflow cannot resume a run of another experiment
-    with quiet(), mlflow.start_run(run_id=run_id):
-        info = mlflow.pyfunc.log_model(
+    mlflow.set_experiment(experiment_id=run.info.experiment_id)  # where MLflow puts the model
+    with quiet():
+        # not inside `mlflow.start_run`, by which a finished run is RUNNING again: a kill would leave it so
+        info = Model.log(
+            artifact_path=None,
+            flavor=mlflow.pyfunc,
+            run_id=run_id,
             name=name,
             python_model=str(CODE),
             artifacts={"model": str(file)},
@@ -80,7 +85,6 @@ def register(run_id: str, evidence: Evidence, name: str = NAME) -> "ModelVersion
             signature=_signature(saved),
             input_example=_example(saved),
         )
-    client.set_terminated(run_id, run.info.status, run.info.end_time)  # logging has resumed the run and ended it again
     _link_scores(client, run, info.model_id)
     text = for_ui(card(saved.meta, run, evidence))
     _make_registered_model(client, name)
