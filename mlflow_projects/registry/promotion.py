@@ -291,7 +291,8 @@ def lock(client: "MlflowClient", name: str, patience: float = PATIENCE) -> Itera
     """
     deadline = time.monotonic() + patience
     while not _try_lock(client, f"{name}-promotion"):
-        _unlock_if_dead(client, name)
+        if _unlock_if_dead(client, name):
+            continue
         if time.monotonic() > deadline:
             raise TimeoutError(
                 f"another promotion of {name} is under way (the registered model {name}-promotion is its lock); if "
@@ -317,12 +318,14 @@ def _try_lock(client: "MlflowClient", model: str) -> bool:
     return True
 
 
-def _unlock_if_dead(client: "MlflowClient", name: str) -> None:
-    """Finish the promotion of a process of this machine that was killed."""
+def _unlock_if_dead(client: "MlflowClient", name: str) -> bool:
+    """Finish the promotion of a process of this machine that was killed; return whether it was."""
     with suppress(ValueError):  # the lock is gone meanwhile, or is a user's model
         place, _, pid = _read_lock(client, name).tags.get(HOLDER, "").rpartition(" ")
         if place and place == _this_process().rpartition(" ")[0] and not Path(f"/proc/{pid}").exists():
             unlock(client, name)
+            return True
+    return False
 
 
 def _this_process() -> str:

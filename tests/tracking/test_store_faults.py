@@ -152,7 +152,7 @@ def test_images_are_looked_for_once_for_all_that_were_sent_together(server, expe
     with MlflowTracker(tmp_path / "run", experiment_id=experiment, tracking_uri=server.uri) as tracker:
         for step in range(5):
             tracker.image("picture", np.zeros((4, 4), np.uint8), step=step)
-        assert tracker.flush(30)
+        assert tracker.flush(120)
         assert len(asked) == 1
     paths = [item.path for item in ask(mlflow.MlflowClient(server.uri), tracker.run_id, "images")]
     assert len([path for path in paths if path.endswith(".png")]) == 5
