@@ -1,7 +1,7 @@
 """`mlflow run . -e study -P name=table1 -P size=small`: a table or figure of the paper, resumable, ending in a report.
 
 Runs that a study has finished before in this MLflow experiment are found by the fingerprint of their configuration, and
-not repeated: studies share their models. Those of this study become children of its newest run. Interrupted runs resume.
+not repeated: studies share their models. Those of this study move below its newest run. Interrupted runs resume.
 """
 
 import os
