@@ -3,7 +3,6 @@
 Heusel et al. 2017 (arXiv 1706.08500) in pytorch-fid's port. Only these features give numbers called `fid` and `kid`.
 """
 
-import hashlib
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ from unittest import mock
 
 import torch
 from torch import Tensor, nn
+
+from geovae.files import hash_file
 
 WEIGHTS_NAME = "pt_inception-2015-12-05-6726825d.pth"
 WEIGHTS_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
@@ -69,8 +70,7 @@ def checked_weights(weights: str | Path | None = None) -> Path:
     path = Path(weights) if weights is not None else inception_weights_path()
     if path is None or not path.is_file():
         raise FileNotFoundError(_instructions(path or weights_folder() / WEIGHTS_NAME))
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hash_file(path)
     if digest != WEIGHTS_SHA256:
         raise ValueError(
             f"{path} is not FID's Inception file: its sha256 is {digest}, not {WEIGHTS_SHA256}; "
