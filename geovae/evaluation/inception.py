@@ -21,6 +21,10 @@ _building = threading.Lock()
 _declared: list[torch.library.Library] = []  # kept alive: dropping a library withdraws its operators
 
 
+class MissingWeights(FileNotFoundError):
+    """The weights of FID's network are not here."""
+
+
 class Inception(nn.Module):
     """Features (b, 2048) of images (b, c, h, w) in [0, 1], resized to 299 x 299; one channel is repeated to three."""
 
@@ -52,24 +56,20 @@ def weights_folder() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
-def _instructions(path: Path) -> str:
-    return (
-        f"no Inception weights at {path}: `prepare` with dataset=inception fetches them, or download {WEIGHTS_URL} "
-        "once and put it there, or give another path as `weights`; without it use the extractor 'random-conv-v1', "
-        "whose numbers are not FIDs"
-    )
-
-
 def checked_weights(weights: str | Path | None = None) -> Path:
     """Return the weights file, `weights` or the one that `inception_weights_path` finds.
 
     Raises:
-        FileNotFoundError: if there is none; the message says how to get it.
+        MissingWeights: if there is none.
         ValueError: if its hash is not the published one.
     """
     path = Path(weights) if weights is not None else inception_weights_path()
     if path is None or not path.is_file():
-        raise FileNotFoundError(_instructions(path or weights_folder() / WEIGHTS_NAME))
+        raise MissingWeights(
+            f"no Inception weights at {path or weights_folder() / WEIGHTS_NAME}: download {WEIGHTS_URL} once and put "
+            "it there, or give another path as `weights`; without it use the extractor 'random-conv-v1', whose numbers "
+            "are not FIDs"
+        )
     digest = hash_file(path)
     if digest != WEIGHTS_SHA256:
         raise ValueError(
