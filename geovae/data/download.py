@@ -211,12 +211,12 @@ def _is_more_to_come(response: "Response", part: BinaryIO) -> bool:
         Unavailable: if not.
     """
     held, code = part.tell(), response.status_code
-    said = response.headers.get("Content-Range", "")  # "bytes 5-9/10", or "bytes */10" with 416
-    if code == 416 and said.endswith(f"*/{held}"):
+    given = response.headers.get("Content-Range", "")  # "bytes 5-9/10", or "bytes */10" with 416
+    if code == 416 and given.endswith(f"*/{held}"):
         return False  # it was whole
-    if code == 416 or (code == 206 and not said.startswith(f"bytes {held}-")):
+    if code == 416 or (code == 206 and not given.startswith(f"bytes {held}-")):
         part.truncate(0)
-        raise Interrupted(f"it answers {code} {said} for a part of {held} bytes")
+        raise Interrupted(f"it answers {code} {given} for a part of {held} bytes")
     if code in (408, 429) or code >= 500:
         raise Interrupted(f"it answers {code} {response.reason}")
     if code not in (200, 206):
