@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from experiments.config import Config, Options, fingerprint
 from experiments.describe import describe_run, writable
+from experiments.help import run_url
 from experiments.judge import MODEL
-from experiments.page import run_url
 from experiments.run import check_data
 from experiments.studies.cells import TRAINED, Cell, Study
 from experiments.studies.execute import Found, Outcome, execute
@@ -29,9 +29,9 @@ from mlflow_projects import entry
 from mlflow_projects.cluster import Cluster, reached, run_tasks, settle
 from mlflow_projects.registry.versions import fetch_model
 from mlflow_projects.registry.views import study_view
+from tuning.plan import Failure, Task
 from tuning.runs import search_all
 from tuning.storage import Storage
-from tuning.tasks import Failure, Task
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
