@@ -161,11 +161,11 @@ def _flag_table(quality: Quality) -> str:
     middle = [float(np.median([float(row[name]) for row in quality.table])) for name in NUMBERS]
     rows.append(["median of all", "", *middle, None])
     used = [flag for flag in MEANINGS if any(flag in row["flags"].split() for row in quality.flagged)]
-    meanings = "\n".join(f"* *{flag}*: {MEANINGS[flag]}." for flag in used)
+    terms = "\n".join(f"* *{flag}*: {MEANINGS[flag]}." for flag in used)
     more = f"\n{total - len(quality.flagged)} more are not shown.\n" if total > len(quality.flagged) else ""
     return (
-        f"{as_markdown(head, rows)}{more}\n{meanings}\n\nA flag says that a number lies more than {LIMIT} robust "
-        "standard deviations from the cohort's median, or all of them far away together. It is no verdict: nothing was left out "
+        f"{as_markdown(head, rows)}{more}\n{terms}\n\nA flag says that a number lies more than {LIMIT} robust standard "
+        "deviations from the cohort's median, or all of them far away together. It is no verdict: nothing was left out "
         "because of it. To leave sessions out, list `id` and `reason` in a csv and prepare again with `exclude=FILE`."
     )
 
