@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from experiments.planes import directions_of_model, plane_grid
 from geovae.data import Split, Splits
 from geovae.evaluation import ImageSets, Latents, Scorer, evaluate
-from geovae.images import as_pictures, image_grid
+from geovae.images import as_pictures
 from geovae.saved_model import SavedModel
 from geovae.tracking import Tracker
 
@@ -41,7 +42,7 @@ def score_samples(
     held_out = {"val_score": (val, test), "score": (test, val)}
     for name, z in latents.items():
         images = as_pictures(saved.decode(z))
-        tracker.image(f"samples/{name}", image_grid(images[:64], scale=None))
+        tracker.image(f"samples/{name}", plane_grid(images[:64], directions_of_model(saved.meta)))
         for kind, (real, other) in held_out.items():
             if real is not None:
                 sets = _image_sets(train, images, real, other, Latents(saved.codes.mu, z, real.codes))
