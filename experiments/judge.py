@@ -11,12 +11,13 @@ from torch import Generator, Tensor
 
 from experiments.config import Config
 from experiments.extractor import load_extractor
+from experiments.planes import directions_of_model, plane_grid
 from geovae.codes import Codes
 from geovae.data import Split, Splits
 from geovae.devices import choose_device
 from geovae.evaluation import FeatureCache, ImageSets, Latents, Scorer, copies, evaluate, headline, least_rows
 from geovae.figures.latent import latent_map
-from geovae.images import as_pictures, image_grid
+from geovae.images import as_pictures
 from geovae.samplers import SAMPLERS, Sampler
 from geovae.samplers.volume import SlowerWarning
 from geovae.saved_model import SavedModel, load_model, save_model
@@ -247,7 +248,7 @@ def score_samples(
     held_out = {"val_score": (val, test), "score": (test, val)}
     for name, z in latents.items():
         images = as_pictures(saved.decode(z))
-        tracker.image(f"samples/{name}", image_grid(images[:64], scale=None))
+        tracker.image(f"samples/{name}", plane_grid(images[:64], directions_of_model(saved.meta)))
         for kind, (real, other) in held_out.items():
             if real is not None:
                 sets = _image_sets(train, images, real, other, Latents(saved.codes.mu, z, real.codes))

@@ -38,6 +38,7 @@ HEADER: dict[str, Any] = {
     "best_sampler": str | None,
     "headline": str | None,
     "scores": dict | None,
+    "directions": dict | None,
 }
 
 
@@ -50,7 +51,7 @@ class SavedModel:
         codes: of its training images (n, d), on the CPU, with those of its validation images as `held_out`, and the
             labels of both where they have any.
         meta: the rest of the header: `model`, `options`, `image_shape`, `data`, `digest`; after scoring also `sampler`
-            (options by name), `best_sampler`, `headline` and `scores`.
+            (options by name), `best_sampler`, `headline` and `scores`; of brains `directions`, the sides of pictures.
     """
 
     model: Any
