@@ -19,8 +19,27 @@ PAGES = [
 PROGRAMS = [
     file for room in ("mlflow_projects", "experiments", "tuning") for file in sorted(ROOT.glob(f"{room}/**/*.py"))
 ]
+# what the tests do not run, and why; that the entry points accept it is tested in test_pasted_commands.py
+NOT_RUN = {
+    r"\bstudy\b": "takes minutes: test_study.py runs every study in its smallest size",
+    r"\badopt\b|models:/mine": "test_adopt.py runs the tutorial, with the files that its Python blocks make",
+    r"\b(cohort|inspect|brains)\b|oasis": "needs brain volumes: test_brains_thread.py has some",
+    r"\bprepare\b|dataset=mnist |dataset mnist$|fashion": "fetches files: test_originals.py serves them",
+    r"my_space|dataset=folder|import_checkpoint": "needs files that a tutorial makes, or of another project",
+    r"sweep.*(dataset=digits|trained)": "the sweep of mnist_5k stands for them: each starts Ray",
+    r"address[ =]": "needs a cluster, which tests/tuning has",
+    r"--help": "test_command_line.py prints all of it",
+    r"local$|main --con": "is the demo, and this store is of it",
+    r"sync (X|\[)": "a usage",
+}
+FEWER = {"n": "20", "trials": "1", "seeds": "1", "min_seeds": "1", "candidate": "1"}
 START = r"(?:mlflow run \.|python -m mlflow_projects\.\w+) "
 FLAGS_OF_MLFLOW = ("-e", "--env-manager", "--experiment-name", "--experiment-id", "--run-name", "--run-id")
+
+
+def shown():
+    """Return the commands of each page and program."""
+    return {page: list(of_page(page)) for page in PAGES} | {file: list(of_program(file)) for file in PROGRAMS}
 
 
 def of_page(page):
@@ -85,3 +104,20 @@ def check(entry_point, flags):
     if entry_point == "main" and arguments["comparison"].parent.name == CONFIGS.name:
         assert (ROOT / arguments["comparison"]).is_file()
     resolve(options)
+
+
+def paste(project, command, values, short):
+    """Run a command in a project, its placeholders filled in, a training with the options `short`; return its end."""
+    filled = re.sub(r"\b[A-Z]{3,}(_\w+)?\b", lambda name: values[name[0]], command).replace(" X ", " geovae ")
+    entry, flags = parsed(filled)
+    given = parse_options([flag for flag in flags if flag.startswith("-")])
+    given |= {name: value for name, value in FEWER.items() if str(given.get(name, "")).isdigit()}
+    more = {"train": short, "sweep": [*short, "concurrency=1"], "evaluate": ["extractor=pixels", "n=20"]}
+    given = dict(word.split("=", 1) for word in more.get(entry, ()) if "print_config" not in given) | given
+    if command.startswith("mlflow"):
+        return project.call(entry, *(f"{name}={value}" for name, value in given.items()))
+    folders = [flag for flag in flags if not flag.startswith("-")] if entry == "sync" else []
+    done = project.module(f"mlflow_projects.{entry}", *folders, *(f"--{name}={value}" for name, value in given.items()))
+    if " > " in command:
+        (project.folder / command.rpartition(" > ")[2]).write_text(done.stdout)
+    return done

@@ -5,9 +5,9 @@ That they run too is tested on a store, in tests/mlflow_projects/test_thread.py.
 
 import pytest
 
-from tests.pasted import PAGES, PROGRAMS, check, of_page, of_program, parsed
+from tests.pasted import check, parsed, shown
 
-SHOWN = {page: list(of_page(page)) for page in PAGES} | {file: list(of_program(file)) for file in PROGRAMS}
+SHOWN = shown()
 
 
 @pytest.mark.parametrize("file", [file for file, commands in SHOWN.items() if commands], ids=lambda file: file.stem)

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -13,11 +14,10 @@ import pytest
 import torch
 import yaml
 
-from experiments.config import parse_options
 from geovae import checkpoint
 from mlflow_projects import train
 from tests import pasted
-from tests.mlflow_projects.project import Project, list_files
+from tests.mlflow_projects.project import ROOT, Project, list_files
 from tools.names import NAMES, find, unknown
 
 mlflow = pytest.importorskip("mlflow")
@@ -356,59 +356,33 @@ def test_a_checkpoint_of_another_architecture_is_refused(project, compared, end)
     assert "holds a model of another architecture" in said.err
 
 
-NOT_RUN = {  # that their entry points accept them is tested in tests/test_pasted_commands.py
-    r"\bstudy\b": "takes minutes: test_study.py runs every study in its smallest size",
-    r"\badopt\b|models:/mine": "test_adopt.py runs the tutorial, with the files that its Python blocks make",
-    r"\b(cohort|inspect|brains)\b|oasis": "needs brain volumes: test_brains_thread.py has some",
-    r"\bprepare\b|dataset=mnist |dataset mnist$|fashion": "fetches files: test_originals.py serves them",
-    r"my_space|dataset=folder|import_checkpoint": "of files that a tutorial makes, or of an older project",
-    r"address[ =]|--(help|print_config)": "needs a cluster, which tests/tuning has; test_command_line.py",
-    r"local$|main --con|sync \[": "is the demo, of which this store is; a usage",
-}
-FEWER = {"n": 20, "trials": 1, "seeds": 1, "min_seeds": 1, "candidate": 1}
-SHORT = {"train": SMALL, "sweep": [*SMALL, "concurrency=1"], "evaluate": ["extractor=pixels", "n=20"]}
-
-
-def as_pasted(project, command, values):
-    """Run a command with its placeholders filled in and a short training; return the finished call."""
-    filled = re.sub(r"\b[A-Z]{3,}(_\w+)?\b", lambda name: values[name[0]], command)
-    entry, flags = pasted.parsed(filled)
-    given = parse_options([flag for flag in flags if flag.startswith("--")])
-    given |= {name: str(value) for name, value in FEWER.items() if given.get(name, "").isdigit()}
-    given |= dict(more.split("=", 1) for more in SHORT.get(entry, ()) if more.split("=")[0] not in given)
-    if command.startswith("mlflow"):
-        return project.call(entry, *(f"{name}={value}" for name, value in given.items()))
-    folders = [flag for flag in flags if not flag.startswith("-")] if entry == "sync" else []
-    return project.module(f"mlflow_projects.{entry}", *folders, *(f"--{name}={value}" for name, value in given.items()))
-
-
-def test_what_is_shown_to_be_pasted_runs_as_pasted_and_so_does_what_it_prints(project, parent, children):
-    """Commands of the pages, of the help's examples, of remedies, and of the output of all these."""
+def test_what_is_shown_to_be_pasted_runs_as_pasted_and_so_does_what_it_prints(project, parent, children, monkeypatch):
+    """Commands of pages, of the help's examples, of remedies, and of the output of all these; Python of two pages."""
     folders = dict.fromkeys(("DIR_OF_PNGS", "OTHER_DIR", "TEST_PNGS", "SAMPLES", "TRAINING_PNGS", "FOLDER"), "drawn")
     values = folders | {"RUN_ID": children["vae"].info.run_id, "PARENT_ID": parent.info.run_id}
     project.client.set_registered_model_alias("geovae", "previous", "1")  # for the rollback
     waiting = ["mlflow run . --env-manager local -e generate -P n=20 -P sampler=prior -P output=drawn"]
-    waiting += [command for page in pasted.PAGES for command in pasted.of_page(page)]
-    waiting += [command for program in pasted.PROGRAMS for command in pasted.of_program(program)]
-    done, failed, printed = set(), {}, 0
+    waiting += [command for commands in pasted.shown().values() for command in commands]
+    done, failed, printed = set(), {}, []
     while waiting:
         command = waiting.pop(0).partition(" #")[0].strip()
-        shape = re.sub(r"\b[0-9a-f]{32}\b|\d{8}-\d+-\d+", "ID", command)
-        if shape in done or any(re.search(pattern, command) for pattern in NOT_RUN):
+        entry, flags = pasted.parsed(command)
+        same = entry, re.sub(r"\b[0-9a-f]{32}\b|\d{8}-\d+-\d+", "ID", " ".join(flags))
+        if same in done or any(re.search(pattern, command) for pattern in pasted.NOT_RUN):
             continue
-        done.add(shape)
+        done.add(same)
         shutil.rmtree(project.folder / "pictures", ignore_errors=True)  # nothing is overwritten
-        started = time.process_time()
-        result = as_pasted(project, command, values)
-        import sys
-
-        print(f"{time.process_time() - started:6.1f} {result.returncode} {command}", file=sys.__stderr__)
+        result = pasted.paste(project, command, values, SMALL)
         if result.returncode not in (0, 3):  # 3: a promotion was refused
             failed[command] = result.stderr[-300:]
         if found := re.search(r"^sweep (\w+):", result.stdout, re.MULTILINE):
-            values.setdefault("SWEEP_ID", found[1])
-        new = pasted.in_text(result.stdout + result.stderr)
-        printed += len(new)
-        waiting += new
+            values["SWEEP_ID"] = found[1]
+        printed += pasted.in_text(result.stdout + result.stderr)
+        waiting += pasted.in_text(result.stdout + result.stderr)
     assert not failed
-    assert printed > 4, "a sweep alone prints two"
+    assert {pasted.parsed(command)[0] for command in printed} >= {"train", "generate"}, "a sweep prints both"
+    monkeypatch.chdir(project.folder)
+    for page in ("start", "mlflow"):
+        (block,) = re.findall(r"```python\n(.*?)```", (ROOT / f"docs/{page}.md").read_text(), re.DOTALL)
+        exec(compile(textwrap.dedent(block), page, "exec"), {})
+    mlflow.set_tracking_uri(None)
