@@ -1,10 +1,9 @@
 """Make the README's pictures and its table from the latest `make demo`: `make pictures`."""
 
-import csv
-import io
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -43,22 +42,21 @@ def main() -> None:
     Image.open(latent_map).save(PICTURES / "latent_map.png", optimize=True)
     grids = {"real": real_digits()} | {name: samples(client, vae.info.run_id, name) for name in reversed(SAMPLERS)}
     side_by_side(grids).save(PICTURES / "samples.png")
-    board = Path(client.download_artifacts(parent.info.run_id, "leaderboard.csv")).read_text()
-    table = by_sampler(list(csv.DictReader(io.StringIO(board))))
+    table = by_sampler(mlflow.load_table("leaderboard.json", [parent.info.run_id]).to_dict("records"))
     readme = ROOT / "README.md"
     marks = re.compile(r"(<!-- leaderboard -->\n).*?(<!-- /leaderboard -->)", re.DOTALL)
     readme.write_text(marks.sub(lambda m: f"{m[1]}{table}{m[2]}", readme.read_text()))
     sys.stdout.write(f"pictures in {PICTURES}, table in {readme}\n")
 
 
-def by_sampler(board: list[dict[str, str]]) -> str:
+def by_sampler(board: list[dict[str, Any]]) -> str:
     """Return the distance of every model's samples to the test images, and its ratio to that of decoded codes."""
     headline = next(name for name in board[0] if name.startswith("val_")).removeprefix("val_")
     models = sorted({row["run"] for row in board}, key=["vae", "ae", "wae"].index)
-    best = {model: min(float(row[f"test_{headline}"]) for row in board if row["run"] == model) for model in models}
+    best = {model: min(row[f"test_{headline}"] for row in board if row["run"] == model) for model in models}
     cells = {}
     for row in board:
-        distance, ratio = float(row[f"test_{headline}"]), float(row["test_decoded_ratio"])
+        distance, ratio = row[f"test_{headline}"], row["test_decoded_ratio"]
         bold = "**" * (distance == best[row["run"]])
         cells[row["sampler"], row["run"]] = Markdown(f"{bold}{distance:.1f}{bold} ({ratio:.1f})")
     rows = [
