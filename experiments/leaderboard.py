@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from experiments import tables
-from experiments.places import ONE_SEED, by_validation, places
 from experiments.score_columns import NOVELTY, how_to_read, score_columns
-from experiments.tables import Cell, Markdown
+from experiments.tables import ONE_SEED, Cell, Markdown, Scores, shared_places
 from geovae.evaluation import LEAST_NOVELTY, is_biased
 
 if TYPE_CHECKING:
@@ -82,6 +81,26 @@ class Entry:
 
 
 Column = Callable[[Entry], Cell]
+
+
+def by_validation(entries: Iterable[Entry]) -> list[Entry]:
+    """Return the entries, the best mean on validation images first, then those that copy; those without one last."""
+
+    def key(entry: Entry) -> tuple[bool, str, bool, float]:
+        mean = entry.mean(entry.headline, "val")
+        return math.isnan(mean), entry.headline, entry.copies, mean
+
+    return sorted(entries, key=key)
+
+
+def places(entries: Sequence[Entry]) -> list[str]:
+    """Return the place of each of the ordered entries: "1", "2=", "2=", "4"."""
+    return shared_places(entries, _scores, lambda entry: (entry.headline, entry.copies))
+
+
+def _scores(entry: Entry) -> Scores:
+    numbers = {seed: scores.get(entry.headline, math.nan) for seed, scores in entry.val.items()}
+    return {seed: value for seed, value in numbers.items() if math.isfinite(value)}
 
 
 def rank_results(results: "Mapping[str, Result]", run_links: Mapping[str, Markdown] | None = None) -> list[Entry]:

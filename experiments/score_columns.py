@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from experiments.places import SHARED
-from experiments.tables import Cell, Markdown, mean_and_sd
+from experiments.tables import SHARED, Cell, Markdown, mean_and_sd
 from geovae.evaluation import LEAST_NOVELTY, better, is_weak
 
 if TYPE_CHECKING:

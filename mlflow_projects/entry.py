@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from experiments.config import Options
 from experiments.describe import writable as writable
-from experiments.page import run_url
+from experiments.help import run_url
 from geovae.tracking import MlflowTracker, UndeliveredWarning, end_abandoned, without_password
 from mlflow_projects.command_line import call
 from mlflow_projects.sentences import describe

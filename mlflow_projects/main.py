@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 
 from experiments.config import CONFIGS, Config, Options
+from experiments.help import run_url
 from experiments.judge import Result
 from experiments.leaderboard import as_figure, as_json, as_markdown, rank_results, winner_sentence
-from experiments.page import run_url
 from experiments.run import check_data, read_comparison
 from experiments.tables import for_terminal, for_ui, link
 from geovae.tracking import MlflowTracker
@@ -21,7 +21,7 @@ from mlflow_projects.registry.promotion import register_and_promote
 from mlflow_projects.registry.versions import NAME
 from mlflow_projects.registry.views import scores_view
 from tuning.nodes import Resources
-from tuning.tasks import Failure, Task
+from tuning.plan import Failure, Task
 
 COMPARISON = CONFIGS.relative_to(Path(__file__).parents[1]) / "demo.yaml"  # an MLproject runs in the project's folder
 

@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.page import Numbers, Part, Picture, run_url, write_page
-from experiments.places import SHARED, shared_places
+from experiments.help import run_url
+from experiments.page import Numbers, Part, Picture, write_page
 from experiments.score_columns import BESIDE, COPIES, kid_of, marked
-from experiments.tables import Cell, for_ui, leaderboard, link
+from experiments.tables import SHARED, Cell, for_ui, leaderboard, link, shared_places
 from geovae.evaluation import is_biased
 from geovae.tracking import MlflowTracker
 from tuning.plan import Configuration

@@ -24,7 +24,8 @@ def entries_of(
 ) -> list[Entry]:
     """Return an entry for each data set and contender, in the order of the study.
 
-    A variant without options of its own repeats the trained model's entry, for the samplers that other variants change.
+    A variant that asks for what another asks for repeats its entry; the trained model's, for the samplers that other
+    variants change.
 
     Args:
         study: from `read_study`.
@@ -35,9 +36,7 @@ def entries_of(
     outcomes = list(outcomes)
     undertrained = {(o.cell.data, o.cell.model) for o in outcomes if o.found.metrics.get("best/undertrained")}
     for outcome in outcomes:
-        names = [outcome.variant]
-        if outcome.variant == TRAINED:
-            names += [name for name in study.variants if name not in outcome.cell.configs]
+        names = [outcome.variant, *(name for name, first in outcome.cell.same.items() if first == outcome.variant)]
         configs = outcome.cell.configs.items()
         varied = {sampler for name, config in configs if name != TRAINED for sampler in config["samplers"] or []}
         for name in names:

@@ -17,8 +17,7 @@ from torch import Generator, Tensor
 from geovae.checks import check_choice, check_count, check_finite, check_positive
 from geovae.codes import Codes
 from geovae.neighbours import k_nearest
-from geovae.samplers.base import Drawn, SampleInfo, Sampler
-from geovae.samplers.choice import choose_evenly
+from geovae.samplers.base import Drawn, SampleInfo, Sampler, choose_evenly
 
 Shape = Literal["neighbours", "posterior", "both", "isotropic"]
 

@@ -8,7 +8,10 @@ version carries a copy of this file and of the package `geovae`, and nothing els
 import base64
 import binascii
 import io
+import json
+import logging
 import math
+import sys
 from functools import lru_cache
 from typing import Any
 
@@ -38,6 +41,10 @@ MAX_FITTED = 16  # samplers kept in memory
 FROM_CODES = ("mixture", "fine_mixture", "local", "riemannian")
 
 
+SERVER = "mlflow.pyfunc.scoring_server.app"  # the module of MLflow's server, which loads the model
+LETTERS = 300  # of an error that clients see
+
+
 class BadRequest(MlflowException):
     """A request that cannot be answered: over HTTP a 400 with this one sentence."""
 
@@ -55,6 +62,8 @@ class GenerativeModel(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Read the model file that was logged beside this code."""
+        if SERVER in sys.modules:  # nobody else's MLflow is changed
+            MlflowException.serialize_as_json = _in_a_sentence  # type: ignore[method-assign]
         self.saved: SavedModel = load_model(context.artifacts["model"])
         first, *rest = self.saved.meta["image_shape"]
         self.volumes = first not in (1, 3)
@@ -181,6 +190,15 @@ class GenerativeModel(PythonModel):
     def _check_rows(self, n: int) -> None:
         if not 1 <= n <= self.limit:
             raise ValueError(f"a request may hold between 1 and {self.limit} inputs, got {n}")
+
+
+def _in_a_sentence(error: MlflowException) -> str:
+    """Return an error as JSON for clients: MLflow's server would send its stack trace, and the whole request back."""
+    if trace := error.json_kwargs.get("stack_trace"):
+        logging.getLogger(__name__).warning(trace)
+    sentence = " ".join(str(error.message).split())
+    shown = sentence if len(sentence) <= LETTERS else f"{sentence[: LETTERS - 4]} ..."
+    return json.dumps({"error_code": error.error_code, "message": shown})
 
 
 def _is_text(given: Any) -> bool:

@@ -12,12 +12,13 @@ from experiments.leaderboard import (
     as_figure,
     as_json,
     as_markdown,
+    by_validation,
+    places,
     rank_results,
     score_table,
     scores_by_sampler,
     winner_sentence,
 )
-from experiments.places import by_validation, places
 from experiments.score_columns import how_to_read
 from experiments.tables import Markdown, for_terminal, for_ui, without_links
 

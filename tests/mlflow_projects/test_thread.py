@@ -373,8 +373,6 @@ def test_what_is_shown_to_be_pasted_runs_as_pasted_and_so_does_what_it_prints(pr
         done.add(same)
         shutil.rmtree(project.folder / "pictures", ignore_errors=True)  # nothing is overwritten
         result = pasted.paste(project, command, values, SMALL)
-        result = pasted.paste(project, command, values, SMALL)
-        print(f"{time.process_time() - t0:6.1f} {result.returncode} {command}", file=sys.__stderr__, flush=True)
         if result.returncode not in (0, 3):  # 3: a promotion was refused
             failed[command] = result.stderr[-300:]
         if found := re.search(r"^sweep (\w+):", result.stdout, re.MULTILINE):

@@ -22,7 +22,10 @@ from geovae.samplers import SAMPLERS
 from mlflow_projects.registry.evidence import Rules, gather
 from mlflow_projects.registry.registered_model import BadRequest, GenerativeModel
 from mlflow_projects.registry.versions import fetch_model, register
+from tests.attack.hostile import attack
 from tests.isolated import ISOLATED
+
+HOSTILE_SECONDS = float(os.environ.get("HOSTILE_SECONDS", "15"))  # 3600 for an hour of them
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +268,7 @@ def test_it_answers_from_a_copied_folder_where_only_its_requirements_are_install
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(300 + HOSTILE_SECONDS)
 def test_it_answers_over_http_under_load_and_refuses_in_one_sentence(registered, tmp_path):
     """Four clients at once: no failure, no growth; every bad request is a 400 with our sentence alone."""
     store, _, version = registered
@@ -274,9 +277,13 @@ def test_it_answers_over_http_under_load_and_refuses_in_one_sentence(registered,
         assert_refusals(address)
         load(address, process, REQUESTS, clients=4, seconds=3)
         found = load(address, process, REQUESTS, clients=4, seconds=10)
+        harm = attack(address, process, HOSTILE_SECONDS)
     assert found.errors == []
     assert len(found.seconds) > 20
     assert found.megabytes[-1] < 1.05 * found.megabytes[0] + 20
+    print(harm)
+    assert harm.faults == []
+    assert harm.growth() < 20, harm
 
 
 def assert_answers(address):
