@@ -14,13 +14,13 @@ from experiments.leaderboard import (
     Contender,
     Entry,
     by_validation,
+    how_to_read,
     one_seed,
     reference,
     score_table,
     scores_by_sampler,
 )
 from experiments.page import Gallery, Part, Picture, write_page
-from experiments.score_columns import how_to_read
 from experiments.tables import Cell, as_markdown, escape, link
 
 if TYPE_CHECKING:

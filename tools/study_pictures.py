@@ -10,8 +10,7 @@ from pathlib import Path
 import mlflow
 
 from experiments.help import as_command
-from experiments.leaderboard import RUNS, Contender, Entry
-from experiments.score_columns import NOVELTY, kid_of
+from experiments.leaderboard import NOVELTY, RUNS, Contender, Entry, kid_of
 from experiments.studies.ranking import rank
 from experiments.tables import as_markdown, mean_and_sd
 

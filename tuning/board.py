@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.help import run_url
+from experiments.leaderboard import BESIDE, COPIES, kid_of, marked
 from experiments.page import Numbers, Part, Picture, write_page
-from experiments.score_columns import BESIDE, COPIES, kid_of, marked
 from experiments.tables import SHARED, Cell, for_ui, leaderboard, link, shared_places
 from geovae.evaluation import is_biased
 from geovae.tracking import MlflowTracker

@@ -9,8 +9,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from experiments.leaderboard import Contender, Entry, Part, distinct
-from experiments.score_columns import COPIES, NOVELTY
+from experiments.leaderboard import COPIES, NOVELTY, Contender, Entry, Part, distinct
 from experiments.studies.cells import TRAINED, Study
 from experiments.studies.execute import Outcome
 from experiments.tables import as_markdown, format_number, link

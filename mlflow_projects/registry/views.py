@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from experiments.score_columns import RATIO
+from experiments.leaderboard import RATIO
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

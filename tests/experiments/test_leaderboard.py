@@ -13,13 +13,13 @@ from experiments.leaderboard import (
     as_json,
     as_markdown,
     by_validation,
+    how_to_read,
     places,
     rank_results,
     score_table,
     scores_by_sampler,
     winner_sentence,
 )
-from experiments.score_columns import how_to_read
 from experiments.tables import Markdown, for_terminal, for_ui, without_links
 
 NAME = "fd_random-conv-v1"

@@ -95,6 +95,7 @@ def test_no_option_is_left_open_that_decides_the_result():
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_model_file_of_a_preset_holds_what_was_used(tmp_path):
     given = {RIEMANNIAN + "preset": "published", RIEMANNIAN + "n_transitions": 5, "samplers": ["riemannian"]}
+    given |= {"data.augment": 0, "data.train_size": 300}
     result = run(plan_run(resolve(QUICK | given)), output=tmp_path)
     recorded = load_model(result.model_file).meta["sampler"]["riemannian"]
     assert recorded["n_transitions"] == 5
