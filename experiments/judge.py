@@ -92,7 +92,7 @@ class Judge:
         first = headline(self.config["extractor"])
         training = TrainingSummary(**saved.meta["training"]) if "training" in saved.meta else None
         result = Result(tracker.run_id, output / MODEL, first, scored["val_score"], scored["score"], training)
-        _track_best(result, tracker)
+        _track_best(result, saved, tracker)
         if keep:
             self._keep(result, saved, tracker)
         return result
@@ -190,7 +190,7 @@ def _lacks(sampler: Sampler, codes: Codes) -> str:
     return f"the model's own {missing[0].partition('.')[0]}" if missing else ""
 
 
-def _track_best(result: Result, tracker: Tracker) -> None:
+def _track_best(result: Result, saved: SavedModel, tracker: Tracker) -> None:
     if result.training is not None:  # as a number too: reports of studies read metrics alone
         tracker.metrics({"best/undertrained": float(result.undertrained)})
     if result.undertrained:
@@ -198,7 +198,10 @@ def _track_best(result: Result, tracker: Tracker) -> None:
     best = result.best_sampler
     tracker.tags({"best_sampler": best, "headline": result.headline, "mlflow.note.content": _in_words(result)})
     tracker.metrics({f"best/{result.headline}": result.val_scores[best][result.headline]})
-    tracker.metrics({f"score/{key}": value for key, value in result.test_scores.get(best, {}).items()})
+    test = {f"score/{key}": value for key, value in result.test_scores.get(best, {}).items()}
+    tracker.metrics(test)
+    scores = dict.fromkeys(test, "test") | dict.fromkeys((f"best/{result.headline}", "best/val_loss"), "val")
+    tracker.model(f"{saved.meta['model']}-{saved.meta['data']['name']}", scores)
 
 
 def _in_words(result: Result) -> str:

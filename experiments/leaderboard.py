@@ -1,5 +1,6 @@
 """What samples scored, over seeds: leaderboards of models and samplers as tables, bars and a sentence."""
 
+import json
 import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -217,16 +218,16 @@ def one_seed(entries: Sequence[Entry]) -> str:
     return f"{ONE_SEED}\n\n" if all(len(entry.val) < 2 for entry in entries) else ""
 
 
-def as_csv(board: Sequence[Entry]) -> str:
-    """Return the leaderboard of a comparison with all test scores, for programs; the UI shows it as a table, too."""
+def as_json(board: Sequence[Entry]) -> str:
+    """Return the leaderboard of a comparison with all test scores, as `mlflow.load_table` and the UI read tables."""
     keys = list(dict.fromkeys(key for entry in board for scores in entry.test.values() for key in scores))
     head = ["place", "run", "sampler", f"val_{board[0].headline}", *(f"test_{key}" for key in keys)]
     rows = [
         [place, entry.contender.model, entry.contender.sampler, entry.val[0][entry.headline]]
-        + [entry.test[0].get(key, "") for key in keys]
+        + [entry.test[0].get(key) for key in keys]
         for place, entry in zip(places(board), board, strict=True)
     ]
-    return tables.as_csv(head, rows)
+    return json.dumps({"columns": head, "data": rows})
 
 
 def winner_sentence(board: Sequence[Entry]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import mlflow
 
+from experiments.help import as_command
 from experiments.leaderboard import NOVELTY, RUNS, Contender, Entry, kid_of
 from experiments.studies.ranking import rank
 from experiments.tables import as_markdown, mean_and_sd
@@ -38,7 +39,7 @@ def latest(study: str) -> Path | None:
     chosen = f"tags.role = 'study' and tags.study = '{study}' and tags.size = 'medium' and status = 'FINISHED'"
     runs = mlflow.search_runs(search_all_experiments=True, filter_string=chosen, max_results=1, output_format="list")
     if not runs:
-        sys.stdout.write(f"nothing of {study}: mlflow run . -e study -P name={study} -P size=medium first\n")
+        sys.stdout.write(f"nothing of {study} yet: {as_command('study', {'name': study, 'size': 'medium'})}\n")
         return None
     return Path(mlflow.artifacts.download_artifacts(run_id=runs[0].info.run_id))
 
