@@ -23,8 +23,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from experiments.extractor import resolve_extractor
+from experiments.judge import score_samples
 from experiments.run import load_data
-from experiments.scoring import score_samples
 from geovae.codes import Codes
 from geovae.evaluation import Scorer
 from geovae.samplers import SAMPLERS

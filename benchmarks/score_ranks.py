@@ -16,8 +16,7 @@ from torch import Tensor
 
 from experiments.tables import as_markdown
 from geovae.evaluation import extract, extractor, frechet, kid, precision_recall
-from geovae.evaluation.class_shares import class_shares
-from geovae.evaluation.classifier import ClassifierFeatures
+from geovae.evaluation.classifier import ClassifierFeatures, class_shares
 from geovae.neighbours import code_novelty, squared_distances
 from geovae.samplers import SAMPLERS
 from geovae.saved_model import SavedModel, load_model

@@ -13,11 +13,12 @@ import torch
 from torch import Generator, Tensor
 
 from experiments.help import as_command
+from experiments.planes import BRAINS, directions_of
 from experiments.quality import viewer_page
 from geovae.data import Split
 from geovae.figures import mri as figures
 from geovae.figures import mri_samples
-from geovae.figures.directions import Directions, directions_of_slices, directions_of_volumes
+from geovae.figures.directions import Directions
 from geovae.files import atomic_folder, read_npy
 from geovae.geometry import LatentMetric, distances_from, neighbour_graph, refine, straight
 from geovae.geometry.curves import resample
@@ -37,7 +38,6 @@ from geovae.samplers import RiemannianSampler
 from geovae.saved_model import SavedModel
 from geovae.tracking import Tracker
 
-BRAINS = ("oasis", "oasis_volumes")
 COMMAND = as_command("prepare", {"dataset": "oasis", "source": "FOLDER"})
 FRAMES, STRIP = 16, 8  # pictures of a geodesic, in the animation and in the strip
 TRACKED = 4  # NIfTI files that are tracked
@@ -54,20 +54,13 @@ class Cohort:
     cdr: np.ndarray  # (n,), NaN where not assessed
     affines: np.ndarray  # (n, 4, 4), mm, of each image as a volume in RAS order
     settings: dict[str, Any]  # of `geovae.mri.prepare`
-    slice_mm: np.ndarray  # (n,), along the axis of the slices
+    directions: Directions  # sides, mm and convention of the pictures
 
     @property
     def space(self) -> Space:
         """What the millimetres refer to: T88_111 of OASIS-1 is in Talairach's space."""
         is_t88 = self.ids[0].startswith("OAS1_") and "t88" in self.settings["product"]
         return "talairach" if is_t88 else "aligned"
-
-    @property
-    def directions(self) -> Directions:
-        """Sides, mm and convention of the pictures."""
-        if self.images.shape[1] > 1:
-            return directions_of_volumes(self.images.shape[1:], self.affines[0])
-        return directions_of_slices(self.settings["axis"], self.settings["view"], self.slice_mm.tolist())
 
     def volume(self, image: Tensor, row: int) -> Volume:
         """Return an image (c, h, w) of the model as a volume in [0, 1], at the position of the cohort's `row`."""
@@ -102,8 +95,10 @@ def read_cohort(data: dict[str, Any]) -> Cohort:
         affines = np.array([arrays["volumes"][id]["array_affine"] for id in ids])
         folder = Path(data["root"]) / "oasis" / "volumes"
         images = torch.from_numpy(np.stack([read_npy(folder / f"{id}.npy") for id in ids]))
-    by_row = {name: arrays[name][rows] for name in ("age", "cdr", "slice_mm")}
-    return Cohort(images, ids, affines=affines, settings=arrays["settings"], **by_row)
+    by_row = {name: arrays[name][rows] for name in ("age", "cdr")}
+    directions = directions_of(data, images.shape[1:])
+    assert directions is not None
+    return Cohort(images, ids, affines=affines, settings=arrays["settings"], directions=directions, **by_row)
 
 
 def show_brains(

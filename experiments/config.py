@@ -25,7 +25,7 @@ from experiments.help import HelpFormatter, is_part, type_in_words
 from geovae.checks import check_choice, check_count, check_seed, shown
 from geovae.data import DATASETS
 from geovae.devices import choose_device
-from geovae.evaluation import SCORES
+from geovae.evaluation.scores import DEFAULT_SCORES, SCORES
 from geovae.models import MODELS
 from geovae.models.networks import PAPER_WIDTHS
 from geovae.samplers import SAMPLERS
@@ -42,7 +42,6 @@ Options = dict[str, Any]
 Config = dict[str, Any]
 """All options of a run, nested and typed: what `resolve` returns."""
 ALIASES = {"dataset": "data.name", "model": "model.name"}
-DEFAULT_SCORES = ("frechet", "kid", "prd", "precision_recall")
 SWITCHES = ("help", "print_config", "quiet")  # options that may stand without a value
 
 

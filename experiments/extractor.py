@@ -25,11 +25,11 @@ def resolve_extractor(name: str, data: Mapping[str, Any]) -> str:
         FileNotFoundError, ValueError: as `choose_extractor`.
         ValueError: also for the name of a classifier of other data.
     """
-    own = DATASETS[data["name"]].extractor
-    if own is None or not (name == "auto" or is_trained_name(name)):
+    default = DATASETS[data["name"]].extractor
+    if default is None or not (name == "auto" or is_trained_name(name)):
         return choose_extractor(name)
-    if name == "auto" and own != "trained":
-        return own
+    if name == "auto" and default != "trained":
+        return default
     try:
         here = _trained_name(json.dumps(dict(data), sort_keys=True))
     except FileNotFoundError:

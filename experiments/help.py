@@ -1,4 +1,4 @@
-"""Text for users: how `--help` reads, and commands that can be pasted.
+"""Text for users: how `--help` reads, commands that can be pasted, and addresses of runs.
 
 Help has one type for each option, in words, its default, and examples as they are typed.
 """
@@ -13,6 +13,8 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from jsonargparse import DefaultHelpFormatter
+
+from geovae.tracking import without_password
 
 TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text", "NoneType": "null"}
 WORDS = {int: "whole number", float: "number", Path: "path"}
@@ -73,6 +75,13 @@ def as_command(entry_point: str, options: Mapping[str, object], experiment_id: s
     experiment = ["--experiment-id", experiment_id] if experiment_id else []
     given = [word for name, value in options.items() for word in ("-P", f"{name}={value}")]
     return shlex.join(["mlflow", "run", ".", "--env-manager", "local", *experiment, "-e", entry_point, *given])
+
+
+def run_url(tracking_uri: str, experiment_id: str, run_id: str) -> str:
+    """Return the address of a run in MLflow's UI, without a password; without a server the part below its address."""
+    server = without_password(tracking_uri).rstrip("/") + "/" if tracking_uri.startswith("http") else ""
+    # without the last part MLflow opens its side bar for language models, where runs are "evaluation runs"
+    return f"{server}#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
 
 
 def type_in_words(kind: str) -> str:

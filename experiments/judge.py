@@ -5,17 +5,19 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import Generator, Tensor
 
 from experiments.config import Config
 from experiments.extractor import load_extractor
-from experiments.scoring import score_samples
+from experiments.planes import directions_of_model, plane_grid
 from geovae.codes import Codes
-from geovae.data import Splits
+from geovae.data import Split, Splits
 from geovae.devices import choose_device
-from geovae.evaluation import FeatureCache, Scorer, copies, headline, least_rows
+from geovae.evaluation import FeatureCache, ImageSets, Latents, Scorer, copies, evaluate, headline, least_rows
 from geovae.figures.latent import latent_map
+from geovae.images import as_pictures
 from geovae.samplers import SAMPLERS, Sampler
 from geovae.samplers.volume import SlowerWarning
 from geovae.saved_model import SavedModel, load_model, save_model
@@ -90,7 +92,7 @@ class Judge:
         first = headline(self.config["extractor"])
         training = TrainingSummary(**saved.meta["training"]) if "training" in saved.meta else None
         result = Result(tracker.run_id, output / MODEL, first, scored["val_score"], scored["score"], training)
-        _track_best(result, tracker)
+        _track_best(result, saved, tracker)
         if keep:
             self._keep(result, saved, tracker)
         return result
@@ -188,7 +190,7 @@ def _lacks(sampler: Sampler, codes: Codes) -> str:
     return f"the model's own {missing[0].partition('.')[0]}" if missing else ""
 
 
-def _track_best(result: Result, tracker: Tracker) -> None:
+def _track_best(result: Result, saved: SavedModel, tracker: Tracker) -> None:
     if result.training is not None:  # as a number too: reports of studies read metrics alone
         tracker.metrics({"best/undertrained": float(result.undertrained)})
     if result.undertrained:
@@ -196,7 +198,10 @@ def _track_best(result: Result, tracker: Tracker) -> None:
     best = result.best_sampler
     tracker.tags({"best_sampler": best, "headline": result.headline, "mlflow.note.content": _in_words(result)})
     tracker.metrics({f"best/{result.headline}": result.val_scores[best][result.headline]})
-    tracker.metrics({f"score/{key}": value for key, value in result.test_scores.get(best, {}).items()})
+    test = {f"score/{key}": value for key, value in result.test_scores.get(best, {}).items()}
+    tracker.metrics(test)
+    scores = dict.fromkeys(test, "test") | dict.fromkeys((f"best/{result.headline}", "best/val_loss"), "val")
+    tracker.model(f"{saved.meta['model']}-{saved.meta['data']['name']}", scores)
 
 
 def _in_words(result: Result) -> str:
@@ -215,3 +220,57 @@ def _track_latents(tracker: Tracker, codes: Codes, labels: Tensor | None, latent
     shown = slice(None, None, max(1, len(codes.mu) // 2000))  # the figure stays readable, and small
     labels = None if labels is None else labels[shown]
     tracker.figure("figures/latent_map.png", latent_map(codes.mu[shown], labels=labels, samples=dict(latents)))
+
+
+class HeldOut(NamedTuple):
+    """One held-out part as it is scored: pictures (n, c, h, w), codes (n, d), and pictures of the decoded codes."""
+
+    images: Tensor
+    codes: Tensor
+    decoded: Tensor
+
+
+def _held_out(saved: SavedModel, part: Split | None) -> HeldOut | None:
+    if part is None:
+        return None
+    codes = saved.encode(part.images).mu
+    return HeldOut(as_pictures(part.images), codes, as_pictures(saved.decode(codes)))
+
+
+def score_samples(
+    saved: SavedModel,
+    latents: Mapping[str, Tensor],
+    splits: Splits,
+    scorers: Mapping[str, Scorer],
+    tracker: Tracker,
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Decode and score each sampler's latents against both held-out parts; return {kind: {sampler: {score: value}}}."""
+    scored: dict[str, dict[str, dict[str, float]]] = {kind: {} for kind in scorers}
+    notes: dict[str, list[str]] = {}  # each with the samplers that it is about
+    train, val, test = as_pictures(splits.train.images), _held_out(saved, splits.val), _held_out(saved, splits.test)
+    held_out = {"val_score": (val, test), "score": (test, val)}
+    for name, z in latents.items():
+        images = as_pictures(saved.decode(z))
+        tracker.image(f"samples/{name}", plane_grid(images[:64], directions_of_model(saved.meta)))
+        for kind, (real, other) in held_out.items():
+            if real is not None:
+                sets = _image_sets(train, images, real, other, Latents(saved.codes.mu, z, real.codes))
+                report = evaluate(sets, scorers[kind])
+                scored[kind][name] = report.values
+                for note in report.notes:
+                    notes.setdefault(note, []).append(name)
+                tracker.metrics({f"{kind}/{name}/{key}": value for key, value in report.values.items()})
+    if notes:
+        texts = [note if set(about) == set(latents) else f"{', '.join(about)}: {note}" for note, about in notes.items()]
+        tracker.tags({"warning.scores": "; ".join(texts)})
+    return scored
+
+
+def _image_sets(train: Tensor, fake: Tensor, real: HeldOut, other: HeldOut | None, latents: Latents) -> ImageSets:
+    """Return samples, real images and the rows beside them: other real images, and decoded codes of those.
+
+    Few others (a fifth of a subsample) say less than the halves of `real`.
+    """
+    if other is None or 2 * len(other.images) < len(real.images):
+        return ImageSets(real.images, fake, train, decoded=real.decoded, latents=latents)
+    return ImageSets(real.images, fake, train, other_real=other.images, decoded=other.decoded, latents=latents)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from experiments.tables import Cell, Markdown, as_csv, as_markdown, escape
-from geovae.tracking import without_password
 
 if TYPE_CHECKING:
     from markdown_it.token import Token
@@ -96,13 +95,6 @@ def _gallery_rows(gallery: Gallery, folder: Path, files: list[Path]) -> Iterator
 def file_name(name: str) -> str:
     """Return `name` without what leads out of a folder or ends a link in Markdown."""
     return re.sub(r"[^\w-]+", "-", name)
-
-
-def run_url(tracking_uri: str, experiment_id: str, run_id: str) -> str:
-    """Return the address of a run in MLflow's UI, without a password; without a server the part below its address."""
-    server = without_password(tracking_uri).rstrip("/") + "/" if tracking_uri.startswith("http") else ""
-    # without the last part MLflow opens its side bar for language models, where runs are "evaluation runs"
-    return f"{server}#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
 
 
 def as_html(markdown: str, folder: Path, title: str) -> str:

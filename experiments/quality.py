@@ -161,10 +161,10 @@ def _flag_table(quality: Quality) -> str:
     middle = [float(np.median([float(row[name]) for row in quality.table])) for name in NUMBERS]
     rows.append(["median of all", "", *middle, None])
     used = [flag for flag in MEANINGS if any(flag in row["flags"].split() for row in quality.flagged)]
-    said = "\n".join(f"* *{flag}*: {MEANINGS[flag]}." for flag in used)
+    terms = "\n".join(f"* *{flag}*: {MEANINGS[flag]}." for flag in used)
     more = f"\n{total - len(quality.flagged)} more are not shown.\n" if total > len(quality.flagged) else ""
     return (
-        f"{as_markdown(head, rows)}{more}\n{said}\n\nA flag says that a number lies more than {LIMIT} robust standard "
+        f"{as_markdown(head, rows)}{more}\n{terms}\n\nA flag says that a number lies more than {LIMIT} robust standard "
         "deviations from the cohort's median, or all of them far away together. It is no verdict: nothing was left out "
         "because of it. To leave sessions out, list `id` and `reason` in a csv and prepare again with `exclude=FILE`."
     )
@@ -187,13 +187,13 @@ def _left_out(quality: Quality) -> str:
 def _remarks(quality: Quality) -> str:
     """Return what `prepare` found wrong or worth knowing."""
     report = json.loads((quality.root / "oasis" / "prepare.json").read_text(encoding="utf-8"))
-    said = [*report["problems"], *report["warnings"]]
-    if not said:
+    remarks = [*report["problems"], *report["warnings"]]
+    if not remarks:
         return "None."
     if quality.masked_ids:
-        return f"{len(said)}; they name sessions, and are in `prepare.json` beside the data."
-    more = [f"and {len(said) - MOST_REMARKS} more in `prepare.json`"] if len(said) > MOST_REMARKS else []
-    return "\n".join(f"* {line}" for line in [*map(escape, said[:MOST_REMARKS]), *more])
+        return f"{len(remarks)}; they name sessions, and are in `prepare.json` beside the data."
+    more = [f"and {len(remarks) - MOST_REMARKS} more in `prepare.json`"] if len(remarks) > MOST_REMARKS else []
+    return "\n".join(f"* {line}" for line in [*map(escape, remarks[:MOST_REMARKS]), *more])
 
 
 def _cohort_pictures(quality: Quality) -> Iterator[Picture]:
@@ -223,23 +223,23 @@ def _session_pictures(quality: Quality) -> Iterator[Picture]:
         planes, masks = ({axis: state[f"{kind}_{axis}"] for axis in PLANES} for kind in ("plane", "mask"))
         name = quality.names[row["id"]]
         figure = figures.orthogonal_views(planes, state["grid_affine"], masks=masks, view=quality.view, title=name)
-        said = f"mask {float(row['brain_ml']):.0f} ml, " + ", ".join(f"{key} {row[key]}" for key in QUALITY)
+        numbers = f"mask {float(row['brain_ml']):.0f} ml, " + ", ".join(f"{key} {row[key]}" for key in QUALITY)
         flags = row["flags"].replace(" ", ", ") or "none"
-        yield Picture(f"orthogonal_{i + 1}", f"{name}: {said}; flags: {flags}", figure)
+        yield Picture(f"orthogonal_{i + 1}", f"{name}: {numbers}; flags: {flags}", figure)
 
 
 def _methods(quality: Quality) -> str:
     """Return what was done, in sentences."""
     s = quality.settings
-    said = [f"geovae {geovae.__version__} turned the volumes into RAS order"]
-    said.append(f"resampled them to voxels of {s['spacing']:g} mm (linear)" if s["spacing"] else "kept their voxels")
+    steps = [f"geovae {geovae.__version__} turned the volumes into RAS order"]
+    steps.append(f"resampled them to voxels of {s['spacing']:g} mm (linear)" if s["spacing"] else "kept their voxels")
     low, high = s["percentiles"]
-    said.append(f"mapped the percentiles {low:g} and {high:g} inside the brain mask (mask={s['mask']}) to 0 and 1")
-    said.append(
+    steps.append(f"mapped the percentiles {low:g} and {high:g} inside the brain mask (mask={s['mask']}) to 0 and 1")
+    steps.append(
         f"cropped or padded them to {' x '.join(map(str, s['shape']))} voxels" if s["shape"] else "kept the grids"
     )
     where = ", ".join(f"{at:g}" for at in s["at"])
-    return escape("; ".join(said)) + (
+    return escape("; ".join(steps)) + (
         f"; then it cut {s['axis']} planes at {where} ({s['unit']}), {s['view']}, as 8-bit pictures. *Sharpness* is "
         "the rms of the Laplacian over the standard deviation of the grey, *contrast* the share of the grey's variance "
         "that two classes explain (Otsu), *symmetry* the correlation of the planes with their mirror image; all three "

@@ -18,14 +18,16 @@ from experiments.config import Config, ConfigError, Options, read_yaml, rename, 
 from experiments.describe import track_data
 from experiments.extractor import resolve_extractor
 from experiments.judge import Judge, Result, plan_judge
+from experiments.planes import directions_of, plane_grid
 from geovae import checkpoint
 from geovae.codes import Codes, encode_images
 from geovae.data import DATASETS, Splits
 from geovae.devices import choose_device, fixed_convolutions
+from geovae.figures.directions import Directions
 from geovae.figures.latent import pullback_figure
 from geovae.files import remove_partial
 from geovae.geometry import check_pullback
-from geovae.images import as_pictures, comparison_grid, to_float
+from geovae.images import as_pictures, to_float, to_uint8
 from geovae.models import build_model
 from geovae.saved_model import SavedModel
 from geovae.tracking import NullTracker, Tracker
@@ -143,6 +145,8 @@ def judge_trained(
         "digest": splits.digest,
         "seed": config["seed"],
     } | ({"training": asdict(summary)} if summary else {})
+    if directions := directions_of(config["data"], splits.image_shape):
+        meta["directions"] = asdict(directions)
     return judge(SavedModel(network, codes, meta), splits, output, tracker)
 
 
@@ -236,7 +240,7 @@ def train(
     """Train from where `state` stands, with a progress bar and a checkpoint after every epoch; all is tracked."""
     from tqdm import tqdm
 
-    images_every = plan.config["images_every"]
+    images_every, directions = plan.config["images_every"], directions_of(plan.config["data"], splits.image_shape)
     for record in state.history:  # of a resumed run: the same points again, or all of them in a new run
         _track_epoch(tracker, record)
     interval = 0.5 if sys.stderr.isatty() else 20.0  # a log file gets a line every 20 seconds
@@ -247,14 +251,14 @@ def train(
             # tracked before the checkpoint: after a crash in between it is tracked twice, and nothing is missing
             _track_epoch(tracker, record)
             if record.epoch % images_every == 1 or images_every == 1:
-                track_reconstructions(tracker, state.model, splits.val.images[:16], record.epoch)
+                track_reconstructions(tracker, state.model, splits.val.images[:16], record.epoch, directions)
             checkpoint.save_training(output / CHECKPOINT, state)
             if on_epoch is not None:
                 on_epoch(record)
             bar.update()
             losses = {"loss": f"{record.train['loss']:.4g}", "val_loss": f"{record.val['loss']:.4g}"}
             bar.set_postfix(losses | {"images/s": f"{len(splits.train.images) / record.seconds:.0f}"})
-    track_reconstructions(tracker, state.load_best(), splits.val.images[:16], state.epoch)
+    track_reconstructions(tracker, state.load_best(), splits.val.images[:16], state.epoch, directions)
     tracker.metrics({"best/val_loss": state.best_record.val["loss"], "best/epoch": state.best_record.epoch})
 
 
@@ -265,13 +269,16 @@ def _track_epoch(tracker: Tracker, record: Any) -> None:
 
 
 @torch.no_grad()
-def track_reconstructions(tracker: Tracker, model: Any, images: Tensor, epoch: int) -> None:
+def track_reconstructions(
+    tracker: Tracker, model: Any, images: Tensor, epoch: int, directions: Directions | None
+) -> None:
     """Track a picture of images (n, c, h, w) above what the model makes of them."""
     was_training = model.training
     model.eval()
     x = to_float(images.to(next(model.parameters()).device))
     both = [as_pictures(x), as_pictures(model.decode(model.encode(x).mu))]
-    tracker.image("reconstructions", comparison_grid(*both, scale=None), step=epoch)
+    pictures = torch.cat([to_uint8(pictures).cpu() for pictures in both])
+    tracker.image("reconstructions", plane_grid(pictures, directions, columns=len(images)), step=epoch)
     model.train(was_training)
 
 

@@ -9,10 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.leaderboard import Column, Contender, Entry, one_seed, reference, score_table, scores_by_sampler
+from experiments.leaderboard import (
+    Column,
+    Contender,
+    Entry,
+    by_validation,
+    how_to_read,
+    one_seed,
+    reference,
+    score_table,
+    scores_by_sampler,
+)
 from experiments.page import Gallery, Part, Picture, write_page
-from experiments.places import by_validation
-from experiments.score_columns import how_to_read
 from experiments.tables import Cell, as_markdown, escape, link
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Tables as Markdown and CSV: the one place that formats numbers, escapes text and joins cells."""
+"""Tables as Markdown and CSV: the one place that formats numbers, escapes text, joins cells, and ranks rows."""
 
 import csv
 import html
@@ -12,6 +12,12 @@ from typing import TypeVar
 MISSING = "–"
 LONGEST_DESCRIPTION = 7500  # characters; MLflow cuts a tag at 8000
 Row = TypeVar("Row")
+Scores = Mapping[str | int, float]
+SHARED = (
+    "Rows that share a place (=) differ from the first of them by no more than the standard error of the difference "
+    "over seeds."
+)
+ONE_SEED = "**One seed**: differences between rows may be chance. A study or a sweep repeats them over seeds."
 
 
 class Markdown(str):
@@ -111,3 +117,40 @@ def leaderboard(rows: Sequence[Row], columns: Mapping[str, Callable[[Row], Cell]
     """Return a ranked Markdown table: a line for each row, in the order given, with its place and a cell a column."""
     lines = [[place, *(cell(row) for cell in columns.values())] for place, row in zip(places, rows, strict=True)]
     return as_markdown(["#", *columns], lines)
+
+
+def shared_places(
+    rows: Sequence[Row], scores: Callable[[Row], Scores], kind: Callable[[Row], object] = lambda row: None
+) -> list[str]:
+    """Return the places of ordered rows; one shares the place of the first of those before it that it equals in noise.
+
+    Args:
+        rows: the best first.
+        scores: of a row, by seed.
+        kind: rows of different kinds share no place.
+    """
+    groups: list[list[Row]] = []
+    for row in rows:
+        if groups and kind(groups[-1][0]) == kind(row) and within_noise(scores(groups[-1][0]), scores(row)):
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    found: list[str] = []
+    for group in groups:
+        found += [f"{len(found) + 1}{'=' * (len(group) > 1)}"] * len(group)
+    return found
+
+
+def within_noise(a: Scores, b: Scores) -> bool:
+    """Return whether two means over seeds differ by no more than the standard error of their difference.
+
+    Scores of the same seeds are compared in pairs. One seed tells nothing of noise: then they differ.
+    """
+    common = sorted(a.keys() & b.keys(), key=str)
+    if len(common) > 1:
+        differences = [a[seed] - b[seed] for seed in common]
+        return abs(statistics.fmean(differences)) <= statistics.stdev(differences) / math.sqrt(len(common))
+    if min(len(a), len(b)) < 2:
+        return False
+    errors = [statistics.stdev(x.values()) / math.sqrt(len(x)) for x in (a, b)]
+    return abs(statistics.fmean(a.values()) - statistics.fmean(b.values())) <= math.hypot(*errors)

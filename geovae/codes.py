@@ -39,6 +39,24 @@ class Codes:
         extras = {name: value.to(device) for name, value in self.extras.items()}
         return replace(self, extras=extras, **{name: value.to(device) for name, value in moved.items()})
 
+    def of_class(self, label: int) -> "Codes":
+        """Return the codes of one class: a sampler that is fitted on them draws that class.
+
+        Raises:
+            ValueError: if no code has this label.
+        """
+        if self.labels is None or not (rows := self.labels == label).any():
+            found = "none" if self.labels is None else ", ".join(map(str, self.labels.unique().tolist()[:20]))
+            raise ValueError(f"`label` must be a class of the codes, got {label}; they have: {found}")
+        log_var = None if self.log_var is None else self.log_var[rows]
+        held_out, of_held_out = self.held_out, self.held_out_labels
+        if held_out is None or of_held_out is None or not (kept := of_held_out == label).any():
+            held_out = of_held_out = None  # those of other classes do not show how far new data of this one lie
+        else:
+            held_out, of_held_out = held_out[kept], of_held_out[kept]
+        mu, labels = self.mu[rows], self.labels[rows]
+        return Codes(mu, log_var, self.extras, held_out=held_out, labels=labels, held_out_labels=of_held_out)
+
 
 class Encoder(Protocol):
     """Anything that encodes a batch of images (b, c, h, w) in [0, 1] into `Codes`."""

@@ -1,5 +1,6 @@
-"""Atomic writes: a reader sees the old file or the new one, never a part of it. Locks. Sizes before unpacking."""
+"""Atomic writes: a reader sees the old file or the new one, never a part. Hashes, locks, sizes before unpacking."""
 
+import hashlib
 import os
 import platform
 import secrets
@@ -105,6 +106,12 @@ def _remove_if_dead(leftover: Path) -> None:
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         finally:
             os.close(handle)
+
+
+def hash_file(path: Path, algorithm: str = "sha256") -> str:
+    """Return the hash of a file's content as hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
 
 def remove_partial(folder: Path) -> None:

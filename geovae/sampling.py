@@ -10,7 +10,7 @@ from geovae.adapters.adapter import adapt, evaluating
 from geovae.checks import check_choice
 from geovae.codes import Codes, encode_images
 from geovae.images import check_images, to_uint8
-from geovae.samplers import SAMPLERS, Sampler
+from geovae.samplers import SAMPLERS, Sampler, fit_sampler
 
 BATCH = 100  # latents decoded at once
 LARGEST_MIXTURE = 200  # dimensions: beyond, the covariances of many components take gigabytes, and `local` needs none
@@ -22,6 +22,7 @@ def sample(
     images: Tensor | None = None,
     *,
     labels: Tensor | None = None,
+    label: int | None = None,
     n: int = 100,
     sampler: str = "",
     seed: int = 0,
@@ -36,6 +37,7 @@ def sample(
         images: (m, c, h, w), uint8 or in [0, 1], whose codes the sampler is fitted on: those of the training. Not for
             `Codes`.
         labels: (m,) classes of the images, if they are known: `fine_mixture` then fits a mixture for each.
+        label: of the one class to draw.
         n: how many.
         sampler: a name in `SAMPLERS`; by default fine_mixture, the most even over data sets and models
             (docs/novelty.md), or local where latents have more than 200 dimensions.
@@ -49,7 +51,7 @@ def sample(
         check_choice("sampler", sampler, SAMPLERS)
     generator = torch.Generator().manual_seed(seed)
     if isinstance(source, Codes):
-        return _choose(sampler, source, options).fit(source).sample(n, generator)
+        return _fit(sampler, source, label, options).sample(n, generator)
     model = adapt(source)
     if images is None:
         raise ValueError("`images` is missing: pass the images of the training, whose codes the sampler is fitted on")
@@ -58,11 +60,11 @@ def sample(
         raise ValueError(f"`labels` must have shape ({len(images)},), one for each image, got {tuple(labels.shape)}")
     with evaluating(model):
         codes = replace(encode_images(model, images, batch_size=BATCH), labels=labels)
-        z = _choose(sampler, codes, options).fit(codes).sample(n, generator)
+        z = _fit(sampler, codes, label, options).sample(n, generator)
         like = next(model.parameters())
         return torch.cat([to_uint8(model.decode(batch.to(like)).float()).cpu() for batch in z.split(BATCH)])
 
 
-def _choose(name: str, codes: Codes, options: dict[str, Any]) -> Sampler:
+def _fit(name: str, codes: Codes, label: int | None, options: dict[str, Any]) -> Sampler:
     name = name or ("fine_mixture" if codes.mu.shape[1] <= LARGEST_MIXTURE else "local")
-    return SAMPLERS[name](**options)
+    return fit_sampler(name, codes, label=label, **options)

@@ -17,7 +17,7 @@ from geovae.codes import Codes, encode_images
 from geovae.data import DATASETS, Splits
 from geovae.images import to_uint8
 from geovae.models import build_model
-from geovae.samplers import SAMPLERS, Sampler
+from geovae.samplers import SAMPLERS, Sampler, fit_sampler
 
 BATCH = 500  # images decoded at once
 CODES = {  # names in the file -> fields of `Codes`
@@ -38,6 +38,7 @@ HEADER: dict[str, Any] = {
     "best_sampler": str | None,
     "headline": str | None,
     "scores": dict | None,
+    "directions": dict | None,
 }
 
 
@@ -50,7 +51,7 @@ class SavedModel:
         codes: of its training images (n, d), on the CPU, with those of its validation images as `held_out`, and the
             labels of both where they have any.
         meta: the rest of the header: `model`, `options`, `image_shape`, `data`, `digest`; after scoring also `sampler`
-            (options by name), `best_sampler`, `headline` and `scores`.
+            (options by name), `best_sampler`, `headline` and `scores`; of brains `directions`, the sides of pictures.
     """
 
     model: Any
@@ -67,12 +68,15 @@ class SavedModel:
         like = next(self.model.parameters())  # latents may be float64, or on another device
         return torch.cat([to_uint8(self.model.decode(batch.to(like)).float()).cpu() for batch in z.split(BATCH)])
 
-    def sampler(self, name: str | None = None, *, codes: Codes | None = None, **options: Any) -> Sampler:
+    def sampler(
+        self, name: str | None = None, *, codes: Codes | None = None, label: int | None = None, **options: Any
+    ) -> Sampler:
         """Return a sampler fitted on the model's codes, with the options that the file records for it.
 
         Args:
             name: in `SAMPLERS`; None for the one with the best score of the file's run.
-            codes: to fit on instead, such as those of one class.
+            codes: to fit on in place of the model's.
+            label: of the one class to draw, by a sampler that is fitted on codes.
             **options: replace the recorded ones.
 
         Raises:
@@ -81,7 +85,7 @@ class SavedModel:
         name = name or self.meta.get("best_sampler")
         check_choice("sampler", name, SAMPLERS)
         recorded = self.meta.get("sampler", {}).get(name, {})
-        return SAMPLERS[str(name)](**{**recorded, **options}).fit(self.codes if codes is None else codes)
+        return fit_sampler(str(name), self.codes if codes is None else codes, label=label, **{**recorded, **options})
 
     def splits(self) -> Splits:
         """Load the data set that the model was trained on.

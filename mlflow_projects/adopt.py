@@ -7,6 +7,7 @@ from typing import Literal
 from experiments.config import Options, resolve
 from experiments.describe import describe_run, track_data
 from experiments.judge import plan_judge
+from experiments.planes import directions_of
 from experiments.run import judge_trained, load_data, track_reconstructions
 from geovae.adapters import Adapter, Architecture, adopt
 from geovae.codes import encode_images
@@ -58,7 +59,8 @@ def main(
         tracker.tags({"imported_from": path.resolve().name})
         track_data(tracker, data, splits)
         model.to(choose_device(config["device"]))
-        track_reconstructions(tracker, model, splits.val.images[:16], 0)
+        directions = directions_of(config["data"], splits.image_shape)
+        track_reconstructions(tracker, model, splits.val.images[:16], 0, directions)
         if _is_misfit(model, splits):
             warnings.warn(MISFIT)
             tracker.tags({"warning.model": MISFIT})

@@ -12,9 +12,9 @@ from geovae.checks import check_count, check_not_negative, check_positive
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
 from tuning.nodes import Resources, check_nodes, check_resources, check_store, connected, default_gpus
+from tuning.plan import Failure, Task
 from tuning.progress import Progress
 from tuning.storage import Storage
-from tuning.tasks import Failure, Task
 
 
 @dataclass(frozen=True)

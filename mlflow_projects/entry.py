@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from experiments.config import Options
 from experiments.describe import writable as writable
-from experiments.page import run_url
+from experiments.help import run_url
 from geovae.tracking import MlflowTracker, UndeliveredWarning, end_abandoned, without_password
 from mlflow_projects import RUNS as RUNS
 from mlflow_projects.command_line import call
@@ -192,9 +192,9 @@ def tracking_uri() -> str:
 
 
 def run_address(tracker: MlflowTracker) -> str:
-    """Return where the page of a run is: its address, or the command that shows it."""
+    """Return where the page of a run is, after `make ui` if there is no server."""
     url = run_url(tracking_uri(), str(tracker.experiment_id), str(tracker.run_id))
-    return url if url.startswith("http") else f"make ui; http://127.0.0.1:5000/{url}"
+    return url if url.startswith("http") else f"http://127.0.0.1:5000/{url} (after `make ui`)"
 
 
 def show_view(save: "Callable[[MlflowClient, str], str]", tracker: MlflowTracker) -> str:
@@ -210,6 +210,6 @@ def show_view(save: "Callable[[MlflowClient, str], str]", tracker: MlflowTracker
     if uri.startswith("http"):
         print(f"See it all: {uri}/#/{view}")
     else:
-        print(f"See it all: make ui    (mlflow server --backend-store-uri {shlex.quote(uri)} --host 127.0.0.1)")
-        print(f"and open http://127.0.0.1:5000/#/{view}")
+        print(f"See it all: make ui    # or: mlflow server --backend-store-uri {shlex.quote(uri)} --host 127.0.0.1")
+        print(f"then open http://127.0.0.1:5000/#/{view}")
     return f"#/{view}"

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 
+from experiments.planes import directions_of_model, plane_grid
 from geovae.checks import check_choice, check_count, check_seed
 from geovae.files import atomic_folder
-from geovae.images import image_grid
+from geovae.images import as_pictures, image_grid
 from geovae.samplers import SAMPLERS
 from geovae.saved_model import SavedModel, load_model
 from mlflow_projects import entry
@@ -42,23 +43,28 @@ class Drawing:
         return load_model(fetch_model(self.model))
 
 
-def main(drawing: Drawing = Drawing()) -> None:
+def main(drawing: Drawing = Drawing(), label: int | None = None) -> None:
     """Draw images from a model into a folder of PNG files.
+
+    Args:
+        drawing: what, from which model.
+        label: of the class to draw, where the training images have classes; by default all.
 
     Examples:
         python -m mlflow_projects.generate --n 64 --sampler mixture --output pictures
-        python -m mlflow_projects.generate --model RUN_ID --output pictures
+        python -m mlflow_projects.generate --model RUN_ID --label 3 --output threes
     """
     saved, n = drawing.load(), drawing.n
     name = drawing.sampler or saved.meta["best_sampler"]
-    sampler = saved.sampler(name)  # fitted before the run is opened: the codes may not feed it
+    sampler = saved.sampler(name, label=label)  # fitted before the run is opened: the codes may not feed it
     with entry.open_run("generate") as tracker:
         z, info = sampler.sample(n, torch.Generator().manual_seed(drawing.seed), return_info=True)
-        images = saved.decode(z)
+        images = as_pictures(saved.decode(z))
         write_pngs(drawing.output, images)
-        tracker.image(f"samples/{name}", image_grid(images[:64], scale=2))
+        tracker.image(f"samples/{name}", plane_grid(images[:64], directions_of_model(saved.meta)))
         tracker.metrics({f"sampler/{name}/{key}": value for key, value in info.scalars().items()})
         tracker.tags({"sampler": name, "model_uri": drawing.model, "output": drawing.output.absolute()})
+        tracker.params({} if label is None else {"label": label})
     print(f"{n} images drawn with the {name} sampler: {drawing.output}/00000000.png ...")
 
 

@@ -3,14 +3,15 @@
 The models are trained by the engine of sweeps, as many at once as the machine (or a cluster) has cores.
 """
 
+import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from experiments.config import CONFIGS, Config, Options
+from experiments.help import run_url
 from experiments.judge import Result
-from experiments.leaderboard import as_csv, as_figure, as_markdown, rank_results, winner_sentence
-from experiments.page import run_url
+from experiments.leaderboard import as_figure, as_json, as_markdown, rank_results, winner_sentence
 from experiments.run import check_data, read_comparison
 from experiments.tables import for_terminal, for_ui, link
 from geovae.tracking import MlflowTracker
@@ -20,7 +21,7 @@ from mlflow_projects.registry.promotion import register_and_promote
 from mlflow_projects.registry.versions import NAME
 from mlflow_projects.registry.views import scores_view
 from tuning.nodes import Resources
-from tuning.tasks import Failure, Task
+from tuning.plan import Failure, Task
 
 COMPARISON = CONFIGS.relative_to(Path(__file__).parents[1]) / "demo.yaml"  # an MLproject runs in the project's folder
 
@@ -53,9 +54,10 @@ def main(options: Options, comparison: Path = COMPARISON, register: str = NAME, 
         result = results[winner]
         table = as_markdown(board)
         tracker.text("leaderboard.md", table)
-        tracker.text("leaderboard.csv", as_csv(board))
+        tracker.text("leaderboard.json", as_json(board))
         tracker.figure("leaderboard.png", as_figure(board))
-        tracker.tags({"mlflow.note.content": for_ui(table), "winner": winner})
+        shown = json.dumps([{"path": "leaderboard.json", "type": "table"}])  # as `mlflow.log_table` says it to the UI
+        tracker.tags({"mlflow.note.content": for_ui(table), "winner": winner, "mlflow.loggedArtifacts": shown})
         tracker.metrics({f"best/{result.headline}": board[0].mean(result.headline, "val")})
         print(for_terminal(table))
         print(winner_sentence(board))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.page import run_url
+from experiments.help import run_url
 from experiments.run_report import SHOWN, Record, group_runs, write_run_report
 from geovae.checks import check_count
 from geovae.files import atomic_path

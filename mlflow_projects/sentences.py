@@ -6,6 +6,7 @@ import zipfile
 from experiments.help import as_command
 from geovae.data import MissingData
 from geovae.data.builders import ORIGINALS
+from geovae.evaluation.inception import MissingWeights
 from geovae.mri import InputProblems
 from geovae.tracking import without_password
 from mlflow_projects.stores import explain, without_secret
@@ -20,9 +21,7 @@ def describe(error: BaseException) -> str:
     if isinstance(error, InputProblems):
         return str(error)  # a list, a line for each sentence
     text = _of_store(error) or _of_input(error)
-    if not isinstance(error, MissingData) or not text:
-        return shorten(text)
-    command = _prepare_command(error)
+    command = _prepare_command(error) if text else ""
     return shorten(text, LETTERS - len(command)) + command
 
 
@@ -69,8 +68,12 @@ def _of_store(error: BaseException) -> str:
     return f"the tracking {where} {without_password(uri)} {refuses}: {without_secret(str(error), uri)}"
 
 
-def _prepare_command(error: MissingData) -> str:
-    """Return what to add to the library's sentence on missing files: the command that builds them."""
+def _prepare_command(error: BaseException) -> str:
+    """Return what to add to the library's sentence on missing files: the command that fetches or builds them."""
+    if isinstance(error, MissingWeights):
+        return f"; `{as_command('prepare', {'dataset': 'inception'})}` fetches them"
+    if not isinstance(error, MissingData):
+        return ""
     fetched = error.dataset in ORIGINALS
     options = {"dataset": error.dataset, **({} if fetched else {"source": "FOLDER"}), **error.options}
     more = ", which fetches the originals too" if fetched else ""

@@ -1,7 +1,7 @@
 """`mlflow run . -e study -P name=table1 -P size=small`: a table or figure of the paper, resumable, ending in a report.
 
-Runs that this study has finished before in this MLflow experiment are found by the fingerprint of their configuration,
-and not repeated; they become children of the newest run of the study. Interrupted runs resume.
+Runs that a study has finished before in this MLflow experiment are found by the fingerprint of their configuration, and
+not repeated: studies share their models. Those of this study move below its newest run. Interrupted runs resume.
 """
 
 import os
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from experiments.config import Config, Options, fingerprint
 from experiments.describe import describe_run, writable
+from experiments.help import run_url
 from experiments.judge import MODEL
-from experiments.page import run_url
 from experiments.run import check_data
 from experiments.studies.cells import TRAINED, Cell, Study
 from experiments.studies.execute import Found, Outcome, execute
@@ -29,9 +29,9 @@ from mlflow_projects import entry
 from mlflow_projects.cluster import Cluster, reached, run_tasks, settle
 from mlflow_projects.registry.versions import fetch_model
 from mlflow_projects.registry.views import study_view
+from tuning.plan import Failure, Task
 from tuning.runs import search_all
 from tuning.storage import Storage
-from tuning.tasks import Failure, Task
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -175,17 +175,18 @@ class MlflowLedger:
         self._client = mlflow.MlflowClient()
 
     def find(self, digest: str) -> Found | None:
-        """Return the newest finished run of this study whose configuration has the fingerprint `digest`."""
-        runs = self._search(f"tags.config = '{digest}' and attributes.status = 'FINISHED'")
-        return Found(runs[-1].info.run_id, runs[-1].data.metrics) if runs else None
+        """Return the newest finished run of a study whose configuration has the fingerprint `digest`."""
+        found = self._finished(digest)
+        return None if found is None else Found(found.info.run_id, found.data.metrics)
 
     def adopt_finished(self, configs: Sequence[Config]) -> None:
-        """Make the finished runs of these configurations children of the parent run."""
+        """Make this study's finished runs of these configurations children of the parent run."""
         for config in configs:
-            found = self.find(fingerprint(config))
+            found = self._finished(fingerprint(config))
+            own = found is not None and found.data.tags.get("study") == self._study
             # without a run id the parent is not in the store yet: the runs stay below the earlier parent
-            if found is not None and found.run_id is not None and self.tracker.run_id is not None:
-                self._client.set_tag(found.run_id, "mlflow.parentRunId", self.tracker.run_id)
+            if found is not None and own and self.tracker.run_id is not None:
+                self._client.set_tag(found.info.run_id, "mlflow.parentRunId", self.tracker.run_id)
 
     def model_file(self, run_id: str) -> Path:
         """Fetch the model file of a run."""
@@ -206,8 +207,10 @@ class MlflowLedger:
                 child.tags({"failure": " ".join(str(error).split())})
                 raise
 
-    def _search(self, query: str) -> "list[Run]":
-        return search_all(self._client, self.tracker.experiment_id or "", f"tags.study = '{self._study}' and {query}")
+    def _finished(self, digest: str) -> "Run | None":
+        query = f"tags.role = 'cell' and tags.config = '{digest}' and attributes.status = 'FINISHED'"
+        runs = search_all(self._client, self.tracker.experiment_id or "", query)
+        return runs[-1] if runs else None
 
 
 if __name__ == "__main__":

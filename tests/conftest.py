@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from dataclasses import replace
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -90,9 +91,10 @@ def train_on_digits(name: str, folder: Path) -> Path:
 @pytest.fixture(autouse=True)
 def private_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's own caches."""
-    home = tmp_path_factory.mktemp("home")
+    # not `mktemp`, which lists the folders of all tests before
+    home = tempfile.mkdtemp(prefix="home-", dir=tmp_path_factory.getbasetemp())
     for name in ("HOME", "TORCH_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
-        monkeypatch.setenv(name, str(home))
+        monkeypatch.setenv(name, home)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

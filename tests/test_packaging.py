@@ -75,6 +75,7 @@ assert not {"mlflow", "ray", "pandas", "matplotlib", "PIL", "yaml", "jsonargpars
 )
 
 
+@pytest.mark.slow
 def test_the_wheel_samples_with_its_own_requirements_alone(tmp_path):
     """Every other package of this environment is out of reach."""
     source = tmp_path / "source"

@@ -190,7 +190,7 @@ def tour(client: Any, seen: Visitor, experiment_id: str) -> None:
     seen.artifact(
         best.info.run_id, "figures/latent_map.png", "artifact_png", "img[src^='blob:'], img[src*='latent_map']"
     )
-    seen.artifact(parent.info.run_id, "leaderboard.csv", "artifact_table", "text=sampler")
+    seen.artifact(parent.info.run_id, "leaderboard.json", "artifact_table", "text=sampler")
     for run in client.search_runs([experiment_id], "tags.role = 'report'")[:1]:
         seen.artifact(run.info.run_id, "report.html", "artifact_html", "frame:h1")
     for sweep in client.search_runs([experiment_id], "tags.role = 'sweep' and tags.best_configuration LIKE 'c%'")[:1]:

@@ -1,8 +1,10 @@
-"""MkDocs hooks (see mkdocs.yml): pages from outside docs/, one reference page for each module, formulas as MathML.
+"""MkDocs hooks (see mkdocs.yml): pages from outside docs/, the notebook, a reference page a module, formulas as MathML.
 
 Formulas are converted while the site is built, so that a page needs no script from another host.
 """
 
+import base64
+import json
 import os
 import re
 from pathlib import Path
@@ -25,6 +27,7 @@ OUTSIDE = {
     "contributing.md": "CONTRIBUTING.md",
     "changelog.md": "CHANGELOG.md",
     "results.md": "benchmarks/RESULTS.md",
+    "tour.md": "docs/tour.ipynb",
 }
 LINK = re.compile(r"(\]\()([^)#\s:]+)((?:#[^)]*)?\))")
 
@@ -37,9 +40,13 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that do not lie in docs/."""
+    """Add the pages that are no Markdown in docs/."""
     for page, source in OUTSIDE.items():
-        files.append(File.generated(config, page, content=(ROOT / source).read_text()))
+        text = (ROOT / source).read_text()
+        pictures, text = _notebook(text) if source.endswith(".ipynb") else ([], text)
+        files.append(File.generated(config, page, content=text))
+        for number, picture in enumerate(pictures):
+            files.append(File.generated(config, f"tour-{number}.png", content=picture))
     for module in _modules():
         text = f"---\ntitle: {_dotted(module).rpartition('.')[2]}\n---\n\n::: {_dotted(module)}\n"
         files.append(File.generated(config, _reference(module), content=text))
@@ -57,6 +64,22 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
         return f"{link[1]}{os.path.relpath(pages.get(target, target), (DOCS / here).parent)}{link[3]}"
 
     return markdown if here.startswith("reference/") else LINK.sub(translate, markdown)
+
+
+def _notebook(text: str) -> tuple[list[bytes], str]:
+    """Return the pictures of an executed notebook, and its cells and output as Markdown."""
+    pictures: list[bytes] = []
+    parts: list[str] = []
+    for cell in json.loads(text)["cells"]:
+        source = "".join(cell["source"])
+        parts.append(f"```python\n{source}\n```" if cell["cell_type"] == "code" else source)
+        for output in cell.get("outputs", ()):
+            if picture := output.get("data", {}).get("image/png"):
+                parts.append(f"![Output of the cell above](tour-{len(pictures)}.png)")
+                pictures.append(base64.b64decode("".join(picture)))
+            elif "text" in output:
+                parts.append(f"```text\n{''.join(output['text'])}```")
+    return pictures, "\n\n".join(parts)
 
 
 def _modules() -> list[Path]:

@@ -9,16 +9,15 @@ from pathlib import Path
 
 import mlflow
 
-from experiments.leaderboard import RUNS, Contender, Entry
-from experiments.score_columns import NOVELTY, kid_of
+from experiments.help import as_command
+from experiments.leaderboard import NOVELTY, RUNS, Contender, Entry, kid_of
 from experiments.studies.ranking import rank
-from experiments.studies.reports.table1 import TABLE1
 from experiments.tables import as_markdown, mean_and_sd
 
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"
-FIGURES = {"figure3": ["figure3-mnist_5k-riemannian"]}
-SIZES = {"sampler_quality": "medium"}  # the others are shown in size small
+FIGURES = {"figure3": ["figure3-fashion_mnist 5000-fine_mixture"]}
+README = "fashion_mnist 5000"  # the README shows Table 1 on these data alone
 
 
 def main() -> None:
@@ -27,7 +26,7 @@ def main() -> None:
     reports = {study: report for study in wanted if (report := latest(study))}
     for study, figures in FIGURES.items():
         for name in figures if study in reports else []:
-            target = PICTURES / f"study_{name.replace('-', '_')}.png"
+            target = PICTURES / picture_name(name)
             shutil.copy(reports[study] / "figures" / f"{name}.png", target)
             sys.stdout.write(f"{target}\n")
     for page, study, make in TABLES:
@@ -36,12 +35,11 @@ def main() -> None:
 
 
 def latest(study: str) -> Path | None:
-    """Return a local copy of the report of a study's latest finished run, in its size of `SIZES`; None without one."""
-    size = SIZES.get(study, "small")
-    chosen = f"tags.role = 'study' and tags.study = '{study}' and tags.size = '{size}' and status = 'FINISHED'"
+    """Return a local copy of the report of a study's latest finished run in size medium; None without one."""
+    chosen = f"tags.role = 'study' and tags.study = '{study}' and tags.size = 'medium' and status = 'FINISHED'"
     runs = mlflow.search_runs(search_all_experiments=True, filter_string=chosen, max_results=1, output_format="list")
     if not runs:
-        sys.stdout.write(f"nothing of {study}: mlflow run . -e study -P name={study} -P size={size} first\n")
+        sys.stdout.write(f"nothing of {study} yet: {as_command('study', {'name': study, 'size': 'medium'})}\n")
         return None
     return Path(mlflow.artifacts.download_artifacts(run_id=runs[0].info.run_id))
 
@@ -50,6 +48,11 @@ def fill(page: Path, name: str, text: str) -> None:
     """Replace what lies between the two comments of `name`."""
     between = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
     page.write_text(between.sub(lambda match: f"{match[1]}{text.strip()}\n{match[2]}", page.read_text()))
+
+
+def picture_name(figure: str) -> str:
+    """Return the name of the file in docs/pictures for a figure of a report."""
+    return f"study_{re.sub('[^a-z0-9]+', '_', figure)}.png"
 
 
 def tables(report: Path) -> str:
@@ -67,7 +70,7 @@ def pictures(report: Path, prefix: str) -> str:
     found = re.findall(rf"(?m)^!\[(.*)\]\((figures/{prefix}.*\.png)\)$", (report / "report.md").read_text())
     links = []
     for caption, file in found:
-        name = f"study_{re.sub('[^a-z0-9]+', '_', Path(file).stem)}.png"
+        name = picture_name(Path(file).stem)
         shutil.copy(report / file, PICTURES / name)
         links.append(f"![{caption}](pictures/{name})")
     return "\n\n".join(links)
@@ -89,26 +92,17 @@ def without_last_column(table: str) -> str:
 
 
 def one_screen(report: Path) -> str:
-    """Return Table 1 with one row for each of its rows: scores on test images, nearest train, mean rank; best first."""
-    labels = {(row.model, row.sampler): row.label for row in TABLE1}
-    entries = [e for e in read_entries(report) if (e.contender.model, e.contender.sampler) in labels]
-    data = list(dict.fromkeys(entry.data for entry in entries))
-    ranking = rank(entries)
-    ranked = ranking.blocks > 1
-    rows = []
-    for standing in ranking.standings:
-        of_data = {entry.data: entry for entry in entries if entry.contender == standing.contender}
-        numbers = [cell for name in data for cell in _cells(of_data[name])]
-        numbers += [f"{standing.rank:.1f}"] if ranked else []
-        rows.append([labels[standing.contender.model, standing.contender.sampler], *numbers])
-    titles = ["x decoded", "KID", "density", "coverage", "class shares", "code novelty"]
-    head = [title for name in data for title in (f"{name}: FD test", *titles)]
-    return as_markdown(["model and sampler", *head, *(["mean rank"] if ranked else [])], rows)
+    """Return the rows of Table 1 on the data `README`, by mean rank over seeds, best first: scores on test images."""
+    found = {entry.contender: entry for entry in read_entries(report) if entry.data == README}
+    ranking = rank(found.values())
+    rows = [[str(one.contender), *_cells(found[one.contender]), f"{one.rank:.1f}"] for one in ranking.standings]
+    titles = ["FD test ↓", "x decoded ↓", "KID ↓", "coverage ↑", "class shares ↓", "code novelty", "mean rank ↓"]
+    return as_markdown(["model / sampler", *titles], rows)
 
 
 def _cells(entry: Entry) -> list[str]:
     """Return what stands in a row for one data set: the Frechet distance on test images and what belongs beside it."""
-    keys = [entry.headline, "decoded_ratio", kid_of(entry.headline), "density", "coverage", "class_share_distance"]
+    keys = [entry.headline, "decoded_ratio", kid_of(entry.headline), "coverage", "class_share_distance"]
     return [
         *(mean_and_sd(entry.values(key)) for key in keys),
         mean_and_sd(entry.values(NOVELTY)) + " copies" * entry.copies,

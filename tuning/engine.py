@@ -138,8 +138,8 @@ class Engine(tune.Callback):
         deadline = time.monotonic() + patience
         arrived = self.runs.flush(patience)
         storage = self.context.storage
-        own = [] if Storage(storage).remote else [Path(storage) / folder for folder in folders]
-        outboxes = [outbox for folder in own for outbox in sorted(folder.glob("outbox*/"))]
+        local = [] if Storage(storage).remote else [Path(storage) / folder for folder in folders]
+        outboxes = [outbox for folder in local for outbox in sorted(folder.glob("outbox*/"))]
         arrived = all(_sync(outbox, self.runs.uri, deadline) for outbox in outboxes) and arrived
         if not arrived:
             warnings.warn(

@@ -16,9 +16,8 @@ from experiments.judge import Result
 from geovae.tracking import MlflowTracker
 from tuning.engine import OnEvent, engine_for
 from tuning.nodes import Resources
-from tuning.plan import Run
+from tuning.plan import Failure, Run, Task
 from tuning.runs import RunStore
-from tuning.tasks import Failure, Task
 
 
 def execute(

@@ -1,4 +1,6 @@
-"""Which trial comes next: configurations and their seeds, successive halving over seeds. No Ray, no MLflow.
+"""What the cluster is asked to do: tasks, and which trial of a sweep comes next, by successive halving over seeds.
+
+Without Ray, which takes seconds to load, and without MLflow.
 
 Every configuration gets `seeds[0]` runs. Once all have ended, the best 1/`reduction` get `seeds[1]` runs, and so on.
 A configuration whose first run the scheduler stops gets no further seed.
@@ -10,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from experiments.config import Options
+from experiments.config import Config, Options
 from geovae.checks import check_count
 from geovae.evaluation import LEAST_NOVELTY
 from tuning.search import Search
@@ -18,9 +20,33 @@ from tuning.search import Search
 if TYPE_CHECKING:
     from experiments.judge import Result
 
+
 State = Literal["WAITING", "RUNNING", "FINISHED", "STOPPED", "FAILED", "KILLED"]
 OPEN = ("WAITING", "RUNNING")
 MOST_SEEDS = 10_000
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run: a resolved configuration with its place and tags.
+
+    `model_file` is a trained model to draw from and to judge; without it one is trained. `folder` is the run's folder
+    below the storage, by default its name; a run resumes from a checkpoint that it finds there. `tags` are added to the
+    run's.
+    """
+
+    config: Config
+    model_file: str | None = None
+    folder: str = ""
+    tags: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run has no result."""
+
+    state: str
+    reason: str
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,8 @@ class Progress:
         """Write the summary, on a terminal with the running trials."""
         self._shown = time.monotonic()
         if not self.redraws:
-            self._write(self.summary() + "\n", 0)
+            running = "; ".join(f"{name} {text}" for name, text in list(self.running.items())[:2])
+            self._write(f"{self.summary()}{f': {running}' if running else ''}\n", 0)
             return
         lines = [self.summary(), *(f"  {name:12s} {text}" for name, text in list(self.running.items())[:SHOWN])]
         lines += [f"  and {len(self.running) - SHOWN} more"] if len(self.running) > SHOWN else []
@@ -64,15 +65,16 @@ class Progress:
     def summary(self) -> str:
         """Return the state in one line."""
         done, seconds = sum(self.ended.values()), time.monotonic() - self.started
-        best = f"best {self.best[0]:.4g} ({self.best[1]})" if self.best[1] else "best -"
+        best = f"best {self.best[0]:.4g} ({self.best[1]}); " if self.best[1] else ""
         counts = f"{done}{f' of {self.total}' if self.total else ''} done, {len(self.running)} running"
         for words, state in (("stopped early", "STOPPED"), ("failed", "FAILED")):
             counts += f", {self.ended[state]} {words}" if self.ended[state] else ""
         # parts of running trials count: else the time left would rise until the next trial ends
         trained = done + sum(self.parts.values())
         left = (self.total or 0) - trained
-        rest = f", at most {timedelta(seconds=int(seconds / trained * left))} left" if trained and left > 0 else ""
-        return f"{timedelta(seconds=int(seconds))}  {best}; {counts}{rest}"
+        # before a trial has ended nobody knows where an early stop is: the longest would be days
+        rest = f", at most {timedelta(seconds=int(seconds / trained * left))} left" if done and left > 0 else ""
+        return f"{timedelta(seconds=int(seconds))}  {best}{counts}{rest}"
 
     def _write(self, text: str, n_lines: int) -> None:
         self.out.write(text)

@@ -20,6 +20,7 @@ from tuning.plan import Configuration, Run, State
 from tuning.space import Scored
 
 T = TypeVar("T")
+SOURCE = ("mlflow.user", "mlflow.source.name", "mlflow.source.type", "mlflow.source.git.commit")
 
 
 class RunStore:
@@ -35,6 +36,7 @@ class RunStore:
         self._pending: set[Future[Any]] = set()
         self._stop_retries = False
         self._unconfirmed: set[str] = set()  # names of runs whose creation got no answer yet
+        self._inherited: dict[str, str] | None = None
 
     def submit(self, function: Callable[..., T], *arguments: Any, **options: Any) -> "Future[T]":
         """Queue a call for the writer thread, which retries it until the store answers; return its future."""
@@ -77,11 +79,18 @@ class RunStore:
             if found:
                 return str(found[0].info.run_id)
         self._unconfirmed.add(name)  # before the request: the store may create the run and its answer be lost
-        keys = {self._group: self.parent_id, "mlflow.parentRunId": parent or self.parent_id}
+        keys = {self._group: self.parent_id, "mlflow.parentRunId": parent or self.parent_id} | self._source()
         texts = {key: str(value) for key, value in {**keys, **tags}.items()}
         run = self.client.create_run(self.experiment_id, tags=texts, run_name=name)
         self._unconfirmed.discard(name)
         return str(run.info.run_id)
+
+    def _source(self) -> dict[str, str]:
+        """Return the tags that say who started the parent from what: its children came from there, too."""
+        if self._inherited is None:
+            tags = self.client.get_run(self.parent_id).data.tags
+            self._inherited = {key: tags[key] for key in SOURCE if key in tags}
+        return self._inherited
 
     def reopen_run(self, run_id: str) -> str:
         """Set a run to RUNNING again and return its id."""

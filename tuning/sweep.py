@@ -13,13 +13,12 @@ from tuning.board import record_board
 from tuning.engine import OnEvent, engine_for
 from tuning.execute import execute
 from tuning.nodes import Resources
-from tuning.plan import OPEN, Configuration, Plan, Run, Trial, best_run, ranked
+from tuning.plan import OPEN, Configuration, Failure, Plan, Run, Task, Trial, best_run, ranked
 from tuning.runs import RunStore
 from tuning.schedulers import build_asha, build_population, replay
 from tuning.search import Search, build_search
 from tuning.settings import Settings
 from tuning.space import Scored, Space, SpaceError, config_in
-from tuning.tasks import Failure, Task
 
 
 @dataclass

@@ -10,12 +10,16 @@ TRAINED = ""  # the variant that a model is trained with
 
 @dataclass(frozen=True)
 class Cell:
-    """One trained model and all that is drawn from it: `configs` by variant, that of the training under `TRAINED`."""
+    """One trained model and all that is drawn from it: `configs` by variant, that of the training under `TRAINED`.
+
+    `same` names, for each variant that asks for what another one asks for already, that other one.
+    """
 
     data: str
     model: str
     seed: int
     configs: dict[str, Config]
+    same: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -32,7 +32,7 @@ class Ledger(Protocol):
     """The runs of a study in a tracking store; the rest of this room knows no store."""
 
     def find(self, digest: str) -> Found | None:
-        """Return the finished run of this study whose configuration has the fingerprint `digest`."""
+        """Return the finished run of a study whose configuration has the fingerprint `digest`."""
 
     def model_file(self, run_id: str) -> Path:
         """Return a local copy of the model file of a finished run."""

@@ -5,14 +5,15 @@ report            which report is written: one of `REPORTS`
 options           of every run, dotted or nested, as on the command line
 models            {name: options}; `samplers` among them says how each is drawn from
 variants          {name: options}: draw again from every trained model, or from those listed as `models`, with other
-                  options of its samplers; one without options names what the model is trained with
+                  options of its samplers; one without options names what the model is trained with, and two with the
+                  same options are run once
 sizes             {name: {seeds, data, ...}}: `data` is {name: options}, and may hold `models: {name: options}` of its
                   own, and `only: [models]`, which alone are trained on it; `options` join those above, `models` and
                   `variants` replace them; of the report `oasis` also `classifier` and `cohort`, see
                   `experiments.studies.oasis`
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,10 @@ def read_study(
         raise ConfigError("a study sets the seeds of its runs itself: say how many with --seeds")
     cells = []
     for data_name in data:
-        configs = {m: dict(_configs(section, data_name, m, options)) for m in _models(section, data_name)}
+        configs = {m: _distinct(_configs(section, data_name, m, options)) for m in _models(section, data_name)}
         for seed in range(seeds or section["seeds"]):
-            for model, of_model in configs.items():
-                cells.append(Cell(data_name, model, seed, {v: c | {"seed": seed} for v, c in of_model.items()}))
+            for model, (of_model, same) in configs.items():
+                cells.append(Cell(data_name, model, seed, {v: c | {"seed": seed} for v, c in of_model.items()}, same))
     texts = {key: str(content.get(key, "")).strip() for key in ("title", "about", "report")}
     variants = list(section["variants"])
     used = section | {"seeds": seeds or section["seeds"], "data": data}
@@ -156,6 +157,18 @@ def _configs(section: Mapping[str, Any], data: str, model: str, options: Options
         models = changes.pop("models", None) or [model]
         if not isinstance(models, list):
             raise ConfigError(f"`models` of variant {name!r} must list names, got {shown(models)}")
-        if model not in models or (name != TRAINED and not changes):
-            continue
-        yield name, check_config(resolve(rename(own) | rename(changes) | options, prog="study"))
+        if model in models:
+            yield name, check_config(resolve(rename(own) | rename(changes) | options, prog="study"))
+
+
+def _distinct(configs: Iterable[tuple[str, Config]]) -> tuple[dict[str, Config], dict[str, str]]:
+    """Return the configurations that differ, by variant, and for each other variant the first that has its own."""
+    distinct: dict[str, Config] = {}
+    same = {}
+    for name, config in configs:
+        first = next((other for other, known in distinct.items() if known == config), None)
+        if first is None:
+            distinct[name] = config
+        else:
+            same[name] = first
+    return distinct, same

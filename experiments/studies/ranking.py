@@ -9,8 +9,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from experiments.leaderboard import Contender, Entry, Part, distinct
-from experiments.score_columns import COPIES, NOVELTY
+from experiments.leaderboard import COPIES, NOVELTY, Contender, Entry, Part, distinct
 from experiments.studies.cells import TRAINED, Study
 from experiments.studies.execute import Outcome
 from experiments.tables import as_markdown, format_number, link
@@ -24,7 +23,8 @@ def entries_of(
 ) -> list[Entry]:
     """Return an entry for each data set and contender, in the order of the study.
 
-    A variant without options of its own repeats the trained model's entry, for the samplers that other variants change.
+    A variant that asks for what another asks for repeats its entry; the trained model's, for the samplers that other
+    variants change.
 
     Args:
         study: from `read_study`.
@@ -35,9 +35,7 @@ def entries_of(
     outcomes = list(outcomes)
     undertrained = {(o.cell.data, o.cell.model) for o in outcomes if o.found.metrics.get("best/undertrained")}
     for outcome in outcomes:
-        names = [outcome.variant]
-        if outcome.variant == TRAINED:
-            names += [name for name in study.variants if name not in outcome.cell.configs]
+        names = [outcome.variant, *(name for name, first in outcome.cell.same.items() if first == outcome.variant)]
         configs = outcome.cell.configs.items()
         varied = {sampler for name, config in configs if name != TRAINED for sampler in config["samplers"] or []}
         for name in names:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Generator, Tensor
 
-from experiments.leaderboard import Entry, Part, distinct
+from experiments.leaderboard import COPIES, NOVELTY, Entry, Part, distinct
 from experiments.page import Picture
-from experiments.score_columns import COPIES, NOVELTY
 from experiments.studies.cells import TRAINED
 from experiments.studies.execute import Outcome
 from geovae.evaluation import LEAST_NOVELTY

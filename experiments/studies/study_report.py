@@ -12,9 +12,8 @@ from typing import Any
 import yaml
 
 from experiments.describe import environment, git_tags
-from experiments.leaderboard import Entry, distinct
+from experiments.leaderboard import RATIO, Entry, distinct, how_to_read
 from experiments.page import Numbers, Part, write_page
-from experiments.score_columns import RATIO, how_to_read
 from experiments.studies.cells import TRAINED, Study
 from experiments.studies.execute import Outcome
 from experiments.studies.ranking import entries_of, rank

@@ -50,9 +50,9 @@ def load_weights(module: Module, path: Path | str, *, prefix: str = "") -> Modul
         ValueError: if names or shapes differ.
     """
     weights = read_weights(path)
-    own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    chosen = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
     try:
-        module.load_state_dict(own)
+        module.load_state_dict(chosen)
     except RuntimeError as error:
         reason, first = " ".join(str(error).split())[:300], ", ".join(list(weights)[:3])
         raise ValueError(

@@ -6,8 +6,7 @@
 from importlib import import_module
 
 from geovae.data import idx
-from geovae.data.dataset import DataSet, MissingData
-from geovae.data.splits import Split, Splits
+from geovae.data.dataset import DataSet, MissingData, Split, Splits
 
 __all__ = ["DATASETS", "DataSet", "MissingData", "Split", "Splits"]
 

@@ -10,8 +10,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from geovae.data.dataset import DataSet, check_common, how_to_build, read_test_folder, require_file
-from geovae.data.splits import Split, Splits, limit_train
+from geovae.data.dataset import (
+    DataSet,
+    Split,
+    Splits,
+    check_common,
+    how_to_build,
+    limit_train,
+    read_test_folder,
+    require_file,
+)
 from geovae.images import to_uint8
 from geovae.images.pictures import OnError
 

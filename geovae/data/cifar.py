@@ -4,9 +4,8 @@ from collections.abc import Callable
 from functools import partial
 
 from geovae.checks import check_choice
-from geovae.data.dataset import DataSet, SplitRule
+from geovae.data.dataset import DataSet, Split, SplitRule, Splits, hold_out_last
 from geovae.data.held_out import make_loader, read_npz
-from geovae.data.splits import Split, Splits, hold_out_last
 from geovae.images.pictures import OnError
 
 SHAPE = (3, 32, 32)

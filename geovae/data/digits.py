@@ -8,8 +8,7 @@ from torch.nn.functional import interpolate
 
 from geovae.checks import check_count
 from geovae.data.affine import apply_affine, draw_affine
-from geovae.data.dataset import DataSet, check_common, check_fractions
-from geovae.data.splits import Split, Splits, limit_train, random_splits
+from geovae.data.dataset import DataSet, Split, Splits, check_common, check_fractions, limit_train, random_splits
 
 SHAPE = (1, 32, 32)
 SOURCE = "sklearn.datasets.load_digits"

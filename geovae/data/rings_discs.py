@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from geovae.checks import check_count
-from geovae.data.dataset import DataSet, check_common, check_fractions
-from geovae.data.splits import Split, Splits, limit_train, random_splits
+from geovae.data.dataset import DataSet, Split, Splits, check_common, check_fractions, limit_train, random_splits
 from geovae.images import to_uint8
 
 SHAPE = (1, 32, 32)

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from geovae.data import npz
-from geovae.data.dataset import DataSet
+from geovae.data.dataset import DataSet, Split
 from geovae.data.held_out import make_loader
-from geovae.data.splits import Split
 from geovae.files import check_unpacked
 
 SHAPE = (3, 32, 32)

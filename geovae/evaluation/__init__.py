@@ -13,22 +13,22 @@ from geovae.evaluation.frechet import (
     statistics,
     write_statistics,
 )
-from geovae.evaluation.image_sets import ImageSets, Latents
 from geovae.evaluation.inception import checked_weights, inception_weights_path
 from geovae.evaluation.kid import kid
 from geovae.evaluation.neighbour_scores import memorisation, neighbours, precision_recall
 from geovae.evaluation.prd import PrdCurve, prd, prd_curve
-from geovae.evaluation.report import Report, differences
+from geovae.evaluation.report import ImageSets, Latents, Report, differences
 from geovae.evaluation.score import Number, Score, half_sample_spread, per_class, score
-from geovae.evaluation.scorer import Scorer, least_rows
 from geovae.evaluation.scores import (
     LEAST_NOVELTY,
     SCORES,
+    Scorer,
     better,
     copies,
     headline,
     is_biased,
     is_weak,
+    least_rows,
     recorded_numbers,
 )
 from geovae.evaluation.trained import is_trained_name, trained_classifier, trained_name

@@ -8,16 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor, nn
 
-from geovae.evaluation.class_shares import class_shares
-from geovae.evaluation.classifier import ClassifierFeatures
+from geovae.evaluation.classifier import ClassifierFeatures, class_shares
 from geovae.evaluation.frechet import frechet
-from geovae.evaluation.image_sets import ImageSets
 from geovae.evaluation.neighbour_scores import memorisation
 from geovae.evaluation.prd import prd_curve
-from geovae.evaluation.report import Report, notes_on, settings_of
+from geovae.evaluation.report import ImageSets, Report, notes_on, settings_of
 from geovae.evaluation.score import Numbers, deviations, half_sample_spread, per_class, subsample, subset
-from geovae.evaluation.scorer import Scorer
-from geovae.evaluation.scores import headline
+from geovae.evaluation.scores import Scorer, headline
 from geovae.neighbours import code_novelty, nearest, ratio
 
 SUBSET = 1000  # samples and held-out images whose nearest training image is searched

@@ -3,7 +3,6 @@
 Heusel et al. 2017 (arXiv 1706.08500) in pytorch-fid's port. Only these features give numbers called `fid` and `kid`.
 """
 
-import hashlib
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,18 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
+from geovae.files import hash_file
+
 WEIGHTS_NAME = "pt_inception-2015-12-05-6726825d.pth"
 WEIGHTS_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 WEIGHTS_URL = f"https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{WEIGHTS_NAME}"
 
 _building = threading.Lock()
 _declared: list[torch.library.Library] = []  # kept alive: dropping a library withdraws its operators
+
+
+class MissingWeights(FileNotFoundError):
+    """The weights of FID's network are not here."""
 
 
 class Inception(nn.Module):
@@ -51,26 +56,21 @@ def weights_folder() -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
-def _instructions(path: Path) -> str:
-    return (
-        f"no Inception weights at {path}: `prepare` with dataset=inception fetches them, or download {WEIGHTS_URL} "
-        "once and put it there, or give another path as `weights`; without it use the extractor 'random-conv-v1', "
-        "whose numbers are not FIDs"
-    )
-
-
 def checked_weights(weights: str | Path | None = None) -> Path:
     """Return the weights file, `weights` or the one that `inception_weights_path` finds.
 
     Raises:
-        FileNotFoundError: if there is none; the message says how to get it.
+        MissingWeights: if there is none.
         ValueError: if its hash is not the published one.
     """
     path = Path(weights) if weights is not None else inception_weights_path()
     if path is None or not path.is_file():
-        raise FileNotFoundError(_instructions(path or weights_folder() / WEIGHTS_NAME))
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        raise MissingWeights(
+            f"no Inception weights at {path or weights_folder() / WEIGHTS_NAME}: download {WEIGHTS_URL} once and put "
+            "it there, or give another path as `weights`; without it use the extractor 'random-conv-v1', whose numbers "
+            "are not FIDs"
+        )
+    digest = hash_file(path)
     if digest != WEIGHTS_SHA256:
         raise ValueError(
             f"{path} is not FID's Inception file: its sha256 is {digest}, not {WEIGHTS_SHA256}; "

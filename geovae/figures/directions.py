@@ -1,5 +1,7 @@
 """What every figure of a plane prints, because the voxels of a brain do not show it: sides, millimetres, convention."""
 
+import itertools
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 VIEWS = ("neurological", "radiological")
 PLANES: dict[str, tuple[int, int]] = {"sagittal": (1, 2), "coronal": (0, 2), "axial": (0, 1)}  # axes across and up
 SIDES = (("L", "R"), ("P", "A"), ("I", "S"))
+CHARACTER, LINE = 6, 14  # pixels across and down that written text takes
 MARGIN = 0.04  # of a letter's middle from the edge, as a share of the picture's width
 
 
@@ -32,6 +35,29 @@ class Directions:
         for x, y, letter in self.letters:
             style: dict[str, Any] = {"color": color, "ha": "center", "va": "center", "fontweight": "bold"}
             ax.text(x, y, letter, transform=ax.transAxes, fontsize=size, **style)
+
+    def write(self, grid: np.ndarray, *, rows: int = 1, columns: int = 1, padding: int = 0) -> np.ndarray:
+        """Return a gray `image_grid` (h, w) with the letters on each of its pictures, and the caption below."""
+        from PIL import Image, ImageDraw, ImageFont
+
+        font, (height, width) = ImageFont.load_default(10), grid.shape
+        lines = textwrap.wrap(self.caption, width // CHARACTER)
+        page = Image.new("L", (width, height + LINE * len(lines)))
+        page.paste(Image.fromarray(grid))
+        draw = ImageDraw.Draw(page)
+        down, across = (height - padding) / rows, (width - padding) / columns
+        for row, column in itertools.product(range(rows), range(columns)):
+            for x, y, letter in self.letters:
+                left = padding + column * across + _within(x * (across - padding), across - padding)
+                top = padding + row * down + _within((1 - y) * (down - padding), down - padding)
+                draw.text((left, top), letter, fill=255, font=font, anchor="mm")
+        draw.multiline_text((3, height), "\n".join(lines), fill=255, font=font, spacing=2)
+        return np.asarray(page)
+
+
+def _within(at: float, size: float) -> float:
+    """Return the middle of a letter, moved so that the letter lies within the picture."""
+    return min(max(at, CHARACTER), size - CHARACTER)
 
 
 def directions_of_slices(axis: str, view: str, mm: Sequence[float]) -> Directions:

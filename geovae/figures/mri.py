@@ -90,7 +90,7 @@ def orthogonal_views(
     """
     from matplotlib.figure import Figure
 
-    said = convention("axial", view)
+    caption = convention("axial", view)
     figure = Figure(figsize=(10.5, 4.1), layout="constrained")
     meeting = [round((n - 1) / 2) for n in (*planes["axial"].shape, planes["coronal"].shape[1])]
     point = affine[:3, :3] @ meeting + affine[:3, 3]
@@ -106,7 +106,7 @@ def orthogonal_views(
         ax.set_title(f"{name}, {'xyz'[through]} = {point[through]:.0f} mm", fontsize=9)
         ax.axvline(point[across], color="tab:cyan", linewidth=0.5)
         ax.axhline(point[up], color="tab:cyan", linewidth=0.5)
-    figure.suptitle(f"{title}  ({said})", fontsize=9, parse_math=False)
+    figure.suptitle(f"{title}  ({caption})", fontsize=9, parse_math=False)
     return figure
 
 
@@ -157,8 +157,8 @@ def viewer_html(data: np.ndarray, affine: np.ndarray, *, title: str = "") -> str
             colorbar=False,
             resampling_interpolation="nearest",
         )
-        said = f"<p>mm; {convention('axial', 'neurological')}</p>"
-        return str(page.get_standalone()).replace("</body>", f"{said}</body>")
+        caption = f"<p>mm; {convention('axial', 'neurological')}</p>"
+        return str(page.get_standalone()).replace("</body>", f"{caption}</body>")
 
 
 def _view(ax: "Axes", plane: np.ndarray, affine: np.ndarray, axes: tuple[int, int], mirrored: bool, top: float) -> None:

@@ -1,7 +1,6 @@
 """Generated brains beside real ones: nearest neighbours, interpolation, and the latent space by age and CDR."""
 
 import io
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,9 +12,7 @@ from geovae.figures.latent import principal_directions, project
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from PIL import Image
 
-CHARACTER, LINE = 6, 14  # pixels across and down that the text of an animation takes
 GRADES = {0.0: "tab:green", 0.5: "gold", 1.0: "tab:orange", 2.0: "tab:red", 3.0: "darkred"}
 
 
@@ -79,26 +76,11 @@ def interpolation_gif(frames: np.ndarray, directions: Directions) -> bytes:
         raise ValueError(f"`frames` must have shape (t, h, w) with t at least 2, got {np.shape(frames)}")
     # 64 greys: GIF compresses repeated values, and noise in the last bits would be most of the file
     greys = [(np.rint(_grey(frame) * 63) * (255 / 63)).round().astype(np.uint8) for frame in frames]
-    pictures = [_write_directions(Image.fromarray(grey), directions) for grey in greys]
+    pictures = [Image.fromarray(directions.write(grey)) for grey in greys]
     pictures += pictures[-2:0:-1]
     file = io.BytesIO()
     pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=120, loop=0)  # milliseconds each
     return file.getvalue()
-
-
-def _write_directions(picture: "Image.Image", directions: Directions) -> "Image.Image":
-    """Return a grey picture with the letters of its sides, and the caption below it."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    font, (width, height) = ImageFont.load_default(10), picture.size
-    lines = textwrap.wrap(directions.caption, width // CHARACTER)
-    page = Image.new("L", (width, height + LINE * len(lines)))
-    page.paste(picture)
-    draw = ImageDraw.Draw(page)
-    for x, y, letter in directions.letters:
-        draw.text((x * width, (1 - y) * height), letter, fill=255, font=font, anchor="mm")
-    draw.multiline_text((3, height), "\n".join(lines), fill=255, font=font, spacing=2)
-    return page
 
 
 def latent_map_of_cohort(mu: Tensor, *, ages: Sequence[float], cdr: Sequence[float]) -> "Figure":

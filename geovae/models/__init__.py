@@ -15,10 +15,9 @@ from torch import nn
 from geovae.checks import shown
 from geovae.models.ae import AE, RAE, RAEGP, RAEL2, RAESN
 from geovae.models.hvae import HVAE
-from geovae.models.likelihood import log_likelihood
 from geovae.models.networks import ImageShape
 from geovae.models.rhvae import RHVAE
-from geovae.models.vae import VAE
+from geovae.models.vae import VAE, log_likelihood
 from geovae.models.vamp import VAMP
 from geovae.models.wae import WAE
 

@@ -14,9 +14,8 @@ from torch import Generator, Tensor, nn
 
 from geovae.checks import check_choice, check_count, check_positive, check_share
 from geovae.codes import Codes
-from geovae.models.likelihood import log_normal
 from geovae.models.networks import ImageShape
-from geovae.models.vae import VAE, sample_posterior
+from geovae.models.vae import VAE, log_normal, sample_posterior
 
 LARGEST_STEP = 0.5  # a leapfrog is stable below 2 / sqrt(largest curvature), and the prior alone has curvature 1
 

@@ -17,9 +17,8 @@ from geovae.images import to_float
 from geovae.models.cometric import Cometric, MetricNetwork, Place
 from geovae.models.contract import Toy
 from geovae.models.hvae import HVAE, Flow
-from geovae.models.likelihood import Likelihood
 from geovae.models.networks import ImageShape, at_least_float32
-from geovae.models.vae import sample_posterior
+from geovae.models.vae import Likelihood, sample_posterior
 
 
 class RHVAE(HVAE):

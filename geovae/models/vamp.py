@@ -14,9 +14,8 @@ from geovae.codes import Codes
 from geovae.geometry.fields import DiagonalFeatures
 from geovae.images import to_float
 from geovae.models.contract import Toy
-from geovae.models.likelihood import log_normal
 from geovae.models.networks import ImageShape
-from geovae.models.vae import VAE, sample_posterior
+from geovae.models.vae import VAE, log_normal, sample_posterior
 
 
 def log_mixture(z: Tensor, codes: Codes) -> Tensor:

@@ -3,6 +3,9 @@
 To add one, write a file with a subclass of `Sampler`, and list it here.
 """
 
+from typing import Any
+
+from geovae.codes import Codes
 from geovae.samplers.base import Sampler
 from geovae.samplers.gaussian import FineMixtureSampler, MixtureSampler, PriorSampler, VampSampler
 from geovae.samplers.local import LocalSampler
@@ -27,4 +30,19 @@ __all__ = [
     "PriorSampler",
     "RiemannianSampler",
     "Sampler",
+    "fit_sampler",
 ]
+
+
+def fit_sampler(name: str, codes: Codes, *, label: int | None = None, **options: Any) -> Sampler:
+    """Return the sampler `name` fitted on `codes`, on those of the class `label` alone if one is given.
+
+    Raises:
+        ValueError: for a wrong option, codes that this sampler cannot use, or a class that it or they do not have.
+    """
+    sampler = SAMPLERS[name](**options)
+    if label is None:
+        return sampler.fit(codes)
+    if sampler.needs or not sampler.follows_codes:
+        raise ValueError(f"sampler {name} draws from the model's prior, which has no classes: leave `label` out")
+    return sampler.fit(codes.of_class(label))

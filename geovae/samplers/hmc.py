@@ -80,9 +80,9 @@ def transition(
     The noise is an argument, so that a transition can be repeated, tested and compared between devices. A density that
     has a transition of its own for so many chains (one kernel of a GPU, geovae/samplers/volume.py) is asked for it.
     """
-    own = find_launch(log_density, len(noise))
-    if own is not None:
-        return own(state, noise, uniform, parameters)
+    launch = find_launch(log_density, len(noise))
+    if launch is not None:
+        return launch(state, noise, uniform, parameters)
     inverse_mass = parameters.inverse_mass
     momentum = noise * inverse_mass.rsqrt()
     before = compute_energy(state, momentum, inverse_mass)

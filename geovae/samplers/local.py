@@ -17,8 +17,7 @@ from torch import Generator, Tensor
 from geovae.checks import check_choice, check_count, check_finite, check_positive
 from geovae.codes import Codes
 from geovae.neighbours import k_nearest
-from geovae.samplers.base import Drawn, SampleInfo, Sampler
-from geovae.samplers.choice import choose_evenly
+from geovae.samplers.base import Drawn, SampleInfo, Sampler, choose_evenly
 
 Shape = Literal["neighbours", "posterior", "both", "isotropic"]
 
@@ -97,24 +96,24 @@ class LocalSampler(Sampler):
         if self.shape in ("neighbours", "isotropic"):
             return variance * (RIDGE if self.shape == "neighbours" else 1.0)
         assert codes.log_var is not None
-        own = (codes.log_var.detach() - codes.log_var.detach().max(1, keepdim=True).values).exp()
-        return own / own.mean(1, keepdim=True) * variance * (1 - SPANNED[self.shape])
+        relative = (codes.log_var.detach() - codes.log_var.detach().max(1, keepdim=True).values).exp()
+        return relative / relative.mean(1, keepdim=True) * variance * (1 - SPANNED[self.shape])
 
     def _draw_parts(self, n: int, generator: Generator) -> tuple[Tensor, Tensor]:
         """Return centres (n, d) and deviations (n, d) at scale 1."""
         mu, device = self._mu, generator.device
         rows = self._choose_codes(n, generator).to(mu.device)
         along = torch.randn(n, self._neighbours.shape[1], generator=generator, device=device, dtype=mu.dtype)
-        own = torch.randn(n, mu.shape[1], generator=generator, device=device, dtype=mu.dtype).to(mu.device)
-        own *= self._diagonal[rows].sqrt()
+        deviations = torch.randn(n, mu.shape[1], generator=generator, device=device, dtype=mu.dtype).to(mu.device)
+        deviations *= self._diagonal[rows].sqrt()
         centres = []
-        for block, steps, deviations in zip(
-            rows.split(ROWS), along.to(mu.device).split(ROWS), own.split(ROWS), strict=True
+        for block, steps, part in zip(
+            rows.split(ROWS), along.to(mu.device).split(ROWS), deviations.split(ROWS), strict=True
         ):
             middle, near = self._gather(block)
-            deviations += torch.einsum("bm,bmd->bd", steps, near) * self._spanned(block, near)[:, None]
+            part += torch.einsum("bm,bmd->bd", steps, near) * self._spanned(block, near)[:, None]
             centres.append(middle)
-        return torch.cat(centres), own
+        return torch.cat(centres), deviations
 
     def _choose_codes(self, n: int, generator: Generator) -> Tensor:
         """Return n codes, each as often as any other within one, and so is each class where there are labels."""

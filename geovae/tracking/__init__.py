@@ -2,10 +2,12 @@
 
 from geovae.tracking.abandoned import claim_run, end_abandoned
 from geovae.tracking.delivery import REFUSED, RUN, read_address, read_refused, sync, without_password
+from geovae.tracking.models import EXTERNAL, log_model
 from geovae.tracking.outbox import UndeliveredWarning, is_alive
 from geovae.tracking.tracker import MlflowTracker, NullTracker, Tracker
 
 __all__ = [
+    "EXTERNAL",
     "REFUSED",
     "RUN",
     "MlflowTracker",
@@ -15,6 +17,7 @@ __all__ = [
     "claim_run",
     "end_abandoned",
     "is_alive",
+    "log_model",
     "read_address",
     "read_refused",
     "sync",

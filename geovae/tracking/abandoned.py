@@ -55,7 +55,8 @@ def end_abandoned(root: Path, tracking_uri: str) -> None:
             pass
         except Exception as error:  # whatever a store raises: one bad outbox must not keep this process from its work
             reason = " ".join(str(error).split())[:200]
-            warnings.warn(f"the records of a dead process in {folder} wait for `mlflow_projects.sync`: {reason}")
+            remedy = f"`geovae.tracking.sync({str(folder)!r})` delivers them once the store answers"
+            warnings.warn(f"records of a dead process wait: {reason}; {remedy}")
 
 
 def _end(folder: Path, tracking_uri: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geovae.tracking.models import output_models
 from geovae.tracking.outbox import Record
 
 if TYPE_CHECKING:
@@ -105,6 +106,10 @@ def _find_dataset(client: "MlflowClient", run: "Run", record: Record) -> bool:
     return any(record["digest"].startswith(one.digest) and one.name == record["name"] for one in found)
 
 
+def _find_model(client: "MlflowClient", run: "Run", record: Record) -> bool:
+    return bool(output_models(run))
+
+
 def _find_end(client: "MlflowClient", run: "Run", record: Record) -> bool:
     return bool(run.info.status == record["status"])
 
@@ -114,5 +119,6 @@ FIND: dict[str, Callable[[Any, Any, Record], bool]] = {
     "tags": _find_values,
     "artifact": _find_artifact,
     "dataset": _find_dataset,
+    "model": _find_model,
     "end": _find_end,
 }

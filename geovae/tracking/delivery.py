@@ -21,6 +21,7 @@ import numpy as np
 
 from geovae.files import atomic_path
 from geovae.tracking.confirm import confirm, confirm_metrics, has_image
+from geovae.tracking.models import log_model
 from geovae.tracking.outbox import Record, UndeliveredWarning, deliver_all
 
 if TYPE_CHECKING:
@@ -252,6 +253,10 @@ def _send_dataset(delivery: Delivery, records: list[Record]) -> None:
     delivery.client.log_inputs(delivery.run_id, [DatasetInput(dataset, [context])])
 
 
+def _send_model(delivery: Delivery, records: list[Record]) -> None:
+    log_model(delivery.client, delivery.run_id, records[0]["name"], records[0]["scores"])
+
+
 def _end_run(delivery: Delivery, records: list[Record]) -> None:
     delivery.client.set_terminated(delivery.run_id, records[0]["status"], records[0]["time"])
 
@@ -264,6 +269,7 @@ SEND: dict[str, Callable[[Delivery, list[Record]], None]] = {
     "image": _send_images,
     "artifact": _send_artifact,
     "dataset": _send_dataset,
+    "model": _send_model,
     "end": _end_run,
 }
 

@@ -52,6 +52,9 @@ class Tracker(Protocol):
     def dataset(self, *, name: str, digest: str, source: str, context: str, shape: tuple[int, ...]) -> None:
         """Record a data set of images (n, c, h, w): `digest` hashes its content, `context` is train, val or test."""
 
+    def model(self, name: str, scores: Mapping[str, str]) -> None:
+        """Record that the run made a model, with the context (val, test) of the data of each of its `scores`."""
+
     def tags(self, values: Mapping[str, object]) -> None:
         """Record tags."""
 
@@ -80,7 +83,7 @@ class NullTracker(Tracker):
     def _ignore(self, *values: Any, **options: Any) -> None:
         pass
 
-    params = metrics = image = text = artifact = dataset = tags = close = _ignore
+    params = metrics = image = text = artifact = dataset = model = tags = close = _ignore
 
     def figure(self, name: str, figure: "Figure") -> None:
         """Close `figure`."""
@@ -139,9 +142,11 @@ class MlflowTracker(Tracker):
             self._create(experiment_id, name or "run", tags or {})
 
     def _create(self, experiment_id: str | None, name: str, tags: Mapping[str, object]) -> None:
+        from mlflow.tracking.context.registry import resolve_tags
+
         if experiment_id is None:
             raise ValueError("a new run needs `experiment_id`")
-        texts = _to_strings(tags) | {TOKEN: uuid.uuid4().hex}
+        texts = resolve_tags(_to_strings(tags)) | {TOKEN: uuid.uuid4().hex}
         new: Record = {"kind": "create", "experiment_id": experiment_id, "name": name, "tags": texts, "time": _now()}
         self._outbox.put(new)  # on disk first: a process that dies now leaves no run that nothing tells of
         self._outbox.flush(CREATE_TIMEOUT)  # at once, since children need the id of their parent
@@ -195,6 +200,10 @@ class MlflowTracker(Tracker):
     def dataset(self, *, name: str, digest: str, source: str, context: str, shape: tuple[int, ...]) -> None:
         """Record a data set as an input of the run."""
         self._put("dataset", name=name, digest=digest, source=source, context=context, shape=list(shape))
+
+    def model(self, name: str, scores: Mapping[str, str]) -> None:
+        """Record that the run made a model, once its scores are recorded."""
+        self._put("model", name=name, scores=dict(scores))
 
     def tags(self, values: Mapping[str, object]) -> None:
         """Record tags."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from experiments.score_columns import COPIES, NOVELTY, RATIO, kid_of
+from experiments.leaderboard import COPIES, NOVELTY, RATIO, kid_of
 from experiments.tables import Cell, as_markdown
 from geovae.evaluation import LEAST_NOVELTY, better, is_biased, is_weak, recorded_numbers
 from mlflow_projects.registry.evidence import Evidence

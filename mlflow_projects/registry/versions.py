@@ -2,7 +2,6 @@
 
 import io
 import re
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -14,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from experiments.tables import for_ui
 from geovae.adapters import KINDS, class_names
 from geovae.saved_model import SavedModel, load_model
+from geovae.tracking import EXTERNAL, log_model
 from mlflow_projects.registry.card import card
-from mlflow_projects.registry.evidence import Evidence, dataset_inputs
+from mlflow_projects.registry.evidence import Evidence
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
 NAME = "geovae"
@@ -56,27 +55,35 @@ def fetch_model(uri: str) -> Path:
 
 
 def register(run_id: str, evidence: Evidence, name: str = NAME) -> "ModelVersion":
-    """Log a run's model file as a pyfunc model, as code and without pickle, and register it; return the version.
+    """Upload a run's model file to the run's logged model, and register it; return the version.
 
-    The version's tags are the `evidence`, its description is the card. The logged model carries its scores, each linked
-    to the images that it was measured against.
+    The version's tags are the `evidence`, its description is the card.
     """
     import mlflow
-    from mlflow.models import Model
 
     client = mlflow.MlflowClient()
     run = client.get_run(run_id)
     file = fetch_model(f"runs:/{run_id}")
     saved = load_model(file)
+    model_id = log_model(client, run_id, name, _scores_of_model(run.data.metrics))
+    if EXTERNAL in client.get_logged_model(model_id).tags:
+        _upload(model_id, file, saved)
+    text = for_ui(card(saved.meta, run, evidence))
+    _make_registered_model(client, name)
+    with quiet():  # its messages would repeat those of the caller
+        made = mlflow.register_model(f"models:/{model_id}", name, tags=evidence.tags())
+    client.update_model_version(name, made.version, description=text)
+    return client.get_model_version(name, made.version)
+
+
+def _upload(model_id: str, file: Path, saved: SavedModel) -> None:
+    """Give a logged model its files: a pyfunc model, as code and without pickle."""
+    import mlflow
+
     packages, code = _foreign_code(saved.meta)
-    mlflow.set_experiment(experiment_id=run.info.experiment_id)  # where MLflow puts the model
     with quiet():
-        # not inside `mlflow.start_run`, by which a finished run is RUNNING again: a kill would leave it so
-        info = Model.log(
-            artifact_path=None,
-            flavor=mlflow.pyfunc,
-            run_id=run_id,
-            name=name,
+        mlflow.pyfunc.log_model(
+            model_id=model_id,
             python_model=str(CODE),
             artifacts={"model": str(file)},
             code_paths=[str(PACKAGE), *map(str, code)],
@@ -85,13 +92,6 @@ def register(run_id: str, evidence: Evidence, name: str = NAME) -> "ModelVersion
             signature=_signature(saved),
             input_example=_example(saved),
         )
-    _link_scores(client, run, info.model_id)
-    text = for_ui(card(saved.meta, run, evidence))
-    _make_registered_model(client, name)
-    with quiet():  # its messages would repeat those of the caller
-        made = mlflow.register_model(info.model_uri, name, tags=evidence.tags())
-    client.update_model_version(name, made.version, description=text)
-    return client.get_model_version(name, made.version)
 
 
 def _foreign_code(meta: Mapping[str, Any]) -> tuple[list[str], list[Path]]:
@@ -123,25 +123,6 @@ def _make_registered_model(client: Any, name: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-
-
-def _link_scores(client: Any, run: "Run", model_id: str) -> None:
-    """Link the test scores of the best sampler, and the validation score that chose it, to the model and the data.
-
-    The run's points are logged again at the same step, so that its charts do not change.
-    """
-    from mlflow.entities import Metric
-
-    inputs = {tag.value: item.dataset for item in dataset_inputs(run) for tag in item.tags}
-    linked, now = [], time.time_ns() // 1_000_000
-    for key, context in _scores_of_model(run.data.metrics).items():
-        point, data = client.get_metric_history(run.info.run_id, key)[-1], inputs.get(context)
-        about = {} if data is None else {"dataset_name": data.name, "dataset_digest": data.digest}
-        # with a new timestamp: MLflow fails on a second point with the same one
-        linked.append(Metric(key, point.value, now, point.step, model_id=model_id, **about))
-    # MLflow takes 1,000 metrics in one request
-    for start in range(0, len(linked), 500):
-        client.log_batch(run.info.run_id, metrics=linked[start : start + 500])
 
 
 def _scores_of_model(metrics: Mapping[str, float]) -> dict[str, str]:

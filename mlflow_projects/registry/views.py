@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from experiments.score_columns import RATIO
+from experiments.leaderboard import RATIO
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SECTION = "geovae-first"
 TESTED = ("prd_f8", "prd_f1_8", RATIO)  # scores on test images; few enough to be seen at once
 # the UI's first columns, which no view can leave out: a tick, name, creation, duration; and their widths
+CHARTS = "&compareRunsMode=CHART"  # a link that opens the view on its pictures, not on its table
 LEADING = {"0": 73, "attributes.`Run Name`": 140, "runDateAndNestInfo": 140, "duration": 80}
 Card = Mapping[str, Any]
 UNCHANGED = {  # the part of the UI's state that all views share
@@ -58,7 +59,8 @@ def scores_view(client: "MlflowClient", experiment_id: str, headline: str, sampl
     cards = [_grid("samples", [f"samples/{name}" for name in samplers], 0)]
     cards += [_grid("reconstructions", ["reconstructions"], epoch)]
     search = "tags.best_sampler LIKE '%'"
-    return _save(client, experiment_id, "geovae", "scores", _state(search, headline, columns, "pictures", cards))
+    state = _state(search, headline, columns, "pictures", cards)
+    return _save(client, experiment_id, "geovae", "scores", state) + CHARTS
 
 
 def study_view(client: "MlflowClient", experiment_id: str, study: str, headline: str, samplers: Sequence[str]) -> str:
@@ -69,7 +71,7 @@ def study_view(client: "MlflowClient", experiment_id: str, study: str, headline:
     columns = ["tags.`dataset`", "tags.`model`", "tags.`seed`", "tags.`variant`", *_scores(headline)]
     cards = [_grid("samples", [f"samples/{name}" for name in samplers], 0)]
     state = _state(f"tags.study = '{study}' and tags.role = 'cell'", headline, columns, "pictures", cards)
-    return _save(client, experiment_id, f"study-{study}", f"study {study}", state)
+    return _save(client, experiment_id, f"study-{study}", f"study {study}", state) + CHARTS
 
 
 def sweep_view(client: "MlflowClient", experiment_id: str, sweep_id: str, headline: str, options: Sequence[str]) -> str:

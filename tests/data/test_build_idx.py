@@ -35,6 +35,7 @@ def test_images_are_padded_and_in_order(tmp_path, root, compressed, name):
     assert splits.source == str(root / name / f"{name}_32x32.npz")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FASHION.is_dir(), reason="dataset-fashion-mnist is not installed")
 def test_the_real_fashion_mnist(tmp_path, root):
     report = BUILDERS["fashion_mnist"](FASHION, root, progress=False)

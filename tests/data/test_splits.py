@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geovae.data.splits import Split, Splits, hold_out_last, limit_train, random_splits, stratified_rows
+from geovae.data.dataset import Split, Splits, hold_out_last, limit_train, random_splits, stratified_rows
 
 
 def images(n: int) -> torch.Tensor:

@@ -5,8 +5,7 @@ import torch
 
 from geovae.data.mnist_5k import read_all
 from geovae.evaluation import ImageSets, Scorer, evaluate, extract, extractor
-from geovae.evaluation.class_shares import class_shares
-from geovae.evaluation.classifier import Classifier, ClassifierFeatures
+from geovae.evaluation.classifier import Classifier, ClassifierFeatures, class_shares
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 

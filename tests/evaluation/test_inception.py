@@ -77,7 +77,7 @@ def test_absent_weights_say_where_to_put_them():
     assert inception_weights_path() is None
     with pytest.raises(
         FileNotFoundError,
-        match=r"checkpoints/pt_inception.*pth: `prepare` with dataset=inception .* download https.*random-conv-v1",
+        match=r"checkpoints/pt_inception.*pth: download https.*random-conv-v1",
     ):
         extractor("inception")
     with pytest.raises(FileNotFoundError, match=r"no Inception weights at nowhere.pth"):

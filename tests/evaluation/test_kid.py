@@ -1,11 +1,14 @@
 """KID against a double loop, and its standard error against repetition."""
 
 import math
+from importlib import import_module
 
 import pytest
 import torch
 
 from geovae.evaluation import kid
+
+MODULE = import_module("geovae.evaluation.kid")  # the package has the score under the same name
 
 
 def double_loop(x, y):
@@ -32,7 +35,16 @@ def test_blocks_do_not_change_the_value(generator, monkeypatch):
     real, fake = (torch.randn(n, 4, generator=generator, dtype=torch.float64) for n in (50, 41))
     whole = kid(real=real, fake=fake)
     monkeypatch.setattr("geovae.neighbours.BLOCK", 7)
+    monkeypatch.setattr(MODULE, "_SUMS", {})
     assert kid(real=real, fake=fake) == pytest.approx(whole, rel=1e-10)
+
+
+def test_sums_of_a_real_set_are_kept_for_that_set_alone(generator, monkeypatch):
+    monkeypatch.setattr(MODULE, "KEPT", 2)
+    sets = [torch.randn(9, 3, generator=generator, dtype=torch.float64) for _ in range(5)]
+    for real in (*sets[:3], sets[0], sets[0].clone().mul_(2)):
+        for fake in sets[3:]:
+            assert kid(real=real, fake=fake)["kid"] == pytest.approx(double_loop(real, fake), rel=1e-12)
 
 
 def test_no_standard_error_from_three_rows(generator):

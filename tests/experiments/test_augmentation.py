@@ -25,6 +25,7 @@ from experiments.augmentation import (
 )
 from experiments.brains import Cohort
 from experiments.classifier import predict, score_classifier, train_conv, train_linear
+from experiments.planes import UNKNOWN
 from geovae.mri import Volume
 from geovae.mri.steps.slices import cut_plane
 from geovae.mri.synthetic.anatomy import draw_anatomy
@@ -219,7 +220,7 @@ def test_bad_tasks_have_their_sentence():
         "age": np.zeros(3),
         "affines": np.stack([np.eye(4)] * 3),
         "settings": {},
-        "slice_mm": np.zeros(3),
+        "directions": UNKNOWN,
     }
     slices, volumes = torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.zeros(3, 8, 8, 8, dtype=torch.uint8)
     with pytest.raises(ValueError, match="the study needs slices"):

@@ -56,6 +56,7 @@ def train(name, root, output, network, width):
 def test_slices_are_shown_and_written_in_place(prepared, tmp_path):
     saved = train("oasis", prepared, tmp_path / "run", "conv_oasis", 1)
     cohort = read_cohort(saved.meta["data"])
+    assert saved.meta["directions"]["caption"] == cohort.directions.caption
     kept = Folder(tmp_path / "kept")
     (tmp_path / "out").mkdir()
     files = show_brains(saved, cohort, tmp_path / "out", kept, n=3, sampler="riemannian")

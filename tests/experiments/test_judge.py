@@ -17,6 +17,8 @@ from tests.stand_in_gpu import StandInGpu
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of small sample sizes
 QUICK = {
+    "data.augment": 0,
+    "data.train_size": 300,
     "training.epochs": 1,
     "n_samples": 60,
     "extractor": "pixels",
@@ -100,7 +102,9 @@ def test_every_warning_of_samplers_and_scores_becomes_a_tag(config, trained, tmp
 
 
 def test_a_run_on_a_gpu_fits_its_samplers_there_and_decodes_and_scores_the_same_images(trained, tmp_path, monkeypatch):
-    config = resolve({**QUICK, "samplers": ["mixture", "local", "riemannian"], "sampler.riemannian.n_transitions": 2})
+    # few and simple steps: the stand-in is slow
+    few = {"centroids": "first", "n_centroids": 20, "n_transitions": 2}
+    config = resolve({**QUICK, "samplers": ["mixture", "local", "riemannian"], "sampler": {"riemannian": few}})
     expected = rejudge(trained.model_file, config, output=tmp_path / "cpu")
     monkeypatch.setattr("experiments.judge.choose_device", lambda name: torch.device("meta"))
     fitted = []

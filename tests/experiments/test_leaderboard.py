@@ -1,7 +1,6 @@
 """Leaderboards: their order, their best, and what a comparison's says in words, as CSV and as bars."""
 
-import csv
-import io
+import json
 import math
 
 import pytest
@@ -10,16 +9,17 @@ from experiments.judge import Result
 from experiments.leaderboard import (
     Contender,
     Entry,
-    as_csv,
     as_figure,
+    as_json,
     as_markdown,
+    by_validation,
+    how_to_read,
+    places,
     rank_results,
     score_table,
     scores_by_sampler,
     winner_sentence,
 )
-from experiments.places import by_validation, places
-from experiments.score_columns import how_to_read
 from experiments.tables import Markdown, for_terminal, for_ui, without_links
 
 NAME = "fd_random-conv-v1"
@@ -131,9 +131,10 @@ def test_the_best_of_each_column_is_bold_on_its_better_side():
 
 
 def test_the_table_of_a_comparison_for_programs_keeps_all_digits(board):
-    rows = list(csv.DictReader(io.StringIO(as_csv(board))))
+    table = json.loads(as_json(board))
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
     assert [row["place"] for row in rows] == ["1", "2", "3"]
-    assert rows[0][f"test_{NAME}"] == "9.123456789"
+    assert rows[0][f"test_{NAME}"] == 9.123456789
 
 
 def test_bars_stand_in_the_order_of_the_board(board):

@@ -5,7 +5,8 @@ import base64
 import pytest
 from matplotlib.figure import Figure
 
-from experiments.page import Gallery, Numbers, Picture, as_html, run_url, write_page
+from experiments.help import run_url
+from experiments.page import Gallery, Numbers, Picture, as_html, write_page
 from experiments.tables import as_markdown
 
 

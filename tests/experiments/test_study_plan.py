@@ -56,6 +56,16 @@ def test_a_study_is_models_by_data_by_seeds_with_variants_of_each_trained_model(
     )
 
 
+def test_variants_that_ask_for_the_same_are_one_run_under_several_names(write):
+    few = {"samplers": ["mixture"], "sampler.mixture.n_components": 2}
+    default = few | {"sampler.mixture.n_components": 10}
+    variants = {"as trained": {}, "n = 2": few, "n = 10": default, "again": few, "of ae": {"models": ["ae"]}}
+    cells = {cell.name: cell for cell in read_study(write(variants=variants), "small").cells}
+    assert list(cells["a-vae-0"].configs) == [TRAINED, "n = 2", "n = 10"]
+    assert cells["a-vae-0"].same == {"as trained": TRAINED, "again": "n = 2"}
+    assert cells["a-ae-0"].same == {"as trained": TRAINED, "again": "n = 2", "of ae": TRAINED}
+
+
 def test_data_may_be_of_some_models_only(write):
     sizes = {"small": {"seeds": 1, "data": {"a": None, "b": {"only": ["ae"], "data.augment": 0}}}}
     assert [cell.name for cell in read_study(write(sizes=sizes), "small").cells] == ["a-vae-0", "a-ae-0", "b-ae-0"]
@@ -122,6 +132,15 @@ def test_shipped_studies_pass_every_check_and_share_no_fingerprint(name):
         assert study.report in REPORTS
         configs = [config for cell in study.cells for config in cell.configs.values()]
         assert len({fingerprint(config) for config in configs}) == len(configs)
+
+
+@pytest.mark.parametrize("size", ["small", "medium"])
+@pytest.mark.parametrize("name", ["ablation", "figure3", "figure4", "sampler_quality"])
+def test_the_studies_of_a_size_train_the_models_of_table_1(name, size):
+    models = {fingerprint(cell.configs[TRAINED]) for cell in read_study("table1", size).cells}
+    own = {fingerprint(cell.configs[TRAINED]): cell.data for cell in read_study(name, size).cells}
+    beyond = {data for digest, data in own.items() if digest not in models}
+    assert beyond <= {"mnist_5k 300", *(["mnist_5k 3000"] if size == "small" else [])}
 
 
 @pytest.mark.slow

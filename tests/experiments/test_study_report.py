@@ -60,11 +60,11 @@ def test_holm_on_a_worked_example():
 
 def outcome(variant, metrics, seed=0):
     config = {"extractor": "pixels", "samplers": ["riemannian"] if variant else None}
-    cell = Cell("d", "vae", seed, {TRAINED: config, "far": config | {"samplers": ["riemannian"]}})
+    cell = Cell("d", "vae", seed, {TRAINED: config, "far": config | {"samplers": ["riemannian"]}}, {"near": TRAINED})
     return Outcome(cell, variant, Found("r", metrics), None)
 
 
-def test_outcomes_become_entries_and_a_default_variant_repeats_what_was_trained():
+def test_outcomes_become_entries_and_a_variant_without_options_repeats_what_was_trained():
     trained = {
         "val_score/prior/fd_pixels": 3.0,
         "val_score/riemannian/fd_pixels": 2.0,

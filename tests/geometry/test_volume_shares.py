@@ -102,10 +102,14 @@ def test_partitions_and_shares():
 @pytest.mark.filterwarnings("ignore:only .* of the codes lie above the floor")
 @pytest.mark.parametrize(("preset", "walked"), [("published", 1.0), ("published-code", 0.5)])
 def test_on_the_floor_the_published_recipe_adds_a_normal_step_to_a_code(preset, walked):
-    """The force is zero there: each transition moves by step x leapfrog steps x N(0, I), and a hundred add up."""
-    mu = points(2000, 8).float()
-    sampler = RiemannianSampler(preset=preset).fit(Codes(mu, torch.full((2000, 8), -14.0)))
+    """The force is zero there: each transition moves by step x leapfrog steps x N(0, I), and a hundred add up.
+
+    By the same in each dimension, whatever the posterior variances: the mass is 1.
+    """
+    mu = points(1000, 8).float()
+    sampler = RiemannianSampler(preset=preset).fit(Codes(mu, torch.linspace(-16, -12, 8).expand(1000, 8)))
     start = mu[torch.cdist(mu, sampler.metric.centroids.to(mu)).min(1).values > 0.1]
     moved = sampler.sample_from(start, torch.Generator().manual_seed(1)) - start
     assert float(moved.std()) == pytest.approx(walked, rel=0.03)
+    assert moved.std(0).tolist() == pytest.approx([walked] * 8, rel=0.1)
     assert float(moved.mean().abs()) < 0.05 * walked

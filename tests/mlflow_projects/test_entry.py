@@ -63,7 +63,7 @@ ROOT = Path(__file__).parents[2]
         (
             generate,
             ["--samples=3"],
-            "error: unknown option 'samples'; did you mean sampler? valid here: mo",
+            "error: unknown option 'samples'; did you mean sampler? valid here: label, mo",
         ),
         (generate, ["--model=elsewhere"], "error: no model at 'elsewhere': give a file, models:/geovae@champion"),
         (evaluate, ["--n=5"], "error: give either --model, or both --real and --fake"),

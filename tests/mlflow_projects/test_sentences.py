@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from geovae.data.dataset import MissingData
+from geovae.evaluation.inception import MissingWeights
 from geovae.mri import InputProblems
 from geovae.mri.problems import Problem
 from mlflow_projects.sentences import LETTERS, describe, shorten
@@ -66,6 +67,12 @@ def test_the_command_that_prepares_data_is_whole():
     text = describe(MissingData("x " * 400, "mnist"))
     command = "mlflow run . --env-manager local -e prepare -P dataset=mnist"
     assert text.endswith(f"`{command}`, which fetches the originals too")
+    assert len(text) <= LETTERS
+
+
+def test_the_command_that_fetches_the_weights_of_fid_is_whole():
+    text = describe(MissingWeights("x " * 400))
+    assert text.endswith("; `mlflow run . --env-manager local -e prepare -P dataset=inception` fetches them")
     assert len(text) <= LETTERS
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.config import fingerprint
 from experiments.studies.plan import names, read_study
 from mlflow_projects import entry, study
 from tools.names import unknown
@@ -49,7 +50,11 @@ def test_every_study_runs_in_its_smallest_size_and_ends_in_a_report(store, name,
     parent = runs(store, f"tags.role = 'study' and tags.study = '{name}'")[0]
     assert parent.info.status == "FINISHED"
     children = runs(store, f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
-    assert len(children) == sum(len(cell.configs) for cell in planned.cells)
+    # runs of other studies in this experiment that ask for the same are taken, and stay below theirs
+    digests = {fingerprint(config) for cell in planned.cells for config in cell.configs.values()}
+    found = [run.data.tags["config"] for run in runs(store, "tags.role = 'cell'")]
+    assert [found.count(digest) for digest in digests] == [1] * len(digests)
+    assert {child.data.tags["config"] for child in children} <= digests
     assert {child.info.status for child in children} == {"FINISHED"}
     for child in children:
         assert not unknown("metric", child.data.metrics)
@@ -69,11 +74,11 @@ def test_every_study_runs_in_its_smallest_size_and_ends_in_a_report(store, name,
 
 def test_a_finished_study_repeats_nothing_and_its_runs_move_below_the_newest_parent(store, capsys):
     entry.call(study.main, ["--name", "ablation", "--size", "ci", "--output", "again"])
-    assert "4 runs, 4 of them finished before" in capsys.readouterr().out
+    assert "6 runs, 6 of them finished before" in capsys.readouterr().out
     assert Path("again/scores.csv").read_text() == Path("reports/ablation/scores.csv").read_text()
     parents = runs(store, "tags.role = 'study' and tags.study = 'ablation'")
     below = [len(runs(store, f"tags.mlflow.parentRunId = '{parent.info.run_id}'")) for parent in parents]
-    assert below == [4, 0]
+    assert below == [6, 0]
 
 
 STUDY = """

@@ -102,8 +102,10 @@ def test_it_overfits_eight_images(name):
     model = build(name, **{"width": 128, **MODELS[name].toy.overfit_options})
     trainer = Trainer(epochs=150, batch_size=8, learning_rate=3e-3, plateau_patience=30)
     before, state = squared_error(model, images), trainer.start(model)
-    list(trainer.run(state, images, images))
-    assert squared_error(model, images) < 0.1 * before
+    for record in trainer.run(state, images, images):
+        if record.epoch % 10 == 0 and (error := squared_error(model, images)) < 0.1 * before:
+            break
+    assert error < 0.1 * before
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ import torch
 
 from geovae.codes import Codes
 from geovae.neighbours import nearest
-from geovae.samplers import SAMPLERS, FineMixtureSampler, LocalSampler, em, local
+from geovae.samplers import SAMPLERS, FineMixtureSampler, LocalSampler, gaussian, local
 from tests.samplers.test_local import clusters, covariances, seeded
 
 SMALL = 0.01  # a scale at which no bump touches another: each draw belongs to its nearest code
@@ -63,7 +63,7 @@ def test_draws_do_not_depend_on_the_size_of_blocks(member, monkeypatch):
     codes, results = Codes(clusters(300), held_out=clusters(100, seed=1)), []
     for rows in (4096, 7):
         monkeypatch.setattr(local, "ROWS", rows)
-        monkeypatch.setattr(em, "ROWS", rows)
+        monkeypatch.setattr(gaussian, "ROWS", rows)
         sampler = member().fit(codes)
         z = sampler.sample(50, seeded(2))
         results.append((z, sampler.log_density(z)))

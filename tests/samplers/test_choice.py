@@ -6,7 +6,7 @@ from torch import Generator
 
 from geovae.codes import Codes
 from geovae.samplers import FineMixtureSampler, LocalSampler, MixtureSampler
-from geovae.samplers.choice import choose_evenly
+from geovae.samplers.base import choose_evenly
 
 
 def seeded(seed: int = 0) -> Generator:

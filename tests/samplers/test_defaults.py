@@ -6,7 +6,7 @@ from torch import Tensor
 
 from geovae.codes import Codes
 from geovae.evaluation import extract, extractor, frechet
-from geovae.evaluation.class_shares import class_shares
+from geovae.evaluation.classifier import class_shares
 from geovae.samplers import SAMPLERS
 from geovae.saved_model import SavedModel, load_model
 

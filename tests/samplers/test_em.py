@@ -9,7 +9,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Generator
 
-from geovae.samplers.em import refine_mixture
+from geovae.samplers.gaussian import refine_mixture
 
 
 def clustered(n: int, d: int, k: int) -> torch.Tensor:

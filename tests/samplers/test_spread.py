@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from geovae.codes import Codes
 from geovae.samplers import SAMPLERS
-from geovae.samplers.spread import Spread, count_effective
+from geovae.samplers.base import Spread, count_effective
 
 
 def seeded(seed: int = 0) -> Generator:

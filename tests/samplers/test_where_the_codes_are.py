@@ -11,7 +11,10 @@ from geovae.samplers import SAMPLERS, LocalSampler
 from tests.samplers.test_samplers import make_codes
 from tests.stand_in_gpu import StandInGpu
 
-FEW = {"riemannian": {"n_centroids": 20, "n_transitions": 2}, "rhvae": {"n_transitions": 2}}  # the stand-in is slow
+FEW = {  # the stand-in is slow
+    "riemannian": {"n_centroids": 20, "n_transitions": 2},
+    "rhvae": {"n_transitions": 2, "n_leapfrog": 2},
+}
 
 
 def every_field():
@@ -61,7 +64,7 @@ def test_covariances_and_densities_of_bumps_are_on_the_device(shape):
 def test_neighbours_and_geodesics_are_found_on_the_device():
     codes, z = every_field(), make_codes(seed=2).mu
     metric = SAMPLERS["riemannian"](**FEW["riemannian"]).fit(codes).metric
-    curves = geodesics(metric, z[:3], z[3:6], n_points=8)
+    curves = geodesics(metric, z[:3], z[3:6], n_points=8, n_steps=30)
     expected = k_nearest(z, codes.mu, 5), nearest(z, codes.mu), code_novelty(z, codes.mu, codes.held_out)
     with StandInGpu():
         codes, z = codes.to("meta"), z.to("meta")
@@ -69,7 +72,7 @@ def test_neighbours_and_geodesics_are_found_on_the_device():
         assert all(torch.equal(a, b) for a, b in zip(nearest(z, codes.mu), expected[1], strict=True))
         assert code_novelty(z, codes.mu, codes.held_out) == expected[2]
         metric = SAMPLERS["riemannian"](**FEW["riemannian"]).fit(codes).metric
-        assert torch.equal(geodesics(metric, z[:3], z[3:6], n_points=8).cpu(), curves)
+        assert torch.equal(geodesics(metric, z[:3], z[3:6], n_points=8, n_steps=30).cpu(), curves)
 
 
 def test_the_stand_in_refuses_what_a_gpu_refuses():

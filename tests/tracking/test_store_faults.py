@@ -47,7 +47,7 @@ def pieces(tracker, first, last, note="one"):
         "image": (".png", lambda: tracker.image("picture", picture, step=first)),
         "artifact": ("note.txt", lambda: tracker.text("note.txt", note)),
         "dataset": ("runs/log-inputs", lambda: tracker.dataset(**dataset)),
-    }
+    } | ({"model": ("mlflow/logged-models", lambda: tracker.model("m", {}))} if first > 1 else {})
 
 
 def record(tracker, first, last):
@@ -63,6 +63,7 @@ def check(client, run_id, status="FINISHED"):
     assert run.data.params == {"p1": "1", f"p{STEPS + 1}": str(STEPS + 1)}
     assert run.data.tags["t"] == str(STEPS + 1)
     assert len([item for item in client.list_artifacts(run_id, "images") if item.path.endswith(".png")]) == 2
+    assert len(client.search_logged_models([run.info.experiment_id])) == len(run.outputs.model_outputs) == 1
     assert {item.dataset.name for item in run.inputs.dataset_inputs} == {"d1", f"d{STEPS + 1}"}
 
 

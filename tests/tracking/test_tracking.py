@@ -46,6 +46,8 @@ def report(tracker):
     tracker.text("notes/words.txt", "hello")
     tracker.figure("figures/empty.png", pyplot.figure())
     tracker.dataset(name="digits", digest="d" * 32, source="sklearn", context="train", shape=(5, 1, 8, 8))
+    tracker.metrics({"score/fd_pixels": 3.0})
+    tracker.model("vae-digits", {"score/fd_pixels": "train", "score/kid_pixels": "train"})
 
 
 def check(client, run_id, status="FINISHED"):
@@ -55,6 +57,9 @@ def check(client, run_id, status="FINISHED"):
     assert run.data.params["cfg.a"] == "1"
     assert len(run.data.params["cfg.long"]) == 6000
     assert run.data.tags["model"] == "vae"
+    (made,) = run.outputs.model_outputs
+    linked = [(m.key, m.value, m.dataset_name) for m in client.get_logged_model(made.model_id).metrics]
+    assert linked == [("score/fd_pixels", 3.0, "digits")]
     for key, factor in {"train/loss": 1, "val/loss": 2}.items():
         points = client.get_metric_history(run_id, key)
         assert sorted((p.step, p.value) for p in points) == [(s, factor / s) for s in range(1, STEPS + 1)]

@@ -16,13 +16,12 @@ from ray.tune.search import Searcher
 from tuning.engine import Engine, Interrupted
 from tuning.execute import execute
 from tuning.nodes import Resources
-from tuning.plan import Plan, Run
+from tuning.plan import Failure, Plan, Run, Task
 from tuning.runs import RunStore
 from tuning.search import Listed
 from tuning.settings import Settings
 from tuning.space import parse_space
 from tuning.sweep import _SweepQueue
-from tuning.tasks import Failure, Task
 from tuning.worker import WorkerContext
 
 

@@ -55,13 +55,16 @@ def test_progress_counts_what_runs_and_what_ended(out):
     for trial in trials:
         progress("trial_start", {"trial": trial})
     progress("trial_result", {"trial": trials[0], "result": {"epoch": 4, "epochs": 8, "watched": 0.5}})
+    progress.started -= 100
+    assert " left" not in progress.summary()  # an early stop may be near or far
+    progress.started += 100
     progress("trial_end", {"trial": trials[1], "run": Run(state="FINISHED", score=2.0)})
     progress("trial_end", {"trial": trials[2], "run": Run(state="FAILED", reason="training diverged")})
     progress.show()
     text = out.getvalue()
     assert "best 2 (c0001-s0); 2 of 3 done, 1 running, 1 failed" in text
     assert "c0002-s0 failed: training diverged" in text
-    assert ("epoch 4 of 8, 0.5" in text) == out.isatty()
+    assert "epoch 4 of 8, 0.5" in text
     progress.show()
     assert ("\x1b[" in out.getvalue()) == out.isatty()
     assert math.isfinite(progress.best[0])

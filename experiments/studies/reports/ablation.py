@@ -4,9 +4,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from experiments.leaderboard import Entry
+from experiments.leaderboard import RATIO, Entry
 from experiments.page import Part, Picture
-from experiments.score_columns import RATIO
 from experiments.studies.cells import TRAINED, Study
 from experiments.studies.execute import Outcome
 from experiments.studies.ranking import by_data, rank_table
@@ -27,8 +26,9 @@ def ablation(study: Study, entries: list[Entry], outcomes: list[Outcome]) -> Ite
         caption = f"{data}: validation score and nearest train, one option at a time"
         yield Picture(f"ablation-{data}", caption, option_panels(group))
         yield trade_off_picture(data, group)
-        if default := [entry.contender.variant for entry in group if entry.repeats]:
-            yield f"The default of these models ({group[0].contender.model} / riemannian) is {', '.join(default)}."
+        if default := {name for cell in study.cells for pair in cell.same.items() for name in pair}:
+            names = ", ".join(name for name in study.variants if name in default)
+            yield f"One setting, with all options at their defaults, under each of its values: {names}."
         yield score_section(group)
     yield rank_table(entries)
 
@@ -64,14 +64,15 @@ def option_panels(group: Sequence[Entry]) -> "Figure":
 
 
 def _draw_panel(ax: "Axes", first: "Axes", key: str, entries: Sequence[Entry], group: Sequence[Entry]) -> None:
-    """Draw one option's values on the scale of `first`, with lines at the scores of the trained models."""
+    """Draw one option's values on the scale of `first`, with lines at the samplers that the models are trained with."""
     ax.set_visible(True)
     if ax is not first:
         ax.sharey(first)
     draw_means(ax, range(len(entries)), entries, key, "val")
-    trained = [entry for entry in group if entry.contender.variant == TRAINED]
-    for entry, colour in zip(trained, ("0.5", "tab:orange", "tab:green"), strict=False):
-        ax.axhline(entry.mean(key, "val"), color=colour, lw=1, ls="--", label=entry.contender.sampler)
+    trained = [entry for entry in group if entry.contender.variant == TRAINED and entry.contender.sampler != "prior"]
+    for number, entry in enumerate(trained, start=1):
+        label = entry.contender.sampler + ", published" * (entry.contender.sampler == "riemannian")
+        ax.axhline(entry.mean(key, "val"), color=f"C{number}", lw=1, ls="--", label=label)
     values = [entry.contender.variant.partition(" = ")[2] for entry in entries]
     ax.set_xticks(range(len(entries)), values, fontsize="small")
     ax.margins(x=0.2)

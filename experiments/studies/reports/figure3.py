@@ -5,9 +5,8 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from experiments.leaderboard import Entry
+from experiments.leaderboard import RATIO, Entry
 from experiments.page import Part, Picture
-from experiments.score_columns import RATIO
 from experiments.studies.cells import Study
 from experiments.studies.execute import Outcome
 from experiments.studies.ranking import rank_table

@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from experiments.leaderboard import Entry
+from experiments.leaderboard import RATIO, Entry
 from experiments.page import Part, Picture
-from experiments.score_columns import RATIO
 from experiments.studies.cells import TRAINED, Study
 from experiments.studies.execute import Outcome
 from experiments.studies.reports.scores import scores

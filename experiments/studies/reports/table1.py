@@ -8,9 +8,19 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from experiments.leaderboard import RUNS, Contender, Entry, reference, score_table
+from experiments.leaderboard import (
+    COPIES,
+    NOVELTY,
+    RATIO,
+    RUNS,
+    Contender,
+    Entry,
+    kid_of,
+    marks,
+    reference,
+    score_table,
+)
 from experiments.page import Part
-from experiments.score_columns import COPIES, NOVELTY, RATIO, kid_of, marks
 from experiments.studies.cells import TRAINED, Study
 from experiments.studies.execute import Outcome
 from experiments.studies.ranking import by_data, rank_table

@@ -6,9 +6,8 @@ from typing import Any, Literal
 import numpy as np
 
 from geovae.data.builders.job import Job
-from geovae.data.dataset import check_common, check_fractions
+from geovae.data.dataset import check_common, check_fractions, stratified_rows
 from geovae.data.folder import read_folder
-from geovae.data.splits import stratified_rows
 from geovae.images.pictures import OnError, check_side, list_images
 
 

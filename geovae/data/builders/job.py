@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from geovae.files import atomic_path
+from geovae.files import atomic_path, hash_file
 from geovae.images.pictures import OnError, map_in_threads, report_bad
 
 REPORT = "build.json"
@@ -182,15 +182,10 @@ class Job:
 def checksum(path: Path) -> dict[str, Any]:
     """Return bytes and sha256 of a file; of a folder the number of files, and a sha256 over their names and hashes."""
     if not path.is_dir():
-        return {"bytes": path.stat().st_size, "sha256": _hash_file(path, "sha256")}
+        return {"bytes": path.stat().st_size, "sha256": hash_file(path)}
     files = sorted(p for p in path.rglob("*") if p.is_file())
     lines = (f"{p.relative_to(path).as_posix()} {checksum(p)['sha256']}\n" for p in files)
     return {"files": len(files), "sha256": hashlib.sha256("".join(lines).encode()).hexdigest()}
-
-
-def _hash_file(path: Path, algorithm: str) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def _read_json(path: Path) -> dict[str, Any]:

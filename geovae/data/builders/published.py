@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from geovae.data.builders.job import Job
+from geovae.files import hash_file
 
 
 def md5_by_name(files: list[Path]) -> dict[Path, dict[str, str]]:
@@ -104,5 +105,4 @@ def md5_of(content: Path | bytes) -> str:
     """Return the md5 of a file, or of bytes, as hex digits."""
     if isinstance(content, bytes):
         return hashlib.md5(content, usedforsecurity=False).hexdigest()
-    with content.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    return hash_file(content, "md5")

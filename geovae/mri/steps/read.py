@@ -27,6 +27,7 @@ SINGLE = (".nii", ".mgh", ".mgz")
 PACKED = (".gz", ".mgz")
 HEADER_FILE = 1 << 24  # bytes of a header of its own that are read: it may hold extensions
 MGH_TAIL = 1 << 20  # bytes after the values of an MGH file, which may hold parameters of the scan
+BLOCK = 512  # bytes: files that passed through tapes or archives of blocks are filled with zeros to a multiple of it
 BEYOND = 1e6  # times the 99.9th percentile: damaged values; intensities of magnetic resonance have no unit
 
 
@@ -131,20 +132,25 @@ def check_affine(affine: np.ndarray) -> list[str]:
 
 
 def _read_image(header: Header, path: Path) -> bytes:
-    """Return an image file, unpacked; one of another size than its header says is refused before it is decoded."""
+    """Return an image file, unpacked; one of another size than its header says is refused before it is decoded.
+
+    Up to a block of zeros after the values, which nibabel does not read either, is no such difference.
+    """
     expected = header.offset + math.prod(header.stored) * header.dtype.itemsize
-    size, data, more = path.stat().st_size, b"", ""
+    size, most = path.stat().st_size, expected + (MGH_TAIL if header.kind == "mgh" else BLOCK + 1)
     if not size:
         raise ValueError(f"`{path.name}` is empty")
-    if path.name.endswith(PACKED):
+    packed = path.name.endswith(PACKED)
+    if packed:
         check_unpacked(f"`{path.name}`, by its header,", expected, size)
-        data = unpack(path, expected + (MGH_TAIL if header.kind == "mgh" else 1))
-        size, more = len(data), "more than " if len(data) > expected else ""
-    if size < expected or (size > expected and header.kind != "mgh"):
+    data = unpack(path, most)
+    size = len(data) if packed else size
+    is_filled = size % BLOCK == 0 and size - expected <= BLOCK and not any(data[expected:])
+    if size < expected or (size > expected and not is_filled and header.kind != "mgh"):
         what = "longer than its header says" if size > expected else "truncated"
-        held = f"{more}{expected if more else size}"
+        held = f"more than {expected}" if packed and size > expected else f"{size}"
         raise ValueError(f"`{path.name}` holds {held} bytes, its header calls for {expected}: it is {what}")
-    return data or unpack(path, expected)
+    return data
 
 
 def _open_image(kind: str, header: bytes, image: bytes | None) -> "SpatialImage":

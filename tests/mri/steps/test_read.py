@@ -102,6 +102,10 @@ def longer(path):
     path.write_bytes(path.read_bytes() + b"0")
 
 
+def two_blocks_longer(path):
+    path.write_bytes(path.read_bytes() + bytes(-path.stat().st_size % 512 + 512))
+
+
 def without_partner(path):
     path.with_suffix(".hdr").unlink()
 
@@ -125,6 +129,10 @@ def garbage(path):
     [
         (truncated, r"`a.img` holds 20120 bytes, its header calls for 21120: it is truncated"),
         (longer, r"`a.img` holds 21121 bytes, its header calls for 21120: it is longer than its header says"),
+        (
+            two_blocks_longer,
+            r"`a.img` holds 22016 bytes, its header calls for 21120: it is longer than its header says",
+        ),
         (mixed, r"compress both halves of a pair, or neither"),
         (empty, r"`a.img` is empty"),
         (garbage, r"`a.hdr` is neither NIfTI, Analyze nor MGH"),
@@ -211,6 +219,30 @@ def test_an_analyze_header_in_a_single_file_is_refused(tmp_path):
     (tmp_path / "a.nii").write_bytes(content)
     with pytest.raises(ValueError, match=r"its header calls for 21120|Analyze needs a pair"):
         read_volume(tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".img"])
+def test_zeros_that_fill_the_last_block_are_left_as_nibabel_leaves_them(tmp_path, ending):
+    nib.save((nib.Nifti1Pair if ending == ".img" else nib.Nifti1Image)(head(), np.eye(4)), tmp_path / f"a{ending}")
+    path = tmp_path / f"a{ending}"
+    content = gzip.decompress(path.read_bytes()) if ending == ".nii.gz" else path.read_bytes()
+    for filled in (content + bytes(-len(content) % 512), content + b"\1" + bytes(-len(content) % 512 - 1)):
+        path.write_bytes(gzip.compress(filled) if ending == ".nii.gz" else filled)
+        if b"\1" in filled[len(content) :]:
+            with pytest.raises(ValueError, match="it is longer than its header says"):
+                read_volume(path)
+        else:
+            np.testing.assert_array_equal(read_volume(path).data, nib.load(path).get_fdata(dtype=np.float32))
+
+
+@pytest.mark.parametrize(("slope", "inter"), [(0, 0), (0, 7), (np.nan, np.nan), (1000, 0), (-2, 5)])
+def test_slopes_mean_what_nibabel_says(tmp_path, slope, inter):
+    nib.save(nib.Nifti1Image(head(), np.eye(4)), tmp_path / "a.nii")
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    struct.pack_into("<2f", content, 112, slope, inter)
+    (tmp_path / "a.nii").write_bytes(content)
+    theirs = nib.load(tmp_path / "a.nii").get_fdata(dtype=np.float32)
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.nii").data, theirs)
 
 
 @pytest.mark.parametrize("field", ["scl_slope", "scl_inter"])
