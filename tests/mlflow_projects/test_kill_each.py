@@ -187,7 +187,7 @@ ROWS = {
     "sweep": Row(sweep_or_resume, lambda: Path("space.yaml").write_text(yaml.safe_dump(SPACE)), share=0.5),
 }
 
-SOME = ("train", "study", "prepare", "generate", "report", "adopt")
+SOME = ("train", "prepare")
 
 
 def finished(uri):
