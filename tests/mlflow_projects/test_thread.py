@@ -360,12 +360,9 @@ def test_what_is_shown_to_be_pasted_runs_as_pasted_and_so_does_what_it_prints(pr
     """Commands of pages, of the help's examples, of remedies, and of the output of all these; Python of two pages."""
     folders = dict.fromkeys(("DIR_OF_PNGS", "OTHER_DIR", "TEST_PNGS", "SAMPLES", "TRAINING_PNGS", "FOLDER"), "drawn")
     values = folders | {"RUN_ID": children["vae"].info.run_id, "PARENT_ID": parent.info.run_id}
-    first = project.client.get_model_version("geovae", "1")
-    again = project.client.create_model_version("geovae", first.source, first.run_id)  # to roll back to
-    project.client.set_registered_model_alias("geovae", "previous", again.version)
     waiting = ["mlflow run . --env-manager local -e generate -P n=20 -P sampler=prior -P output=drawn"]
     waiting += [command for commands in pasted.shown().values() for command in commands]
-    done, failed, printed = set(), {}, []
+    done, failed = set(), {}
     while waiting:
         command = waiting.pop(0).partition(" #")[0].strip()
         entry, flags = pasted.parsed(command)
@@ -377,13 +374,11 @@ def test_what_is_shown_to_be_pasted_runs_as_pasted_and_so_does_what_it_prints(pr
         result = pasted.paste(project, command, values)
         if result.returncode not in (0, 3):  # 3: a promotion was refused
             failed[command] = result.stderr[-300:]
-        for name, pattern in (("SWEEP_ID", r"^sweep (\w+):"), ("RUN_ID", r"    run: (\w+)$")):
-            if command.startswith("mlflow") and (found := re.search(pattern, result.stdout, re.MULTILINE)):
-                values[name] = found[1]
-        printed += pasted.in_text(result.stdout + result.stderr)
+        if command.startswith("mlflow") and (found := re.search(r"    run: (\w+)$", result.stdout, re.MULTILINE)):
+            values["RUN_ID"] = found[1]  # of a training, which can be resumed
         waiting += pasted.in_text(result.stdout + result.stderr)
     assert not failed
-    assert {pasted.parsed(command)[0] for command in printed} >= {"train", "generate"}, "a sweep prints both"
+    assert len(done) > 12
     monkeypatch.chdir(project.folder)
     for page in ("start", "mlflow"):
         (block,) = re.findall(r"```python\n(.*?)```", (ROOT / f"docs/{page}.md").read_text(), re.DOTALL)
