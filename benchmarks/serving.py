@@ -79,7 +79,7 @@ def served(model: str, tracking_uri: str, folder: str = "") -> Iterator[tuple[st
 
 
 def _wait(address: str, process: subprocess.Popen[bytes], log: str) -> None:
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 600  # the machine may have other work
     while time.monotonic() < deadline and process.poll() is None:
         try:
             if urllib.request.urlopen(f"{address}/ping", timeout=1).status == 200:

@@ -19,7 +19,7 @@ from geovae.data import Split
 from geovae.figures import mri as figures
 from geovae.figures import mri_samples
 from geovae.figures.directions import Directions
-from geovae.files import read_npy
+from geovae.files import atomic_folder, read_npy
 from geovae.geometry import LatentMetric, distances_from, neighbour_graph, refine, straight
 from geovae.geometry.curves import resample
 from geovae.images import as_pictures
@@ -41,6 +41,7 @@ from geovae.tracking import Tracker
 COMMAND = as_command("prepare", {"dataset": "oasis", "source": "FOLDER"})
 FRAMES, STRIP = 16, 8  # pictures of a geodesic, in the animation and in the strip
 TRACKED = 4  # NIfTI files that are tracked
+ANIMATION = "geodesic.gif"
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +106,7 @@ def show_brains(
 ) -> list[Path]:
     """Draw `n` brains from a model trained on `cohort`, track figures of them, and return the NIfTI files in `output`.
 
-    `sampler` is a name, empty for the model's best.
+    The folder appears when it is whole. `sampler` is a name, empty for the model's best.
     """
     rows = rows_of(saved.splits().train, cohort.images)
     images = saved.decode(saved.sampler(sampler or None).sample(n, Generator().manual_seed(seed)))
@@ -114,10 +115,16 @@ def show_brains(
     mu = saved.encode(cohort.images).mu
     latent_map = mri_samples.latent_map_of_cohort(mu, ages=cohort.age.tolist(), cdr=cohort.cdr.tolist())
     tracker.figure("brains/latent_age_cdr.png", latent_map)
-    if saved.codes.log_var is not None:
-        _track_geodesic(tracker, saved, cohort, rows, output)
     about = {"Sampler": sampler or saved.meta.get("best_sampler"), "Seed": seed, "Model": saved.meta.get("model")}
-    return _write(cohort, images, matches, output, tracker, about)
+    with atomic_folder(output) as folder:
+        if saved.codes.log_var is not None:
+            _track_geodesic(tracker, saved, cohort, rows, folder)
+        files = [output / file.relative_to(folder) for file in _write(cohort, images, matches, folder, about)]
+    if (output / ANIMATION).exists():
+        tracker.artifact(output / ANIMATION, "brains")
+    for path in files[: TRACKED + 1]:
+        tracker.artifact(path, "brains/nifti")
+    return files[1:]
 
 
 def rows_of(part: Split, images: Tensor) -> list[int]:
@@ -168,8 +175,8 @@ def _track_samples(tracker: Tracker, cohort: Cohort, rows: list[int], images: Te
         tracker.text("brains/viewer.html", viewer_page(volume, "drawn"))
 
 
-def _track_geodesic(tracker: Tracker, saved: SavedModel, cohort: Cohort, rows: list[int], output: Path) -> None:
-    """Track the geodesic from a young brain to an old one: an animation, and a strip above the straight line."""
+def _track_geodesic(tracker: Tracker, saved: SavedModel, cohort: Cohort, rows: list[int], folder: Path) -> None:
+    """Write the geodesic from a young brain to an old one as an animation; track a strip above the straight line."""
     sampler = saved.sampler("riemannian")
     assert isinstance(sampler, RiemannianSampler)
     metric = sampler.metric
@@ -178,21 +185,17 @@ def _track_geodesic(tracker: Tracker, saved: SavedModel, cohort: Cohort, rows: l
     curve = geodesic(metric, mu, start, end)
     line = straight(mu[[start]], mu[[end]], FRAMES)[0]
     frames, plain = (as_pictures(saved.decode(z)) for z in (curve, line))
-    path = output / "geodesic.gif"
     scale = max(1, round(200 / frames.shape[2]))
     larger = frames[:, 0].numpy().repeat(scale, 1).repeat(scale, 2)
-    path.write_bytes(mri_samples.interpolation_gif(larger, cohort.directions))
-    tracker.artifact(path, "brains")
+    (folder / ANIMATION).write_bytes(mri_samples.interpolation_gif(larger, cohort.directions))
     evenly = torch.linspace(0, FRAMES - 1, STRIP).round().long()
     strip = mri_samples.geodesic_strip(frames[evenly, 0].numpy(), plain[evenly, 0].numpy(), cohort.directions)
     tracker.figure("brains/geodesic_above_straight_line.png", strip)
     tracker.tags({"geodesic": f"{cohort.ids[rows[start]]} to {cohort.ids[rows[end]]}"})
 
 
-def _write(
-    cohort: Cohort, images: Tensor, matches: list[int], output: Path, tracker: Tracker, about: dict[str, Any]
-) -> list[Path]:
-    """Write every image as a BIDS derivative at the position of its nearest training brain; track the first files."""
+def _write(cohort: Cohort, images: Tensor, matches: list[int], output: Path, about: dict[str, Any]) -> list[Path]:
+    """Write a description, and every image as a BIDS derivative at the position of its nearest training brain."""
     settings = cohort.settings
     about = {"Description": "Drawn by a generative model: it shows nobody", "Units": "arbitrary", **about}
     about["SkullStripped"] = settings["stripped"] or settings["product"] in MASKED
@@ -203,6 +206,4 @@ def _write(
         path = derivative_path(output, f"drawn{i:04d}", space=cohort.space, what="generated")
         files.append(write_derivative(cohort.volume(image, row), path, about, space=cohort.space))
     described = write_description(output, "Generated brains", "drawn from an autoencoder that was trained on brains")
-    for path in [described, *files[:TRACKED]]:
-        tracker.artifact(path, "brains/nifti")
-    return files
+    return [described, *files]

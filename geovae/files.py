@@ -2,10 +2,13 @@
 
 import hashlib
 import os
+import platform
 import secrets
+import shutil
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
@@ -19,6 +22,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 DAY = 86_400  # seconds
+_HOST = f"{zlib.crc32(platform.node().encode()):08x}"  # in the name of a temporary: a lock may not reach other machines
 LARGE = 1 << 28  # bytes; whatever unpacks to more must be packed no better than RATIO
 RATIO = 500  # of zeros alone zlib makes 1,030; of images, rarely above 30
 
@@ -32,17 +36,76 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     the suffix.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     suffix = ".nii.gz" if path.name.endswith(".nii.gz") else path.suffix
-    # The token keeps apart two threads and two machines that write the same file of a shared folder.
-    temporary = path.with_name(f".{path.name.removesuffix(suffix)}.{secrets.token_hex(4)}.partial{suffix}")
-    _remove_leftovers(path, suffix)
+    with _temporary(path, suffix, Path.touch) as temporary:
+        try:
+            yield temporary
+            flush_to_disk(temporary)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary folder beside the new folder `path`, which appears with all its files when the block ends.
+
+    Raises:
+        OSError: if `path` is a folder with files by then.
+    """
+    with _temporary(Path(path), "", Path.mkdir) as temporary:
+        try:
+            yield temporary
+            temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _temporary(path: Path, suffix: str, make: Callable[[Path], None]) -> Iterator[Path]:
+    """Make a temporary beside `path`, and hold a lock on it, by which others see that its writer lives."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    start = f".{path.name.removesuffix(suffix)}."
+    for leftover in path.parent.glob(f"{escape(start)}*.partial{escape(suffix)}"):
+        _remove_if_dead(leftover)
+    temporary, handle = _make(path, start, suffix, make)
     try:
         yield temporary
-        flush_to_disk(temporary)
-        os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def _make(path: Path, start: str, suffix: str, make: Callable[[Path], None]) -> tuple[Path, int | None]:
+    """Make a temporary, and return it with the handle that has its lock."""
+    while True:
+        # The token keeps apart two threads and two machines that write the same file of a shared folder.
+        temporary = path.with_name(f"{start}{_HOST}-{secrets.token_hex(4)}.partial{suffix}")
+        make(temporary)
+        if fcntl is None:  # and there, a file that is open cannot be replaced
+            return temporary, None
+        with suppress(FileNotFoundError):
+            handle = os.open(temporary, os.O_RDONLY)
+            with suppress(BlockingIOError, FileNotFoundError):
+                lock_file(handle)
+                if os.path.samestat(os.fstat(handle), temporary.stat()):
+                    return temporary, handle
+            os.close(handle)  # another process took it for a leftover before it had a lock
+
+
+def _remove_if_dead(leftover: Path) -> None:
+    """Remove a temporary whose writer was killed.
+
+    On another machine, or where there are no locks, it is taken for dead if it has not changed for a day.
+    """
+    with suppress(OSError):  # another process has removed or renamed it, or holds it
+        handle = os.open(leftover, os.O_RDONLY)
+        try:
+            free = lock_file(handle) and _HOST in leftover.name
+            if free or time.time() - os.fstat(handle).st_mtime > DAY:
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        finally:
+            os.close(handle)
 
 
 def hash_file(path: Path, algorithm: str = "sha256") -> str:
@@ -57,14 +120,6 @@ def remove_partial(folder: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _remove_leftovers(path: Path, suffix: str) -> None:
-    """Remove what writers of `path` left that were killed; nobody writes a file for a day without changing it."""
-    for leftover in path.parent.glob(f".{escape(path.name.removesuffix(suffix))}.*.partial{escape(suffix)}"):
-        with suppress(OSError):  # another process has removed or renamed it
-            if time.time() - leftover.stat().st_mtime > DAY:
-                leftover.unlink()
-
-
 def flush_to_disk(path: Path) -> None:
     """Make the content durable before the rename: after a power cut the new name must not hold an empty file."""
     handle = os.open(path, os.O_RDONLY)
@@ -74,7 +129,7 @@ def flush_to_disk(path: Path) -> None:
         os.close(handle)
 
 
-def lock_file(file: IO[Any]) -> bool:
+def lock_file(file: IO[Any] | int) -> bool:
     """Lock an open file for this process; return False where the system or the file system has no locks.
 
     Raises:

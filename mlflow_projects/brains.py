@@ -21,7 +21,7 @@ def main(drawing: Drawing = DRAWING) -> None:
     cohort = read_cohort(saved.meta["data"])
     with entry.open_run("brains") as tracker:
         tracker.params({f"cfg.{key}": value for key, value in vars(drawing).items()})
-        output = entry.writable(drawing.output)
+        output = drawing.output
         files = show_brains(saved, cohort, output, tracker, n=drawing.n, sampler=drawing.sampler, seed=drawing.seed)
         tracker.tags({"model_uri": drawing.model, "output": output.absolute()})
     print(f"{len(files)} brains: {files[0]} ... and {output}/geodesic.gif")

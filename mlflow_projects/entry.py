@@ -22,6 +22,7 @@ from experiments.config import Options
 from experiments.describe import writable as writable
 from experiments.help import run_url
 from geovae.tracking import MlflowTracker, UndeliveredWarning, end_abandoned, without_password
+from mlflow_projects import RUNS as RUNS
 from mlflow_projects.command_line import call
 from mlflow_projects.sentences import describe
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "geovae"
 EXPERIMENT_ID = os.environ.get("MLFLOW_EXPERIMENT_ID")  # read here: mlflow.set_experiment changes the variable
-RUNS = Path("runs")
 FAILED, REFUSED, UNDELIVERED = 1, 2, 4  # exit codes
 
 
@@ -122,9 +122,8 @@ def open_run(name: str, title: str = "") -> MlflowTracker:
     experiment = run.info.experiment_id
     show_training_runs(experiment)
     end_abandoned(RUNS, mlflow.get_tracking_uri())
-    tracker = MlflowTracker(writable(RUNS / run_id), run_id=run_id, experiment_id=experiment)
-    tracker.own()  # `mlflow run` may be killed before it ends the run
-    return tracker
+    # owned: `mlflow run` may be killed before it ends the run
+    return MlflowTracker(writable(RUNS / run_id), run_id=run_id, experiment_id=experiment, owned=True)
 
 
 @contextmanager
@@ -145,8 +144,7 @@ def continue_run(run_id: str, tags: Mapping[str, str], output: Path | None = Non
         run = client.get_run(run_id)
         folder, experiment = writable(output or RUNS / run_id), run.info.experiment_id
         _opened.append("resume")
-        tracker = MlflowTracker(folder, run_id=run_id, experiment_id=experiment, continued=True)
-        tracker.own()
+        tracker = MlflowTracker(folder, run_id=run_id, experiment_id=experiment, continued=True, owned=True)
         stack.enter_context(tracker)
         client.update_run(run_id, status="RUNNING")  # after the outbox is on disk, by which a kill is noticed
         if "stop_reason" in run.data.tags:

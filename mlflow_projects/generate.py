@@ -1,7 +1,5 @@
 """`mlflow run . -e generate`: draw images from a model into a folder of PNG files."""
 
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +7,7 @@ import torch
 
 from experiments.planes import directions_of_model, plane_grid
 from geovae.checks import check_choice, check_count, check_seed
+from geovae.files import atomic_folder
 from geovae.images import as_pictures, image_grid
 from geovae.samplers import SAMPLERS
 from geovae.saved_model import SavedModel, load_model
@@ -73,15 +72,9 @@ def write_pngs(folder: Path, images: torch.Tensor) -> None:
     """Write uint8 images (n, c, h, w) as `folder`/%08d.png; the folder appears when it is complete."""
     from PIL import Image
 
-    # beside the target: a folder is renamed atomically only within one file system
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    temporary.mkdir(parents=True)
-    try:
+    with atomic_folder(folder) as temporary:
         for i, image in enumerate(images):
             Image.fromarray(image_grid(image[None], padding=0)).save(temporary / f"{i:08d}.png")
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Atomic writes: the old file or the new one, whatever happens on the way."""
 
+import os
 import threading
 
 import numpy as np
 import pytest
 
 from geovae import files
-from geovae.files import atomic_path, lock_file, unlock_file
+from geovae.files import atomic_folder, atomic_path, lock_file, unlock_file
 
 
 def test_the_file_appears_when_the_block_ends(tmp_path):
@@ -74,3 +75,27 @@ def test_a_system_without_locks_works_without(tmp_path, monkeypatch):
         lock_file(first)
         lock_file(second)
         unlock_file(first)
+
+
+@pytest.mark.parametrize("write", [atomic_path, atomic_folder])
+def test_the_next_writer_removes_what_a_killed_one_left_and_spares_the_living(tmp_path, write, monkeypatch):
+    path = tmp_path / "a.b"
+    with write(path) as alive:
+        pid = os.fork()
+        if pid == 0:
+            with write(path):
+                os._exit(9)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+        (dead,) = set(tmp_path.iterdir()) - {alive}
+        with monkeypatch.context() as patch:  # on a shared folder, locks of other machines may not be seen
+            patch.setattr(files, "_HOST", "elsewhere")
+            with write(path):
+                assert dead.exists()
+            if write is atomic_folder:
+                path.rmdir()
+        with write(path):
+            assert not dead.exists()
+            assert alive.exists()
+        if write is atomic_folder:
+            path.rmdir()
+    assert list(tmp_path.iterdir()) == [path]

@@ -92,17 +92,14 @@ def table(
     # a sweep whose configurations failed must not look like a small one
     counts = {"stopped early": "STOPPED", "failed": "FAILED", "cut off": "KILLED"}
     others = [f"{n} {words}" for words, s in counts.items() if (n := sum(c.state == s for c in configurations))]
-    text = leaderboard(board[:SHOWN], columns, _places(board)[:SHOWN]) if board else "No configuration was judged.\n"
+    # configurations share a place whose scores over seeds differ by no more than noise
+    places = shared_places(board, lambda c: c.scores_by_seed, lambda c: (c.copies, len(c.runs), c.state))
+    text = leaderboard(board[:SHOWN], columns, places[:SHOWN]) if board else "No configuration was judged.\n"
     more = f" {len(board) - SHOWN} more are in leaderboard.csv." if len(board) > SHOWN else ""
     return (
         f"{text}\n{len(board)} of {len(configurations)} configurations judged"
         f"{', ' + ', '.join(others) if others else ''}.{more} {HOW_TO_READ.format(head=headline)}\n"
     )
-
-
-def _places(board: Sequence[Configuration]) -> list[str]:
-    """Return places that configurations share whose scores over seeds differ by no more than noise."""
-    return shared_places(board, lambda c: c.scores_by_seed, lambda c: (c.copies, len(c.runs), c.state))
 
 
 def _mean_test_score(key: str, configuration: Configuration) -> Cell:

@@ -5,7 +5,6 @@ are checked before any file is opened.
 """
 
 import hashlib
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -201,11 +200,6 @@ class DataSet:
     def __call__(self, **options: Any) -> Splits:
         """Return the splits for `options`."""
         return self.load(**options)
-
-    @property
-    def reads_files(self) -> bool:
-        """Whether the images come from files below `root`; other data sets are drawn or come with a package."""
-        return "root" in inspect.signature(self.load).parameters
 
 
 class MissingData(FileNotFoundError):

@@ -19,13 +19,7 @@ from torch.nn import functional
 from geovae.checks import check_choice, check_count, import_class
 from geovae.devices import fixed_convolutions, full_precision
 from geovae.evaluation.classifier import FashionMnistNet, MnistNet
-from geovae.evaluation.frechet import (
-    Statistics,
-    read_statistics,
-    statistics,
-    write_npz,
-    write_statistics,
-)
+from geovae.evaluation.frechet import write_npz
 from geovae.evaluation.inception import Inception, checked_weights, inception_weights_path
 from geovae.evaluation.trained import TrainedClassifier, is_trained_name
 from geovae.files import read_npz
@@ -248,7 +242,7 @@ def content_hash(images: Tensor) -> str:
 
 
 class FeatureCache:
-    """A folder of features and statistics, keyed by the images' content hash and the extractor's id.
+    """A folder of features, keyed by the images' content hash and the extractor's id.
 
     An entry is one npz file that appears whole or not at all: several processes may fill the same folder at once (the
     last one wins, with the same content). An entry that cannot be read is made again.
@@ -260,7 +254,7 @@ class FeatureCache:
 
     def features(self, images: Tensor, extractor: nn.Module, **options: Any) -> Tensor:
         """Return the features (n, dims) of `images`, from the cache or by `extract(images, extractor, **options)`."""
-        path = self._path(images, extractor, "features")
+        path = self._path(images, extractor)
         found = _read_features(path, len(images))
         if found is not None:
             return found
@@ -268,24 +262,12 @@ class FeatureCache:
         write_npz(path, {"features": features.numpy()})
         return features
 
-    def statistics(self, images: Tensor, extractor: nn.Module, **options: Any) -> Statistics:
-        """Return the statistics of the features of `images`; the entry is a file that pytorch-fid reads too."""
-        path = self._path(images, extractor, "statistics")
-        if path.is_file():
-            try:
-                return read_statistics(path)
-            except ValueError as error:
-                warnings.warn(f"made a cache entry again that could not be read: {error}", stacklevel=2)
-        values = statistics(self.features(images, extractor, **options), extractor=str(extractor.id))
-        write_statistics(path, values)
-        return values
-
-    def _path(self, images: Tensor, extractor: nn.Module, kind: str) -> Path:
+    def _path(self, images: Tensor, extractor: nn.Module) -> Path:
         identity = getattr(extractor, "id", None)
         if not isinstance(identity, str) or not identity:
             raise ValueError("an extractor needs an `id` string that names its exact weights to be cached")
         key = hashlib.sha256(f"{content_hash(images)} {identity}".encode()).hexdigest()
-        return self.root / f"{key[:32]}.{kind}.npz"
+        return self.root / f"{key[:32]}.features.npz"
 
 
 def _read_features(path: Path, n: int) -> Tensor | None:

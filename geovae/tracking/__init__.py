@@ -1,6 +1,6 @@
 """Tracking: what a run records, delivered to MLflow through a queue on disk; the only room that imports mlflow."""
 
-from geovae.tracking.abandoned import end_abandoned
+from geovae.tracking.abandoned import claim_run, end_abandoned
 from geovae.tracking.delivery import REFUSED, RUN, read_address, read_refused, sync, without_password
 from geovae.tracking.models import EXTERNAL, log_model
 from geovae.tracking.outbox import UndeliveredWarning, is_alive
@@ -14,6 +14,7 @@ __all__ = [
     "NullTracker",
     "Tracker",
     "UndeliveredWarning",
+    "claim_run",
     "end_abandoned",
     "is_alive",
     "log_model",

@@ -1,20 +1,45 @@
 """Runs whose processes were killed: what they left is delivered, and they end as KILLED.
 
 A process has the lock of its outbox until it dies, and its outbox lies on disk before its run is created: whatever the
-moment of the kill, the next process of the same folder finds it. MLflow itself knows no dead runs.
+moment of the kill, the next process of the same folder finds it. MLflow itself knows no dead runs. A run that others
+created for a process (`mlflow run`) is claimed when the process starts, since it is opened much later.
 """
 
+import atexit
+import json
+import os
 import platform
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geovae.files import remove_partial
+from geovae.files import atomic_path, remove_partial
 from geovae.tracking.delivery import ADDRESS, read_address, sync, without_password
-from geovae.tracking.outbox import is_alive, remove_empty
+from geovae.tracking.outbox import claim, is_alive, release, remove_empty
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+
+def claim_run(root: Path, run_id: str, tracking_uri: str) -> None:
+    """Claim for this process a run that its parent created: if it dies before opening it, `end_abandoned` ends the run.
+
+    A process that ends without opening it leaves no trace, unless its parent, which would end the run, is gone.
+    """
+    folder, parent = root.absolute() / run_id / "outbox", os.getppid()
+
+    def give_up() -> None:
+        if os.getppid() == parent and release(folder):
+            for empty in (folder.parent, folder.parents[1]):
+                with suppress(OSError):
+                    empty.rmdir()
+
+    atexit.register(give_up)
+    claim(folder)
+    address = {"tracking_uri": without_password(tracking_uri), "run_id": run_id, "ends": True, "host": platform.node()}
+    with atomic_path(folder / ADDRESS) as temporary:
+        temporary.write_text(json.dumps(address))
 
 
 def end_abandoned(root: Path, tracking_uri: str) -> None:

@@ -3,7 +3,7 @@
 A proxy or a foreign server may answer everything with an empty page, which MLflow's client takes for success.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +19,19 @@ SHORTEST_LIMIT = 250  # characters: some stores cut long values, at 250, 500, 50
 THROUGH_SERVER = ("mlflow-artifacts:", "http:", "https:")
 
 
-def confirm(client: "MlflowClient", run_id: str, record: Record) -> None:
-    """Look for a record of any kind but metrics in the store.
+def confirm(client: "MlflowClient", run_id: str, records: Sequence[Record]) -> None:
+    """Look for a record of any kind but metrics, or for several images, in the store.
 
     Raises:
         ConnectionError: if it is not there.
     """
-    run = _read_run(client, run_id)
-    find = FIND.get(record["kind"])
-    if find is not None and not find(client, run, record):
-        raise ConnectionError(f"the tracking server did not keep a {record['kind']} record")
+    run, kind = _read_run(client, run_id), records[0]["kind"]
+    if kind == "image":
+        kept = _find_images(client, run, records)
+    else:
+        kept = kind not in FIND or FIND[kind](client, run, records[0])
+    if not kept:
+        raise ConnectionError(f"the tracking server did not keep a {kind} record")
 
 
 def confirm_metrics(client: "MlflowClient", run_id: str, points: "Iterable[Metric]") -> None:
@@ -75,8 +78,11 @@ def _is_same(stored: str | None, sent: str) -> bool:
     return stored == sent or (stored is not None and len(stored) >= SHORTEST_LIMIT and sent.startswith(stored))
 
 
-def _find_image(client: "MlflowClient", run: "Run", record: Record) -> bool:
-    return not _is_proxied(run) or has_image(_list(client, run, "images"), record["key"], record["step"])
+def _find_images(client: "MlflowClient", run: "Run", records: Sequence[Record]) -> bool:
+    if not _is_proxied(run):
+        return True
+    stored = _list(client, run, "images")  # once for all of them: a long run has many
+    return all(has_image(stored, record["key"], record["step"]) for record in records)
 
 
 def _find_artifact(client: "MlflowClient", run: "Run", record: Record) -> bool:
@@ -111,7 +117,6 @@ def _find_end(client: "MlflowClient", run: "Run", record: Record) -> bool:
 FIND: dict[str, Callable[[Any, Any, Record], bool]] = {
     "params": _find_values,
     "tags": _find_values,
-    "image": _find_image,
     "artifact": _find_artifact,
     "dataset": _find_dataset,
     "model": _find_model,

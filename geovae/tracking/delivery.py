@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # MLflow's limits for one request
 MAX_METRICS = 1000
 MAX_PARAMS = 100
-METRIC_RECORDS_AT_ONCE = 50
+RECORDS_AT_ONCE = 50
 # MLflow's words for a value that it will never take; by HTTP statuses, a proxy that asks for a password says the same
 REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS")
 ADDRESS = "address.json"  # in the outbox
@@ -60,10 +60,10 @@ class Delivery:
         self.ends = run_id is None  # whether the run ends with its process; otherwise whoever created it ends it
 
     def __call__(self, records: list[Record]) -> int:
-        """Deliver the first record, or the metrics at the beginning in one request; return the number of records."""
-        count = 1
-        if records[0].get("kind") == "metrics":
-            while count < min(len(records), METRIC_RECORDS_AT_ONCE) and records[count].get("kind") == "metrics":
+        """Deliver the first record, or the metrics or images at the beginning together; return their number."""
+        count, kind = 1, records[0].get("kind")
+        if kind in ("metrics", "image"):
+            while count < min(len(records), RECORDS_AT_ONCE) and records[count].get("kind") == kind:
                 count += 1
         try:
             self._send(records[:count])
@@ -82,11 +82,12 @@ class Delivery:
         first = records[0]
         if first.get("kind") not in SEND:  # UNREADABLE
             raise _Damaged("its line in records.jsonl is damaged")
-        if first.get("path") and not Path(first["path"]).is_file():  # the user removed an artifact before it was sent
-            raise _Damaged(f"there is no file {first['path']} any more")
+        for path in (record["path"] for record in records if record.get("path")):
+            if not Path(path).is_file():  # the user removed an artifact before it was sent
+                raise _Damaged(f"there is no file {path} any more")
         SEND[first["kind"]](self, records)
         if first["kind"] != "metrics":  # these are looked for request by request
-            confirm(self.client, self.run_id, first)
+            confirm(self.client, self.run_id, records)
 
     def _refuses(self, record: Record, error: Exception) -> bool:
         """Return whether an error means that this record can never be delivered, although the store is there."""
@@ -209,22 +210,24 @@ def _send_tags(delivery: Delivery, records: list[Record]) -> None:
     delivery.client.log_batch(delivery.run_id, tags=[RunTag(k, v) for k, v in records[0]["values"].items()])
 
 
-def _send_image(delivery: Delivery, records: list[Record]) -> None:
-    from PIL import Image
-
-    record = records[0]
-    key, step, stored = record["key"], record["step"], delivery.stored
+def _send_images(delivery: Delivery, records: list[Record]) -> None:
+    stored = delivery.stored
     if stored is None and delivery.repeats:
         stored = _Stored(delivery.client, delivery.run_id)  # for now: MLflow would keep the same image twice
-    if stored is not None and stored.has_image(key, step):
-        return
+    for record in records:
+        if stored is None or not stored.has_image(record["key"], record["step"]):
+            _send_image(delivery, record)
+            if stored is not None:
+                stored.add_image(record["key"], record["step"])
+
+
+def _send_image(delivery: Delivery, record: Record) -> None:
+    from PIL import Image
+
+    about = {"key": record["key"], "step": record["step"], "timestamp": record["time"]}
     with Image.open(record["path"]) as image:
         # synchronous: MLflow's background thread would lose the image if the process died
-        delivery.client.log_image(
-            delivery.run_id, np.asarray(image), key=key, step=step, timestamp=record["time"], synchronous=True
-        )
-    if stored is not None:
-        stored.add_image(key, step)
+        delivery.client.log_image(delivery.run_id, np.asarray(image), **about, synchronous=True)
 
 
 def _send_artifact(delivery: Delivery, records: list[Record]) -> None:
@@ -263,7 +266,7 @@ SEND: dict[str, Callable[[Delivery, list[Record]], None]] = {
     "metrics": _send_metrics,
     "params": _send_params,
     "tags": _send_tags,
-    "image": _send_image,
+    "image": _send_images,
     "artifact": _send_artifact,
     "dataset": _send_dataset,
     "model": _send_model,

@@ -30,6 +30,7 @@ UNREADABLE = "unreadable"  # the kind of a record whose line is damaged; it hold
 
 
 _locks: "weakref.WeakSet[IO[str]]" = weakref.WeakSet()
+_claims: dict[Path, IO[str]] = {}  # by folder, of outboxes that this process has not opened yet
 if hasattr(os, "register_at_fork"):  # a forked worker that outlives its killed parent must not keep the lock
     os.register_at_fork(after_in_child=lambda: [lock.close() for lock in _locks])
 
@@ -58,7 +59,8 @@ class Outbox:
         remedy: Callable[[Path], str] = lambda folder: "",
         patience: float = 10.0,
     ) -> None:
-        self._lock = _create_and_lock(folder / "files", patience)
+        # this process may have claimed it before the run was opened
+        self._lock = _claims.pop(folder.absolute(), None) or _create_and_lock(folder / "files", patience)
         if self._lock is None:
             taken, folder = folder, folder.with_name(f"{folder.name}-{secrets.token_hex(4)}")
             self._lock = _create_and_lock(folder / "files", patience)
@@ -169,6 +171,22 @@ class Outbox:
             )
         with self._changed:  # `close` has a deadline of its own: retry every second until then
             self._changed.wait(1.0 if self._closing else min(LONGEST_RETRY, 2.0**self.failures))
+
+
+def claim(folder: Path) -> None:
+    """Take an outbox before there is anything to record: if this process dies, others see that it did."""
+    if lock := _create_and_lock(folder / "files", 0.0):
+        _claims[folder.absolute()] = lock
+        (folder / "records.jsonl").touch()
+
+
+def release(folder: Path) -> bool:
+    """Remove an outbox that was claimed and never opened; return whether there was one."""
+    lock = _claims.pop(folder.absolute(), None)
+    if lock is not None:
+        _remove(folder)
+    _unlock(lock)
+    return lock is not None
 
 
 def deliver_all(folder: Path, deliver: Deliver, closing: Sequence[Record] = ()) -> int:

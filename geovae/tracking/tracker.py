@@ -110,6 +110,7 @@ class MlflowTracker(Tracker):
         close_timeout: seconds that `close` waits for the store.
         continued: `run_id` may hold records of an earlier process that died: a metric or an image that the store has
             under the same key and step is not sent again.
+        owned: the run `run_id` ends with this process, although others created it.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class MlflowTracker(Tracker):
         tracking_uri: str | None = None,
         close_timeout: float = 30.0,
         continued: bool = False,
+        owned: bool = False,
     ) -> None:
         import mlflow
 
@@ -134,6 +136,7 @@ class MlflowTracker(Tracker):
         self._delivery = Delivery(mlflow.MlflowClient(self.uri), folder, run_id, continued)
         self._outbox = Outbox(folder, self._delivery, remedy=_how_to_deliver)
         self._delivery.folder = self._outbox.folder
+        self._delivery.ends |= owned
         self._delivery.write_address()
         if run_id is None:
             self._create(experiment_id, name or "run", tags or {})
@@ -147,11 +150,6 @@ class MlflowTracker(Tracker):
         new: Record = {"kind": "create", "experiment_id": experiment_id, "name": name, "tags": texts, "time": _now()}
         self._outbox.put(new)  # on disk first: a process that dies now leaves no run that nothing tells of
         self._outbox.flush(CREATE_TIMEOUT)  # at once, since children need the id of their parent
-
-    def own(self) -> None:
-        """End the run with this process, although others created it."""
-        self._delivery.ends = True
-        self._delivery.write_address()
 
     @property
     def run_id(self) -> str | None:

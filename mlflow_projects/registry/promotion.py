@@ -7,13 +7,15 @@ therefore a registered model called `<name>-promotion`, which exists during a pr
 import getpass
 import json
 import math
+import os
 import re
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 PATIENCE = 60.0  # seconds to wait for the lock
 LOCK = "A promotion by"  # how the description of a lock begins
 MOVE = "move"  # the lock's tag that notes the move under way
+HOLDER = "holder"  # the lock's tag that names the process
 
 
 @dataclass(frozen=True)
@@ -288,6 +291,8 @@ def lock(client: "MlflowClient", name: str, patience: float = PATIENCE) -> Itera
     """
     deadline = time.monotonic() + patience
     while not _try_lock(client, f"{name}-promotion"):
+        if _unlock_if_dead(client, name):
+            continue
         if time.monotonic() > deadline:
             raise TimeoutError(
                 f"another promotion of {name} is under way (the registered model {name}-promotion is its lock); if "
@@ -304,12 +309,32 @@ def _try_lock(client: "MlflowClient", model: str) -> bool:
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(model, description=f"{LOCK} {_user()}. Deleted when it ends.")
+        description = f"{LOCK} {_user()}. Deleted when it ends."
+        client.create_registered_model(model, tags={HOLDER: _this_process()}, description=description)
     except MlflowException as error:
         if error.error_code == "RESOURCE_ALREADY_EXISTS":
             return False
         raise
     return True
+
+
+def _unlock_if_dead(client: "MlflowClient", name: str) -> bool:
+    """Finish the promotion of a process of this machine that was killed; return whether it was."""
+    with suppress(ValueError):  # the lock is gone meanwhile, or is a user's model
+        place, _, pid = _read_lock(client, name).tags.get(HOLDER, "").rpartition(" ")
+        if place and place == _this_process().rpartition(" ")[0] and not Path(f"/proc/{pid}").exists():
+            unlock(client, name)
+            return True
+    return False
+
+
+def _this_process() -> str:
+    """Return this boot of this machine, its namespace of process ids, and this process; nothing where no /proc is."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')} {os.getpid()}"
+    except OSError:
+        return ""
 
 
 def unlock(client: "MlflowClient", name: str = NAME) -> None:

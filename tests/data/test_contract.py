@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from geovae.data import DATASETS, MissingData
-from tests.data.conftest import small_options
+from tests.data.conftest import reads_files, small_options
 
 TUTORIAL = Path(__file__).parents[2] / "docs/tutorials/data.md"
 
@@ -182,7 +182,7 @@ def bad_values(option, kinds):
     [(n, o, value) for n in MEMBERS for o, kinds in options_of(n).items() for value in bad_values(o, kinds)],
 )
 def test_a_bad_value_is_refused_by_name_before_any_file_is_opened(name, option, value):
-    root = {"root": "/nowhere"} if MEMBERS[name].reads_files else {}
+    root = {"root": "/nowhere"} if reads_files(MEMBERS[name]) else {}
     with pytest.raises(ValueError, match=rf"`{option}`.* got {re.escape(repr(value))}"):
         MEMBERS[name](**root, **{option: value})
 
@@ -202,7 +202,7 @@ def test_a_value_beyond_the_range_of_one_data_set_is_refused(name, options, mess
 @pytest.mark.parametrize("name", [n for n in MEMBERS if {"val_fraction", "test_fraction"} <= options_of(n).keys()])
 @pytest.mark.parametrize("fractions", [(0.5, 0.5), (0.7, 0.6)])
 def test_fractions_that_leave_nothing_to_train_on_are_refused_before_any_file_is_opened(name, fractions):
-    options = {"root": "/nowhere"} if MEMBERS[name].reads_files else {}
+    options = {"root": "/nowhere"} if reads_files(MEMBERS[name]) else {}
     options |= dict(zip(("val_fraction", "test_fraction"), fractions, strict=True))
     with pytest.raises(ValueError, match=rf"`val_fraction` \+ `test_fraction` must be below 1, got {sum(fractions):g}"):
         MEMBERS[name](**options)
@@ -216,7 +216,7 @@ def test_an_empty_training_set_and_more_images_than_there_are(name, load):
         load(name, train_size=99_999)
 
 
-@pytest.mark.parametrize("name", [name for name in MEMBERS if MEMBERS[name].reads_files])
+@pytest.mark.parametrize("name", [name for name in MEMBERS if reads_files(MEMBERS[name])])
 def test_a_missing_file_is_named_with_the_way_to_get_it(name, tmp_path):
     with pytest.raises(FileNotFoundError, match=rf"`{tmp_path}/.*` does not exist: .*(build|make|put)") as raised:
         MEMBERS[name](root=str(tmp_path))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from geovae.evaluation import FeatureCache, content_hash, extract, extractor, statistics
+from geovae.evaluation import FeatureCache, content_hash, extract
 
 ROOT = Path(__file__).parents[2]
 
@@ -127,20 +127,6 @@ def test_a_damaged_entry_is_made_again(damage, images, tmp_path):
         assert torch.equal(cache.features(images, network), first)
     assert torch.equal(cache.features(images, network), first)
     assert network.calls == 2
-
-
-def test_statistics_are_kept_too(images, tmp_path):
-    cache, network = FeatureCache(tmp_path), extractor("pixels")
-    first, second = cache.statistics(images, network), cache.statistics(images, network)
-    expected = statistics(extract(images, network), extractor="pixels")
-    for found in (first, second):
-        torch.testing.assert_close(found.mu, expected.mu)
-        torch.testing.assert_close(found.sigma, expected.sigma)
-        assert (found.n, found.extractor) == (9, "pixels")
-    path = next(tmp_path / name for name in entries(tmp_path) if "statistics" in name)
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.warns(UserWarning, match="made a cache entry again"):
-        cache.statistics(images, network)
 
 
 def test_a_network_without_id_is_refused(images, tmp_path):

@@ -43,6 +43,12 @@ def codes(generator):
     return Codes(torch.randn(150, 2, generator=generator), torch.full((150, 2), -3.0))
 
 
+@pytest.fixture(scope="module")
+def drawn():
+    """The samplers with their options that were compared already: most configurations change one sampler alone."""
+    return set()
+
+
 def draw(sampler, codes):
     return sampler.fit(codes).sample(20, torch.Generator().manual_seed(3))
 
@@ -51,15 +57,17 @@ def draw(sampler, codes):
 @pytest.mark.parametrize(
     "given", GIVEN, ids=lambda given: " ".join(f"{k.split('.')[-1]}={v}" for k, v in given.items())
 )
-def test_a_recorded_configuration_gives_the_same_samplers_and_samples(given, codes, tmp_path):
+def test_a_recorded_configuration_gives_the_same_samplers_and_samples(given, codes, drawn, tmp_path):
     plan = plan_run(resolve(QUICK | given))
     describe_run("run", plan.config, NullTracker(), tmp_path)
     again = plan_run(resolve({"config": tmp_path / "config.yaml"}))
     assert again.config == plan.config
     for name, sampler in plan.judge.samplers.items():
-        assert torch.equal(draw(sampler, codes), draw(again.judge.samplers[name], codes))
         used = {key: value for key, value in sampler.options.items() if key != "seed"}
         assert plan.config["sampler"].get(name, {}) == used
+        if (name, str(used)) not in drawn:
+            drawn.add((name, str(used)))
+            assert torch.equal(draw(sampler, codes), draw(again.judge.samplers[name], codes))
 
 
 def test_a_given_value_wins_over_a_preset_even_if_it_is_the_default():

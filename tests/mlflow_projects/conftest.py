@@ -1,5 +1,6 @@
 """Runs as the thread leaves them in a real store: a model file, trained in a second, its scores under their names."""
 
+import os
 import sys
 from dataclasses import replace
 
@@ -127,6 +128,19 @@ def client(database, tmp_path, monkeypatch):
     mlflow.set_tracking_uri(None)  # first: it removes the variable
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     yield mlflow.MlflowClient()
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def uri(database, tmp_path, monkeypatch):
+    """The URI of a store of its own, in whose folder the test works."""
+    (tmp_path / "mlflow.db").write_bytes(database.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "Default")
+    mlflow.set_tracking_uri(None)  # first: it removes the variable
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    yield os.environ["MLFLOW_TRACKING_URI"]
     mlflow.set_tracking_uri(None)
 
 

@@ -1,113 +1,23 @@
-"""Processes that are killed: no run stays RUNNING, no record is lost or doubled, whatever the moment.
-
-The killed processes are forks of this one, which saves the imports. They and the checks share no connection to a store:
-each test has its own, and looks into it only after the last fork.
-"""
+"""Processes that are killed: no run stays RUNNING, no record is lost or doubled, whatever the moment."""
 
 import itertools
 import os
 import platform
 import random
 import signal
-import time
-import traceback
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 
 import mlflow
 import pytest
 
 from experiments.config import fingerprint, parse_options, resolve
-from geovae.tracking import MlflowTracker, end_abandoned, outbox, sync
-from mlflow_projects import entry, generate, prepare, report, study, train
-from tests.data.originals import write_mnist
+from geovae.tracking import MlflowTracker, claim_run, end_abandoned, sync
+from mlflow_projects import entry, train
+from tests.mlflow_projects.killing import EXPERIMENT, FLAGS, die_at, fork, left, points, runs
 from tuning.runs import RunStore
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
-EXPERIMENT = "0"  # the default, which a store has from its beginning
-TINY = {
-    "data.name": "digits",
-    "data.augment": "0",
-    "model.width": "16",
-    "model.latent_dim": "3",
-    "training.epochs": "4",
-    "n_samples": "60",
-    "extractor": "pixels",
-    "scores": "frechet",
-    "samplers": "prior",
-    "images_every": "2",
-}
-FLAGS = [f"--{name}={value}" for name, value in TINY.items()]
-
-
-@pytest.fixture
-def uri(database, tmp_path, monkeypatch):
-    """The URI of a store of its own, in whose folder the test works."""
-    (tmp_path / "mlflow.db").write_bytes(database.read_bytes())
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "Default")
-    mlflow.set_tracking_uri(None)  # first: it removes the variable
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
-    yield os.environ["MLFLOW_TRACKING_URI"]
-    mlflow.set_tracking_uri(None)
-
-
-def fork(work, kill_after=None):
-    """Do `work` in a process of its own, which is killed after some seconds; return its exit code."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        with suppress(BaseException), open("log", "a") as log:
-            os.dup2(log.fileno(), 1)
-            os.dup2(log.fileno(), 2)
-            try:
-                work()
-                code = 0
-            except BaseException:
-                traceback.print_exc(file=log)
-        os._exit(code)
-    if kill_after is not None:
-        time.sleep(kill_after)
-        os.kill(pid, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def die_at(moment):
-    """Let this process kill itself at its nth moment: before or after something that another process could see."""
-    count = itertools.count(1)
-
-    def seen(function):
-        def counted(*arguments, **options):
-            die()
-            result = function(*arguments, **options)
-            die()
-            return result
-
-        return counted
-
-    def die():
-        if next(count) == moment:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    requests = ("create_run", "log_batch", "update_run", "set_terminated", "log_artifact", "log_inputs", "set_tag")
-    seen_calls = [(os, "replace"), (outbox, "_append"), (outbox, "_remove"), (outbox, "_create_and_lock")]
-    for owner, name in [*seen_calls, *((mlflow.MlflowClient, name) for name in requests)]:
-        setattr(owner, name, seen(getattr(owner, name)))
-
-
-def runs(uri):
-    return mlflow.MlflowClient(uri).search_runs([EXPERIMENT])
-
-
-def points(uri, run, key):
-    return [(p.step, p.value) for p in mlflow.MlflowClient(uri).get_metric_history(run.info.run_id, key)]
-
-
-def left(folder=Path()):
-    """Return what dead processes have left below a folder."""
-    return [path for name in ("records.jsonl", "address.json", ".*.partial*") for path in folder.rglob(name)]
 
 
 def record(told):
@@ -151,6 +61,33 @@ def test_a_kill_at_any_moment_leaves_no_run_behind_even_if_the_cleaning_is_kille
         assert stored == [(step, 1 / step) for step in range(1, len(stored) + 1)]
         assert found["b"].data.tags["mlflow.parentRunId"] == found["a"].info.run_id
     assert not left(Path("runs"))
+
+
+def test_a_run_of_mlflow_run_whose_process_died_before_it_was_opened_ends(uri):
+    def killed():
+        run_id = mlflow.MlflowClient(uri).create_run(EXPERIMENT).info.run_id
+        claim_run(entry.RUNS, run_id, uri)
+        end_abandoned(entry.RUNS, uri)  # it lives
+        assert [run.info.status for run in runs(uri)] == ["RUNNING"]
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert fork(killed) == -signal.SIGKILL, Path("log").read_text()
+    end_abandoned(entry.RUNS, uri)
+    assert [run.info.status for run in runs(uri)] == ["KILLED"]
+    assert not left()
+
+
+@pytest.mark.parametrize("orphan", [False, True])
+def test_a_process_that_refuses_its_input_leaves_no_trace_unless_nobody_is_there_to_end_the_run(
+    uri, monkeypatch, orphan
+):
+    at_exit = []
+    monkeypatch.setattr("atexit.register", at_exit.append)
+    claim_run(entry.RUNS, "a" * 32, uri)
+    if orphan:
+        monkeypatch.setattr("os.getppid", lambda: 1)
+    at_exit.pop()()
+    assert Path("runs").exists() == orphan
 
 
 def test_a_living_run_is_left_alone_and_so_is_that_of_another_store(uri):
@@ -269,74 +206,3 @@ def test_a_training_that_is_alive_is_not_resumed(uri):
     (folder / "config.yaml").write_text("training: {epochs: 4}")
     with MlflowTracker(folder, experiment_id=EXPERIMENT), pytest.raises(PermissionError, match="its process is alive"):
         entry.call(train.main, [f"--resume={folder}"])
-
-
-STUDY = f"""
-title: two seeds
-report: scores
-options: {{{", ".join(f"{name}: {value}" for name, value in TINY.items())}}}
-models: {{vae: {{}}}}
-variants: {{few: {{samplers: [mixture], sampler.mixture.n_components: 2}}}}
-sizes: {{ci: {{seeds: 2, data: {{digits: {{}}}}}}}}
-"""
-
-
-def resume_or_train():
-    begun = list(Path("runs").glob("*/checkpoint.safetensors"))
-    entry.call(train.main, [f"--resume={begun[0].parent}"] if begun else FLAGS)
-
-
-WORK = {
-    "train": resume_or_train,
-    "study": lambda: entry.call(study.main, ["--name=two.yaml", "--size=ci", "--output=report"]),
-    "prepare": lambda: entry.call(prepare.main, ["--dataset=mnist", "--source=original", "--root=data"]),
-    "generate": lambda: entry.call(generate.main, ["--model=model.safetensors", "--n=30"]),
-    "report": lambda: entry.call(report.main, []),
-}
-
-
-def finished(uri):
-    """Return the numbers of the finished runs by name, without times; what was finished twice counts once."""
-    found = [run for run in runs(uri) if run.info.status == "FINISHED"]
-    timed = ("seconds", "per_second")
-    return {
-        str((run.info.run_name, sorted(item for item in run.data.metrics.items() if not item[0].endswith(timed))))
-        for run in found
-    }
-
-
-def set_up(name, database, model_file):
-    Path("two.yaml").write_text(STUDY)
-    Path("model.safetensors").write_bytes(model_file.read_bytes())
-    Path("mlflow.db").write_bytes(database.read_bytes())
-    if name == "prepare":
-        write_mnist(Path("original"), n=10_020)
-    if name == "report":
-        assert fork(trained) == 0, Path("log").read_text()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "n"), [("train", 3), ("study", 3), ("prepare", 2), ("generate", 2), ("report", 1)])
-def test_kills_at_random_moments_change_nothing(name, n, uri, database, model_file, tmp_path, monkeypatch):
-    set_up(name, database, model_file)
-    Path("whole").mkdir()
-    whole = f"sqlite:///{tmp_path / 'whole' / 'mlflow.db'}"
-    with monkeypatch.context() as patch:
-        patch.chdir("whole")
-        patch.setenv("MLFLOW_TRACKING_URI", whole)
-        set_up(name, database, model_file)
-        started = time.monotonic()
-        assert fork(WORK[name]) == 0, Path("log").read_text()
-        duration = time.monotonic() - started
-    moments = random.Random(name)
-    ends = []
-    while 0 not in ends and len(ends) < n:
-        ends.append(fork(WORK[name], moments.uniform(0, duration)))
-    if 0 not in ends and fork(WORK[name]) != 0:
-        # killed when the pictures were there, but before the end of the run: a refused command touches no run
-        assert name == "generate", Path("log").read_text()
-        assert "exists already" in Path("log").read_text()
-        assert fork(lambda: entry.call(generate.main, ["--model=model.safetensors", "--n=30", "--output=again"])) == 0
-    assert {run.info.status for run in runs(uri)} <= {"FINISHED", "KILLED"}
-    assert finished(uri) == finished(whole)
-    assert not left(Path("runs"))

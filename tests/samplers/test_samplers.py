@@ -13,7 +13,7 @@ from geovae.samplers.base import Novelty
 from geovae.samplers.riemannian import PRESETS
 
 # Options of a quick run; a sampler without an entry must be quick by default.
-QUICK = {"riemannian": {"n_centroids": 20}, "rhvae": {"n_transitions": 5}}
+QUICK = {"riemannian": {"n_centroids": 20, "n_transitions": 5}, "rhvae": {"n_transitions": 5}}
 
 
 def make_codes(n=150, d=3, seed=0, log_var=-4.0, dtype=torch.float32):

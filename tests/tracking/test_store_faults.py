@@ -147,6 +147,18 @@ def test_a_run_that_begins_while_the_store_answers_nonsense_is_created_later(ser
     check(client, run.info.run_id)
 
 
+def test_images_are_looked_for_once_for_all_that_were_sent_together(server, experiment, tmp_path, monkeypatch):
+    asked, ask = [], mlflow.MlflowClient.list_artifacts
+    monkeypatch.setattr(mlflow.MlflowClient, "list_artifacts", lambda *given: asked.append(given) or ask(*given))
+    with MlflowTracker(tmp_path / "run", experiment_id=experiment, tracking_uri=server.uri) as tracker:
+        for step in range(5):
+            tracker.image("picture", np.zeros((4, 4), np.uint8), step=step)
+        assert tracker.flush(120)
+        assert len(asked) == 1
+    paths = [item.path for item in ask(mlflow.MlflowClient(server.uri), tracker.run_id, "images")]
+    assert len([path for path in paths if path.endswith(".png")]) == 5
+
+
 def test_a_run_whose_creation_got_no_answer_is_not_created_twice(server, experiment, tmp_path):
     server.strike("answer lost", "runs/create")
     with MlflowTracker(tmp_path / "run", experiment_id=experiment, tracking_uri=server.uri) as tracker:

@@ -4,13 +4,11 @@ import csv
 import io
 import zipfile
 from pathlib import Path
-from typing import TypeVar
 
 from geovae.mri.cohort.rows import find_columns
 
-T = TypeVar("T")
 LARGEST = 1 << 26  # bytes of a table, unpacked
-ROWS, WIDTH = 50_000, 256  # lines and columns that are read
+ROWS, WIDTH = 50_000, 256  # lines and columns of an xlsx file that are read; of a csv file, all that its bytes hold
 
 
 def read_lines(path: Path) -> list[list[str]]:
@@ -43,8 +41,10 @@ def _read_xlsx(path: Path) -> list[list[str]]:
         book = load_workbook(path, read_only=True, data_only=values)
         # capped: one cell in the last row and column would stand for 17 billion
         lines = book.active.iter_rows(max_row=ROWS + 1, max_col=WIDTH, values_only=True)
-        read.append(_limited(list(lines)))
+        read.append(list(lines))
         book.close()
+        if len(read[0]) > ROWS:
+            raise ValueError(f"it has more than {ROWS} lines: save it as csv")
     for row, (found, typed) in enumerate(zip(*read, strict=True), 1):
         for column, (value, formula) in enumerate(zip(found, typed, strict=True), 1):
             if value is None and formula is not None:
@@ -58,19 +58,13 @@ def _read_xlsx(path: Path) -> list[list[str]]:
 def _read_text(path: Path) -> list[list[str]]:
     """Return the cells of a csv or tsv file that does not end within a number that is used."""
     if path.stat().st_size > LARGEST:
-        raise ValueError(f"it has {path.stat().st_size} bytes, at most {LARGEST} are read")
+        raise ValueError(f"it has {path.stat().st_size} bytes, at most {LARGEST} are read: keep only the columns used")
     text = path.read_text(encoding="utf-8-sig")  # Excel writes a byte order mark
     separator = "\t" if path.suffix == ".tsv" else ","
-    cells = _limited(list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)))
+    cells = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True))
     if len(cells) > 1 and not text.endswith(("\n", "\r")):
         header, last = cells[0], cells[-1]
         if len(last) < len(header) or len(last) - 1 in find_columns(header).values():
             where = f"line {len(cells)} ends within {header[: len(last)][-1]!r}, {last[-1][:30]!r}"
             raise ValueError(f"{where}: a truncated file? If it is whole, end the line with a line break")
     return cells
-
-
-def _limited(lines: list[T]) -> list[T]:
-    if len(lines) > ROWS:
-        raise ValueError(f"it has more than {ROWS} lines")
-    return lines

@@ -1,8 +1,10 @@
 """Who becomes champion in a real registry, and what a process that dies there leaves."""
 
+import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -199,6 +201,21 @@ def test_nothing_to_go_back_to_and_a_lock_that_is_held_are_said(store):
             roll_back(store.client, patience=0.3)
     with pytest.raises(ValueError, match="no promotion of geovae is under way"):
         promotion.unlock(store.client)
+
+
+def test_the_lock_of_a_dead_process_of_this_machine_is_taken_over(store, monkeypatch):
+    three_versions(store)
+    here = promotion._this_process().rpartition(" ")[0]
+    for holder, dead in ((f"{here} 999999999", True), (f"elsewhere {here} 999999999", False), ("", False)):
+        with monkeypatch.context() as patch:
+            patch.setattr(promotion, "_this_process", lambda holder=holder: holder)
+            assert promotion._try_lock(store.client, f"{NAME}-promotion")
+        move = {"to": "3", "before": "2", "tags": {}}
+        store.client.set_registered_model_tag(f"{NAME}-promotion", promotion.MOVE, json.dumps(move))
+        with nullcontext() if dead else pytest.raises(TimeoutError), promotion.lock(store.client, NAME, patience=0.0):
+            assert aliases(store.client) == {"champion": "3", "previous": "2"}, "the move is finished first"
+        if not dead:
+            promotion.unlock(store.client)
 
 
 class Killed(BaseException):

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from mlflow.exceptions import MlflowException
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -20,7 +21,7 @@ from geovae.codes import Codes
 from geovae.images import to_uint8
 from geovae.samplers import SAMPLERS
 from mlflow_projects.registry.evidence import Rules, gather
-from mlflow_projects.registry.registered_model import BadRequest, GenerativeModel
+from mlflow_projects.registry.registered_model import BadRequest, GenerativeModel, _in_a_sentence
 from mlflow_projects.registry.versions import fetch_model, register
 from tests.attack.hostile import attack
 from tests.isolated import ISOLATED
@@ -182,6 +183,14 @@ def test_mlflow_cannot_put_the_request_before_the_sentence():
     error.message = f"Failed to predict data '{'x' * 10_000}'"
     assert error.message == "short"
     assert error.get_http_status_code() == 400
+
+
+def test_an_answer_of_mlflows_server_holds_neither_a_stack_trace_nor_the_request():
+    error = MlflowException("Failed to parse 'x'\n" + "x" * 10_000, stack_trace='Traceback: File "secret.py"')
+    answer = json.loads(_in_a_sentence(error))
+    assert answer.keys() == {"error_code", "message"}
+    assert answer["message"].startswith("Failed to parse 'x' xxx")
+    assert len(answer["message"]) == 300
 
 
 @pytest.fixture
