@@ -31,6 +31,7 @@ NOT_RUN = {
     r"--help": "test_command_line.py prints all of it",
     r"local$|main --con": "is the demo, and this store is of it",
     r"rollback|unlock": "test_promotion.py has a version to go back to, and a lock",
+    r"--resume|resume=": "test_kills.py has interrupted runs",
     r"\.sync\b": "test_sync.py has records that wait",
 }
 FEWER = {"n": "20", "trials": "1", "seeds": "1", "min_seeds": "1", "candidate": "1"}
