@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import yaml
 from geovae import checkpoint
 from mlflow_projects import train
 from tests import pasted
-from tests.mlflow_projects.project import ROOT, Project, list_files
+from tests.mlflow_projects.project import Project, list_files
 from tools.names import NAMES, find, unknown
 
 mlflow = pytest.importorskip("mlflow")
@@ -356,8 +355,8 @@ def test_a_checkpoint_of_another_architecture_is_refused(project, compared, end)
     assert "holds a model of another architecture" in said.err
 
 
-def test_what_is_shown_to_be_pasted_runs_as_pasted_and_so_does_what_it_prints(project, parent, children, monkeypatch):
-    """Commands of pages, of the help's examples, of remedies, and of the output of all these; Python of two pages."""
+def test_what_is_shown_to_be_pasted_runs_as_pasted_and_so_does_what_it_prints(project, parent, children):
+    """Commands of pages, of the help's examples, of remedies, and of the output of all these."""
     folders = dict.fromkeys(("DIR_OF_PNGS", "OTHER_DIR", "TEST_PNGS", "SAMPLES", "TRAINING_PNGS", "FOLDER"), "drawn")
     values = folders | {"RUN_ID": children["vae"].info.run_id, "PARENT_ID": parent.info.run_id}
     waiting = ["mlflow run . --env-manager local -e generate -P n=20 -P sampler=prior -P output=drawn"]
@@ -379,8 +378,3 @@ def test_what_is_shown_to_be_pasted_runs_as_pasted_and_so_does_what_it_prints(pr
         waiting += pasted.in_text(result.stdout + result.stderr)
     assert not failed
     assert len(done) > 12
-    monkeypatch.chdir(project.folder)
-    for page in ("start", "mlflow"):
-        (block,) = re.findall(r"```python\n(.*?)```", (ROOT / f"docs/{page}.md").read_text(), re.DOTALL)
-        exec(compile(textwrap.dedent(block), page, "exec"), {})
-    mlflow.set_tracking_uri(None)
