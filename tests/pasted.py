@@ -26,13 +26,17 @@ NOT_RUN = {
     r"\b(cohort|inspect|brains)\b|oasis": "needs brain volumes: test_brains_thread.py has some",
     r"\bprepare\b|dataset=mnist |dataset mnist$|fashion": "fetches files: test_originals.py serves them",
     r"my_space|dataset=folder|import_checkpoint": "needs files that a tutorial makes, or of another project",
-    r"sweep.*(dataset=digits|trained)": "the sweep of mnist_5k stands for them: each starts Ray",
+    r"\bsweep\b": "starts Ray: tests/tuning/test_sweeps.py sweeps",
     r"address[ =]": "needs a cluster, which tests/tuning has",
     r"--help": "test_command_line.py prints all of it",
     r"local$|main --con": "is the demo, and this store is of it",
-    r"sync (X|\[)": "a usage",
+    r"rollback|unlock": "test_promotion.py has a version to go back to, and a lock",
+    r"--resume|resume=": "test_kills.py has interrupted runs",
+    r"\.sync\b": "test_sync.py has records that wait",
 }
 FEWER = {"n": "20", "trials": "1", "seeds": "1", "min_seeds": "1", "candidate": "1"}
+RUN = {"data.train_size": "200", "model.width": "32", "training.epochs": "1", "n_samples": "40", "scores": "frechet"}
+SHORT = {"train": RUN | {"extractor": "pixels"}, "evaluate": {"extractor": "pixels", "n": "20"}}
 START = r"(?:mlflow run \.|python -m mlflow_projects\.\w+) "
 FLAGS_OF_MLFLOW = ("-e", "--env-manager", "--experiment-name", "--experiment-id", "--run-name", "--run-id")
 
@@ -106,17 +110,17 @@ def check(entry_point, flags):
     resolve(options)
 
 
-def paste(project, command, values, short):
-    """Run a command in a project, its placeholders filled in, a training with the options `short`; return its end."""
-    filled = re.sub(r"\b[A-Z]{3,}(_\w+)?\b", lambda name: values[name[0]], command).replace(" X ", " geovae ")
+def paste(project, command, values):
+    """Run a command in a project, its placeholders filled in, a training with short options; return its end."""
+    filled = re.sub(r"\b[A-Z]{3,}(_\w+)?\b", lambda name: values[name[0]], command)
     entry, flags = parsed(filled)
-    given = parse_options([flag for flag in flags if flag.startswith("-")])
+    folders = [flag for flag in flags if entry == "sync" and not flag.startswith("-")]
+    given = parse_options([flag for flag in flags if flag not in folders])
     given |= {name: value for name, value in FEWER.items() if str(given.get(name, "")).isdigit()}
-    more = {"train": short, "sweep": [*short, "concurrency=1"], "evaluate": ["extractor=pixels", "n=20"]}
-    given = dict(word.split("=", 1) for word in more.get(entry, ()) if "print_config" not in given) | given
+    if not given.keys() & {"resume", "print_config"}:
+        given = SHORT.get(entry, {}) | given
     if command.startswith("mlflow"):
         return project.call(entry, *(f"{name}={value}" for name, value in given.items()))
-    folders = [flag for flag in flags if not flag.startswith("-")] if entry == "sync" else []
     done = project.module(f"mlflow_projects.{entry}", *folders, *(f"--{name}={value}" for name, value in given.items()))
     if " > " in command:
         (project.folder / command.rpartition(" > ")[2]).write_text(done.stdout)

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import yaml
 from geovae import checkpoint
 from mlflow_projects import train
 from tests import pasted
-from tests.mlflow_projects.project import ROOT, Project, list_files
+from tests.mlflow_projects.project import Project, list_files
 from tools.names import NAMES, find, unknown
 
 mlflow = pytest.importorskip("mlflow")
@@ -356,14 +355,13 @@ def test_a_checkpoint_of_another_architecture_is_refused(project, compared, end)
     assert "holds a model of another architecture" in said.err
 
 
-def test_what_is_shown_to_be_pasted_runs_as_pasted_and_so_does_what_it_prints(project, parent, children, monkeypatch):
-    """Commands of pages, of the help's examples, of remedies, and of the output of all these; Python of two pages."""
+def test_what_is_shown_to_be_pasted_runs_as_pasted_and_so_does_what_it_prints(project, parent, children):
+    """Commands of pages, of the help's examples, of remedies, and of the output of all these."""
     folders = dict.fromkeys(("DIR_OF_PNGS", "OTHER_DIR", "TEST_PNGS", "SAMPLES", "TRAINING_PNGS", "FOLDER"), "drawn")
     values = folders | {"RUN_ID": children["vae"].info.run_id, "PARENT_ID": parent.info.run_id}
-    project.client.set_registered_model_alias("geovae", "previous", "1")  # for the rollback
     waiting = ["mlflow run . --env-manager local -e generate -P n=20 -P sampler=prior -P output=drawn"]
     waiting += [command for commands in pasted.shown().values() for command in commands]
-    done, failed, printed = set(), {}, []
+    done, failed = set(), {}
     while waiting:
         command = waiting.pop(0).partition(" #")[0].strip()
         entry, flags = pasted.parsed(command)
@@ -372,17 +370,11 @@ def test_what_is_shown_to_be_pasted_runs_as_pasted_and_so_does_what_it_prints(pr
             continue
         done.add(same)
         shutil.rmtree(project.folder / "pictures", ignore_errors=True)  # nothing is overwritten
-        result = pasted.paste(project, command, values, SMALL)
+        result = pasted.paste(project, command, values)
         if result.returncode not in (0, 3):  # 3: a promotion was refused
             failed[command] = result.stderr[-300:]
-        if found := re.search(r"^sweep (\w+):", result.stdout, re.MULTILINE):
-            values["SWEEP_ID"] = found[1]
-        printed += pasted.in_text(result.stdout + result.stderr)
+        if command.startswith("mlflow") and (found := re.search(r"    run: (\w+)$", result.stdout, re.MULTILINE)):
+            values["RUN_ID"] = found[1]  # of a training, which can be resumed
         waiting += pasted.in_text(result.stdout + result.stderr)
     assert not failed
-    assert {pasted.parsed(command)[0] for command in printed} >= {"train", "generate"}, "a sweep prints both"
-    monkeypatch.chdir(project.folder)
-    for page in ("start", "mlflow"):
-        (block,) = re.findall(r"```python\n(.*?)```", (ROOT / f"docs/{page}.md").read_text(), re.DOTALL)
-        exec(compile(textwrap.dedent(block), page, "exec"), {})
-    mlflow.set_tracking_uri(None)
+    assert len(done) > 12
