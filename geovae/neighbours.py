@@ -16,6 +16,7 @@ from geovae.devices import full_precision
 Matrix = Tensor | np.ndarray
 
 BLOCK = 2048  # rows a block: 2048 x 2048 distances in float32 are 16 MiB
+DISTANCES = 2**24  # of `k_nearest` at once, whose rows are whole: 64 MiB in float32
 
 
 class Nearest(NamedTuple):
@@ -70,13 +71,13 @@ def k_nearest(queries: Tensor, reference: Tensor, k: int, *, exclude: Tensor | N
     if not 1 <= k <= available:
         raise ValueError(f"`k` must lie in 1..{available}, the rows of `reference`, got {k}")
     mean = reference.mean(0)
-    centred, found = reference - mean, []
-    for rows in blocks(len(queries)):
+    centred, found = reference - mean, torch.empty(len(queries), k, dtype=torch.long, device=reference.device)
+    for rows in torch.arange(len(queries)).split(max(DISTANCES // len(reference), 1)):
         distances = squared_distances(queries[rows] - mean, centred)
         if exclude is not None:
             distances.scatter_(1, exclude[rows, None].to(distances.device), float("inf"))
-        found.append(distances.topk(k, largest=False).indices)
-    return torch.cat(found)
+        found[rows] = distances.topk(k, largest=False).indices
+    return found
 
 
 def code_novelty(latents: Matrix, codes: Matrix, held_out: Matrix | None = None) -> float:

@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,7 +20,14 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from geovae.batches import Batches
 from geovae.checks import check_choice, check_count, check_positive
-from geovae.devices import PRECISIONS, Precision, choose_precision, deterministic_kernels, float32_products
+from geovae.devices import (
+    PRECISIONS,
+    Precision,
+    choose_precision,
+    deterministic_kernels,
+    float32_products,
+    flushed_subnormals,
+)
 from geovae.graphs import Recorder
 from geovae.images import to_float
 
@@ -248,11 +256,11 @@ class Trainer:
         step = Recorder(partial(self._step, state, loss), generators=[state.generator], enabled=self._records(device))
         tf32 = self.arithmetic(state.model).precision == "tf32"
         if not state.history:  # a resumed run has prepared its model already
-            with deterministic_kernels(self.deterministic), float32_products(tf32=tf32):
+            with self._arithmetic_of_run(tf32=tf32):
                 _call_callback(state.model, "prepare", train_batches.images, state.generator)
         while state.epoch < self.epochs and not self._stalled(state):
             started = time.perf_counter()
-            with deterministic_kernels(self.deterministic), float32_products(tf32=tf32):
+            with self._arithmetic_of_run(tf32=tf32):
                 _call_callback(state.model, "begin_epoch", state.epoch + 1)
                 train_losses = self._train_epoch(state, step, train_batches)
                 _call_callback(state.model, "end_epoch", train_batches.images)
@@ -267,6 +275,11 @@ class Trainer:
             record = EpochRecord(state.epoch + 1, train_losses, val_losses, learning_rate, seconds, time.time(), best)
             state.history.append(record)
             yield record
+
+    @contextmanager
+    def _arithmetic_of_run(self, *, tf32: bool) -> Iterator[None]:
+        with deterministic_kernels(self.deterministic), float32_products(tf32=tf32), flushed_subnormals():
+            yield
 
     def summarize(self, state: TrainState) -> TrainingSummary:
         """Return how the training of `state`, of at least one epoch, has ended.

@@ -12,7 +12,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from geovae import devices
 from geovae.codes import Codes, encode_images
-from geovae.devices import choose_precision, deterministic_kernels, float32_products, full_precision
+from geovae.devices import (
+    choose_precision,
+    deterministic_kernels,
+    float32_products,
+    flushed_subnormals,
+    full_precision,
+)
 from geovae.evaluation import SCORES
 from geovae.evaluation.extractors import RandomConv, extract
 from geovae.geometry import LatentMetric, geodesics
@@ -266,3 +272,21 @@ def test_bf16_holds_the_loss():
     full, mixed = (torch.stack([train(precision, seed) for seed in range(2)]) for precision in ("fp32", "bf16"))
     assert (full[:, 1] < 0.7 * full[:, 0]).all()
     assert (mixed[:, 1] / full[:, 1] - 1).abs().max() < 0.05
+
+
+def test_training_takes_subnormal_numbers_for_zero_and_leaves_the_users_setting():
+    subnormal = torch.tensor(1e-39)
+    seen = []
+    data = torch.zeros(4, 1, 2, 2)
+    for _ in Trainer(epochs=1, batch_size=4).run(
+        state_of(Watching(lambda: seen.append(float(subnormal * 1.0)))), data, data
+    ):
+        assert float(subnormal * 1.0) > 0
+    assert seen == [0.0] * 3  # the preparation, training, validation
+    torch.set_flush_denormal(True)
+    try:
+        with flushed_subnormals():
+            pass
+        assert float(subnormal * 1.0) == 0
+    finally:
+        torch.set_flush_denormal(False)

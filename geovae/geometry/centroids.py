@@ -105,7 +105,7 @@ def _published(mu: Tensor, k: int, seed: int) -> Tensor:
     def distances(a: Tensor, b: Tensor) -> Tensor:
         return torch.cdist(points[a], points[b])
 
-    central = torch.cat([distances(rows, every).sum(1) for rows in _blocks(every, len(every))])
+    central = _sum_distances(distances, every, every)
     # each code once: the most central ones may be one code of many images
     distinct, which = torch.unique(points, dim=0, return_inverse=True)
     first = torch.empty(len(distinct), dtype=torch.long).scatter_reduce_(0, which, every, "amin", include_self=False)
@@ -133,10 +133,19 @@ def _best_medoid(distances: Distances, members: Tensor, medoid: Tensor) -> Tenso
     """Return the member with the smallest summed distance to its cluster; the old medoid wins a tie."""
     if len(members) == 0:
         return medoid
-    costs = torch.cat([distances(rows, members).sum(1) for rows in _blocks(members, len(members))])
+    costs = _sum_distances(distances, members, members)
     old = costs[members == medoid]
     best = costs.argmin()
     return members[best] if len(old) == 0 or costs[best] < old[0] else medoid
+
+
+def _sum_distances(distances: Distances, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return the sum of the distances from each point of `rows` (a,) to those of `columns` (b,)."""
+    # written in place: small results between large blocks would keep malloc from using the space of the blocks again
+    sums = torch.empty(len(rows), dtype=torch.float64)
+    for part in _blocks(torch.arange(len(rows)), len(columns)):
+        sums[part] = distances(rows[part], columns).sum(1).double()
+    return sums
 
 
 def _blocks(rows: Tensor, columns: int) -> tuple[Tensor, ...]:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from geovae.geometry.metric import LatentMetric
 from geovae.geometry.temperature import fraction_above_floor
+from geovae.neighbours import ratio
 from geovae.samplers.base import Novelty
 from geovae.samplers.chains import Trace
 
@@ -164,7 +165,7 @@ def describe_movement(
         "log_density": float(trace.log_density.mean()),
         "samples_above_floor": fraction_above_floor(metric, trace.position),
         "distance_to_start": float(moved.median()),
-        "distance_to_start_ratio": float(moved.median()) / novelty.reference,
+        "distance_to_start_ratio": ratio(float(moved.median()), novelty.reference),
         **novelty.scalars(trace.position),
     }
     if len(trace.energies):

@@ -68,7 +68,10 @@ class MixtureSampler(Sampler):
 
         n, d = codes.mu.shape
         components = min(self.n_components, n // (d + 1), _count_distinct(codes.mu))  # a covariance needs d + 1 points
-        return GaussianMixture(max(components, 1), n_init=self.n_init, random_state=self.seed).fit(_as_array(codes.mu))
+        mu = _as_array(codes.mu)
+        # in the units of the codes: as a number it would spread codes of a small scale over their whole space
+        ridge = 1e-6 * float(mu.var(0).mean()) or 1e-30
+        return GaussianMixture(max(components, 1), n_init=self.n_init, reg_covar=ridge, random_state=self.seed).fit(mu)
 
     def _draw(self, n: int, generator: torch.Generator) -> Drawn:
         z = self._draw_points(n, generator).to(self._like)

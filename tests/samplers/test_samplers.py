@@ -1,6 +1,8 @@
 """What every sampler promises: shapes, seeds, untouched global state, clear errors; and what each is for."""
 
 import math
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -395,3 +397,36 @@ def test_codes_that_stand_twice_are_no_obstacle(generator):
     codes = Codes(mu, torch.full_like(mu, -4.0))
     z = SAMPLERS["riemannian"](n_centroids=30, n_transitions=2).fit(codes).sample(5, generator)
     assert z.isfinite().all()
+
+
+@pytest.mark.parametrize("unit", [1e-5, 1e5])
+def test_a_mixture_does_not_depend_on_the_unit_of_the_codes(unit, generator):
+    mu = torch.randn(300, 4, generator=generator, dtype=torch.float64)
+    one, other = (MixtureSampler().fit(Codes(mu * scale)).sample(50, seeded(0)) for scale in (1.0, unit))
+    torch.testing.assert_close(other / unit, one, rtol=1e-4, atol=1e-6)
+
+
+def test_a_draw_from_codes_that_all_stand_twice_is_described(generator):
+    codes = torch.randn(5, 4, generator=generator).repeat(40, 1)
+    sampler = RiemannianSampler().fit(Codes(codes, torch.full_like(codes, -3.0)))
+    _, info = sampler.sample(10, seeded(0), return_info=True)
+    assert info.scalars()["distance_to_start_ratio"] == math.inf  # their distance to one another is 0
+
+
+MEMORY = """
+import resource, sys, torch
+from geovae.codes import Codes
+from geovae.samplers import SAMPLERS
+mu = torch.randn(30_000, 16, generator=torch.Generator().manual_seed(0))
+codes = Codes(mu, torch.full_like(mu, -3.0))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for name in ("local", "riemannian"):
+    SAMPLERS[name]().fit(codes)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20)
+"""
+
+
+@pytest.mark.slow  # 30,000 codes
+def test_many_codes_need_little_memory():
+    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 0.5  # GiB
