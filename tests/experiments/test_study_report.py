@@ -2,6 +2,9 @@
 
 import math
 from dataclasses import replace
+from importlib import import_module
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -194,6 +197,22 @@ def test_a_study_is_written_with_every_number_and_without_what_lies_elsewhere(tm
     assert 'href="r1"' in page
     assert "x|y: a *b*" in page
     assert "[0](" not in report.summary
+
+
+def test_figure_3_reads_each_data_set_by_its_own_headline(monkeypatch):
+    module, values = import_module("experiments.studies.reports.figure3"), [{"fd_pixels": 1.25}, {"fid": 7.5}]
+    outcomes = []
+    for data, extractor, head in (("digits", "pixels", "fd_pixels"), ("faces", "inception", "fid")):
+        cell = Cell(data, "vae", 0, {TRAINED: {"extractor": extractor}})
+        outcomes.append(Outcome(cell, TRAINED, Found("r", {f"val_score/prior/{head}": 1.0}), None))
+    for name in ("load_model", "draw", "_reconstruct", "_neighbour_picture"):
+        monkeypatch.setattr(module, name, MagicMock(return_value=MagicMock(__len__=lambda _: 1)))
+    monkeypatch.setattr(module, "_evaluate", lambda *_: SimpleNamespace(values=values.pop(0), nearest={}))
+    failed = Cell("failed", "vae", 0, {})
+    study = Study("s", "ci", "t", "", "figure3", [one.cell for one in outcomes] + [failed], [])
+    digits, _, faces, *_ = module.figure3(study, [], outcomes)
+    assert "| prior | 1.250 |" in digits
+    assert "| prior | 7.500 |" in faces
 
 
 def test_a_report_is_found_by_its_name():

@@ -1,4 +1,4 @@
-"""The ledger of a study: finding a run changes nothing, and only the study's finished runs move below its parent."""
+"""The ledger of a study: it finds finished runs of every study, and moves only the study's own below its parent."""
 
 from types import SimpleNamespace
 
@@ -20,17 +20,26 @@ def parent_of(store, run_id):
 
 def test_finding_changes_nothing_and_adopting_moves_what_is_found(store, ledger):
     config = resolve(parse_options(["--dataset=digits"]))
-    tags = {"study": "table1", "config": fingerprint(config)}
+    tags = {"role": "cell", "study": "table1", "config": fingerprint(config)}
     older, newer = (store.run(score, parent="before", tags=tags) for score in (3.0, 2.0))
-    other_study = store.run(1.0, parent="before", tags=tags | {"study": "figure3"})
+    alone = store.run(1.0, parent="before", tags=tags | {"role": "run"})
     running = store.run(1.0, parent="before", tags=tags)
     store.client.update_run(running, status="RUNNING")
 
     found = ledger.find(fingerprint(config))
     assert (found.run_id, found.metrics["best/fd_pixels"]) == (newer, 2.0)
     assert ledger.find("no such digest") is None
-    assert {parent_of(store, run) for run in (older, newer, other_study, running)} == {"before"}
+    assert {parent_of(store, run) for run in (older, newer, alone, running)} == {"before"}
 
     ledger.adopt_finished([config, config | {"seed": 7}])
     assert parent_of(store, newer) == ledger.tracker.run_id
-    assert {parent_of(store, run) for run in (older, other_study, running)} == {"before"}
+    assert {parent_of(store, run) for run in (older, alone, running)} == {"before"}
+
+
+def test_a_run_of_another_study_is_found_and_stays_below_its_own(store, ledger):
+    config = resolve(parse_options(["--dataset=digits"]))
+    shared = store.run(1.0, parent="figure3", tags={"role": "cell", "study": "figure3", "config": fingerprint(config)})
+
+    assert ledger.find(fingerprint(config)).run_id == shared
+    ledger.adopt_finished([config])
+    assert parent_of(store, shared) == "figure3"

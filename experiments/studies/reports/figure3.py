@@ -23,10 +23,11 @@ Numbers = dict[str, dict[str, list[float]]]  # by sampler and score, one value a
 
 def figure3(study: Study, entries: list[Entry], outcomes: list[Outcome]) -> Iterator[Part]:
     """Yield a table for each data set, and the neighbours of samples of the first seed."""
-    for data in study.data:
+    for data in dict.fromkeys(one.cell.data for one in outcomes):
         numbers: Numbers = {}
         pictures = []
-        for outcome in (one for one in outcomes if one.cell.data == data):
+        of_data = [one for one in outcomes if one.cell.data == data]
+        for outcome in of_data:
             saved = load_model(outcome.model_file)
             splits = saved.splits()
             reconstructions = _reconstruct(saved, splits)
@@ -38,7 +39,7 @@ def figure3(study: Study, entries: list[Entry], outcomes: list[Outcome]) -> Iter
                 if outcome.cell.seed == study.seeds[0]:
                     images = {"fake": fake, "train": splits.train.images, "reconstructions": reconstructions}
                     pictures.append(_neighbour_picture(data, sampler, images, report.nearest))
-        yield f"## {data}\n\n" + _neighbour_table(numbers, outcomes[0].headline)
+        yield f"## {data}\n\n" + _neighbour_table(numbers, of_data[0].headline)
         yield from pictures
     yield rank_table(entries)
 
