@@ -85,6 +85,9 @@ class RunOptions:
             check_choice("samplers", name, SAMPLERS)
         for name in self.scores or []:
             check_choice("scores", name, SCORES)
+        for option, names in (("samplers", self.samplers or []), ("scores", self.scores or [])):
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise ConfigError(f"`{option}` names {twice[0]} twice")
         choose_device(self.device)
 
 
