@@ -123,6 +123,8 @@ def main(
     """
     check_seed(seed)
     check_count(low=2, n=n)
+    if cache:
+        entry.check_writable(cache)
     earlier = _read_report(compare) if compare else None  # now: not after minutes of scoring
     if bool(model) == bool(sources.real and sources.fake):
         raise ValueError("give either --model, or both --real and --fake")

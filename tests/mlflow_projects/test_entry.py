@@ -61,6 +61,7 @@ ROOT = Path(__file__).parents[2]
         (prepare, ["--dataset=folder", "--source=" + "x" * 5000], "error: file name too long: xxx"),
         (prepare, ["--dataset=folder", "--source=.", "--size=1000000"], "error: `size` must be a whole number from 1"),
         (prepare, ["--dataset=folder", "--source=."], "error: no images at .: looked for .png"),
+        (main, ["--comparison=/dev/zero"], "error: cannot read the configuration /dev/zero: it is no file"),
         (main, ["--comparison=no.yaml"], "error: cannot read the configuration no.yaml"),
         (generate, ["--n=0"], "error: `n` must be a whole number of at least 1, got 0"),
         (
@@ -107,6 +108,13 @@ ROOT = Path(__file__).parents[2]
         (prepare, ["--dataset=oasis", "--source=.", "--at=[0.5,0.5]"], "error: `at` must name at least one position"),
         (inspect, ["--source=x"], "error: `x` is not a folder: `source` must be the folder that holds the volumes"),
         (cohort, ["--folder=x", "--subjects=0"], "error: `subjects` and `workers` must be at least 1"),
+        (
+            cohort,
+            [f"--subjects={10**12}"],
+            "error: `subjects` must be at most 9000, got 1000000000000: a sub",
+        ),
+        (cohort, ["--folder=/dev/null/x"], "error: cannot write to the output folder /dev/null/x: /dev/null is no fol"),
+        (prepare, ["--dataset=mnist", "--source=x", "--root=/dev/null"], "error: cannot write to the output folder /d"),
         (brains, ["--model=elsewhere"], "error: no model at 'elsewhere': give a file, models:/geovae@champion"),
         (brains, ["--n=1"], "error: `n` must be a whole number of at least 2, got 1"),
         (study, ["--name=oasis", "--size=full"], "error: no `data_folders/oasis/OASIS.npz`: call geovae.mri"),
