@@ -94,7 +94,12 @@ def check_new(folder: Path) -> None:
     """Raise a FileExistsError if an output folder exists already, a PermissionError if it cannot be made."""
     if folder.exists():
         raise FileExistsError(f"{folder} exists already: choose another output folder, nothing is overwritten")
-    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    check_writable(folder)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise a PermissionError if nothing can be written to a folder, which is not made yet."""
+    above = folder if folder.exists() else next(parent for parent in folder.absolute().parents if parent.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise PermissionError(f"cannot write to the output folder {folder}: {above} is no folder that can be written")
 

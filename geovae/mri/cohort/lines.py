@@ -35,7 +35,7 @@ def _read_xlsx(path: Path) -> list[list[str]]:
 
     with zipfile.ZipFile(path) as archive:
         if (size := sum(member.file_size for member in archive.infolist())) > LARGEST:
-            raise ValueError(f"it unpacks to {size} bytes, at most {LARGEST} are read")
+            raise ValueError(f"it unpacks to {size} bytes, at most {LARGEST} are read: save it as csv")
     read = []
     for values in (True, False):  # what Excel calculated, and what somebody typed
         book = load_workbook(path, read_only=True, data_only=values)
