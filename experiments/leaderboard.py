@@ -310,8 +310,8 @@ def how_to_read(entries: Sequence[Entry]) -> str:
     heads = [head for head in dict.fromkeys(entry.headline for entry in entries) if head]
     scored = {key for entry in entries for scores in entry.test.values() for key in scores}
     lines = [
-        "Numbers are means over seeds ± their standard deviation; the best of a column is bold ({COPIES} aside), and an arrow "
-        f"shows the better side. Validation images (*val*) choose and rank, test images report. {SHARED}"
+        "Numbers are means over seeds ± their standard deviation; the best of a column is bold, copies aside, and an "
+        f"arrow shows the better side. Validation images (*val*) choose and rank, test images report. {SHARED}"
     ]
     for head in heads:
         features = "Inception" if head == "fid" else head.removeprefix("fd_")
