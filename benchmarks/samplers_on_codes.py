@@ -62,23 +62,24 @@ def from_sklearn(build: Callable[[], Any]) -> Fit:
     return fit
 
 
-class Identity(nn.Module):
-    """What pythae's samplers ask of a model, with latents, less their lowest values `low` (d,), in place of images."""
+def identity(low: Tensor) -> Any:
+    """Return what pythae's samplers ask of a VAE, with latents, less their lowest values `low` (d,), as images."""
+    from pythae.models import VAE
+    from pythae.models.base.base_utils import ModelOutput
 
-    def __init__(self, low: Tensor) -> None:
-        from pythae.models.base.base_utils import ModelOutput
+    class Identity(VAE):  # the two-stage VAE's sampler refuses other classes
+        def __init__(self) -> None:
+            nn.Module.__init__(self)
+            d = len(low)
+            self.device, self.latent_dim, self.input_dim = "cpu", d, (d,)
+            self.model_config = argparse.Namespace(latent_dim=d, input_dim=(d,))
+            self.decoder = lambda z: ModelOutput(reconstruction=z)
 
-        super().__init__()
-        d = len(low)
-        self.device, self.latent_dim, self.input_dim = "cpu", d, (d,)
-        self.model_config = argparse.Namespace(latent_dim=d, input_dim=(d,))
-        self.low, self.output = low, ModelOutput
-        self.decoder = lambda z: ModelOutput(reconstruction=z)
+        def forward(self, inputs: Any) -> Any:  # codes with next to no variance
+            z = inputs["data"] + low
+            return ModelOutput(z=z, mu=z, log_var=torch.full_like(z, -20.0))
 
-    def forward(self, inputs: Any) -> Any:
-        """Return pythae's output for "images" `inputs.data` (b, d): codes with next to no variance."""
-        z = inputs["data"] + self.low
-        return self.output(z=z, mu=z, log_var=torch.full_like(z, -20.0))
+    return Identity()
 
 
 def from_pythae(name: str, **options: Any) -> Fit:
@@ -91,7 +92,7 @@ def from_pythae(name: str, **options: Any) -> Fit:
         config = getattr(samplers, f"{name}SamplerConfig")(**options)
         held_out = codes.mu if codes.held_out is None else codes.held_out
         low = torch.minimum(codes.mu.min(0).values, held_out.min(0).values)  # pythae refuses "images" below 0
-        sampler = getattr(samplers, f"{name}Sampler")(Identity(low), config)
+        sampler = getattr(samplers, f"{name}Sampler")(identity(low), config)
         if name == "GaussianMixture":
             sampler.fit(codes.mu - low)
         else:
@@ -125,6 +126,7 @@ def candidates(components: int) -> dict[str, Fit]:
         "pythae GaussianMixture, 10": from_pythae("GaussianMixture", n_components=10),
         "pythae MAF": from_pythae("MAF"),
         "pythae IAF": from_pythae("IAF"),
+        "pythae TwoStageVAE": from_pythae("TwoStageVAE"),
     }
 
 
