@@ -25,6 +25,7 @@ from geovae.tracking import MlflowTracker, UndeliveredWarning, end_abandoned, wi
 from mlflow_projects import RUNS as RUNS
 from mlflow_projects.command_line import call
 from mlflow_projects.sentences import describe
+from mlflow_projects.stores import make_tables
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -113,6 +114,7 @@ def open_run(name: str, title: str = "") -> MlflowTracker:
     import mlflow
 
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)
+    make_tables(mlflow.get_tracking_uri())
     if run_id is None:
         experiment = choose_experiment()
         show_training_runs(experiment)
