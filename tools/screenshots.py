@@ -20,7 +20,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"
-CHOSEN = ("scores", "images", "version")  # the ones that the documentation shows
+CHOSEN = ("images", "version")  # the ones that the documentation shows
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
     "--no-sandbox",
