@@ -1,6 +1,6 @@
 """Brain volumes: one volume, two processes, the memory of 416, and the import.
 
-    python benchmarks/mri.py [--volumes 416] [--scaling 96] [--rounds 15]
+    python benchmarks/mri.py [--volumes 416] [--scaling 96] [--rounds 15] [--parts one scaling memory]
 
 Times one 176 x 208 x 176 volume from file to picture beside the plain chain (nibabel, numpy, no checks), in turn;
 `prepare` with two processes against one; its peak memory, in a separate process; `import geovae.mri`. The volumes
@@ -21,6 +21,7 @@ import numpy as np
 
 from geovae.mri import Execution, Selection, discover, prepare, process, resample, write_cohort
 
+PARTS = ("one", "shrinking", "start", "scaling", "memory", "import")
 MEASURE = """
 import resource, sys, time
 from pathlib import Path
@@ -79,6 +80,12 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def both_times(work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of one call, by the wall and of the processor."""
+    before = time.process_time()
+    return seconds(work), time.process_time() - before
+
+
 def show(values: list[float], unit: str = "", scale: float = 1.0) -> str:
     """Median [lowest to highest]."""
     middle, low, high = (v * scale for v in (statistics.median(values), min(values), max(values)))
@@ -90,16 +97,17 @@ def one_volume(folder: Path, rounds: int) -> None:
     sessions = discover(folder)[0]
     off = max(int(np.abs(process(s).pictures[0].astype(int) - plain(s.path)).max()) for s in sessions)
     print(f"greatest difference from the pictures of the plain chain: {off} of 255")
-    ours, theirs, cpu = [], [], []
+    taken: dict[str, list[tuple[float, float]]] = {"geovae": [], "the plain chain": []}
     for i in range(rounds):
         session = sessions[i % len(sessions)]
-        before = time.process_time()
-        ours.append(seconds(lambda s=session: process(s)))
-        cpu.append(time.process_time() - before)
-        theirs.append(seconds(lambda s=session: plain(s.path)))
-    ratios = [t / o for o, t in zip(ours, theirs, strict=True)]
-    print(f"one volume: geovae {show(ours, ' s')} ({show(cpu, ' s')} of processor time)")
-    print(f"  plain chain {show(theirs, ' s')}, ratio {show(ratios)}")
+        taken["geovae"].append(both_times(lambda s=session: process(s)))
+        taken["the plain chain"].append(both_times(lambda s=session: plain(s.path)))
+    for name, pairs in taken.items():
+        wall, cpu = map(list, zip(*pairs, strict=True))
+        print(f"one volume, {name}: {show(wall, ' s')}; {show(cpu, ' s')} of processor time")
+    ours, theirs = taken.values()
+    ratios = [b[1] / a[1] for a, b in zip(ours, theirs, strict=True)]
+    print(f"  processor time of the plain chain over ours: {show(ratios)}")
 
 
 def link(source: Path, folder: Path, n: int) -> Path:
@@ -153,40 +161,57 @@ def shrinking(folder: Path, rounds: int) -> None:
     print(f"1 mm to 4 mm: blocks {show(ours, ' s')}, Gaussian and interpolation {show(theirs, ' s')}, ratio {ratio}")
 
 
+def scaling(source: Path, folder: Path, n: int) -> None:
+    """Print what one process and two take for `n` volumes, in turn."""
+    some = link(source, folder, n)
+    one: list[tuple[float, ...]] = []
+    two: list[tuple[float, ...]] = []
+    for _ in range(3):
+        one.append(prepared(some, 1)[:2])
+        two.append(prepared(some, 2)[:2])
+    for name, values in (("one process", one), ("two processes", two)):
+        wall, cpu = map(list, zip(*values, strict=True))
+        each = show(cpu, " ms", 1000 / n)
+        print(f"prepare, {n} volumes, {name}: {show(wall, ' s')}; {each} of processor time a volume")
+    print(f"  gain {show([a[0] / b[0] for a, b in zip(one, two, strict=True)])}, load {os.getloadavg()[0]:.1f}")
+
+
+def import_time() -> None:
+    """Time the import in a new interpreter."""
+    imports = [
+        seconds(lambda: subprocess.run([sys.executable, "-c", "import geovae.mri"], check=True)) for _ in range(7)
+    ]
+    bare = [seconds(lambda: subprocess.run([sys.executable, "-c", ""], check=True)) for _ in range(7)]
+    print(f"import geovae.mri: {show(imports, ' s')} with the interpreter, which alone takes {show(bare, ' s')}")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--volumes", type=int, default=416)
     parser.add_argument("--scaling", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         write_cohort(folder / "cohort", subjects=4, repeats=0)
         execution = Execution(workers=1, progress=False)
         prepare(folder / "cohort", folder / "warm", selection=Selection(table=None), execution=execution)
-        one_volume(folder / "cohort", options.rounds)
-        shrinking(folder / "cohort", options.rounds)
-        worker_start(folder)
-        some = link(folder / "cohort", folder / "some", options.scaling)
-        one: list[tuple[float, ...]] = []
-        two: list[tuple[float, ...]] = []
-        for _ in range(3):
-            one.append(prepared(some, 1)[:2])
-            two.append(prepared(some, 2)[:2])
-        for name, values in (("one process", one), ("two processes", two)):
-            wall, cpu = map(list, zip(*values, strict=True))
-            each = show(cpu, " ms", 1000 / options.scaling)
-            print(f"prepare, {options.scaling} volumes, {name}: {show(wall, ' s')}; {each} of processor time a volume")
-        print(f"  gain {show([a[0] / b[0] for a, b in zip(one, two, strict=True)])}, load {os.getloadavg()[0]:.1f}")
-        many = link(folder / "cohort", folder / "many", options.volumes)
-        took, _, peak, used = prepared(many, 1)
-        print(f"prepare, {used} volumes, one process: {took:.0f} s, peak memory {peak / 2**20:.0f} MiB")
-    imports = [
-        seconds(lambda: subprocess.run([sys.executable, "-c", "import geovae.mri"], check=True)) for _ in range(7)
-    ]
-    bare = [seconds(lambda: subprocess.run([sys.executable, "-c", ""], check=True)) for _ in range(7)]
-    print(f"import geovae.mri: {show(imports, ' s')} with the interpreter, which alone takes {show(bare, ' s')}")
+        if "one" in options.parts:
+            one_volume(folder / "cohort", options.rounds)
+        if "shrinking" in options.parts:
+            shrinking(folder / "cohort", options.rounds)
+        if "start" in options.parts:
+            worker_start(folder)
+        if "scaling" in options.parts:
+            scaling(folder / "cohort", folder / "some", options.scaling)
+        if "memory" in options.parts:
+            took, cpu, peak, used = prepared(link(folder / "cohort", folder / "many", options.volumes), 1)
+            said = f"{took:.0f} s, {1000 * cpu / used:.0f} ms of processor time a volume, peak memory"
+            print(f"prepare, {used} volumes, one process: {said} {peak / 2**20:.0f} MiB")
+    if "import" in options.parts:
+        import_time()
 
 
 if __name__ == "__main__":

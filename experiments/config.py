@@ -85,6 +85,9 @@ class RunOptions:
             check_choice("samplers", name, SAMPLERS)
         for name in self.scores or []:
             check_choice("scores", name, SCORES)
+        for option, names in (("samplers", self.samplers or []), ("scores", self.scores or [])):
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise ConfigError(f"`{option}` names {twice[0]} twice")
         choose_device(self.device)
 
 
@@ -206,8 +209,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: if the file is missing, is not YAML, or holds no mapping.
     """
     try:
-        if path.is_fifo():  # it would be waited for without end
-            raise OSError(0, "it is a pipe")
+        if path.exists() and not path.is_file():  # a pipe or a device may have no end
+            raise OSError(0, "it is no file")
         content = yaml.load(path.read_text(), Loader=_Loader)  # a SafeLoader
     except OSError as error:
         known = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
@@ -258,8 +261,9 @@ def parse(parser: "ArgumentParser", options: Mapping[str, Any], *, lists: Iterab
     from jsonargparse import ArgumentError
 
     split = {name: _split_commas(options[name]) for name in lists if name in options}
+    texts = {action.dest for action in parser._actions if getattr(action, "_typehint", None) is str}
     for name, value in options.items():
-        _check_length(name, value)
+        _check_length(name, value, is_number=name not in texts)
     try:
         values = parser.parse_object({**options, **split}).as_dict()
     except (ArgumentError, RecursionError) as error:
@@ -274,9 +278,9 @@ def parse(parser: "ArgumentParser", options: Mapping[str, Any], *, lists: Iterab
     return values
 
 
-def _check_length(name: str, value: Any) -> None:
-    """Raise a ConfigError for a whole number or a text that Python's and torch's own numbers cannot hold."""
-    digits = isinstance(value, str) and re.fullmatch(r"\s*[-+]?\d{19,}\s*", value)
+def _check_length(name: str, value: Any, is_number: bool) -> None:
+    """Raise a ConfigError for a text that is too long, and for a number that Python's and torch's own cannot hold."""
+    digits = is_number and isinstance(value, str) and re.fullmatch(r"\s*[-+]?\d{19,}\s*", value)
     if digits or (isinstance(value, int) and abs(value) >= 1 << 63):
         raise ConfigError(f"`{name}` is too large a number")
     if len(value if isinstance(value, str) else repr(value)) > LONGEST:

@@ -1,5 +1,6 @@
 """After training: codes -> samplers -> images -> scores; once at the end of a run, or again on a trained model."""
 
+import math
 import time
 import warnings
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from geovae.data import Split, Splits
 from geovae.devices import choose_device
 from geovae.evaluation import FeatureCache, ImageSets, Latents, Scorer, copies, evaluate, headline, least_rows
 from geovae.figures.latent import latent_map
+from geovae.files import check_memory
 from geovae.images import as_pictures
 from geovae.samplers import SAMPLERS, Sampler
 from geovae.samplers.volume import SlowerWarning
@@ -100,6 +102,7 @@ class Judge:
     def require(self, splits: Splits) -> None:
         """Raise a ValueError if the images are too few for a sampler or a score."""
         n, drawn = len(splits.train), self.config["n_samples"]
+        check_memory(f"`n_samples` must be smaller: {drawn} images have", drawn * math.prod(splits.image_shape))
         for part, scores in (("val", ["frechet"]), ("test", self.config["scores"])):
             images = splits.parts().get(part)
             needed = least_rows(scores)

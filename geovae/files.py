@@ -152,13 +152,20 @@ def unlock_file(file: IO[Any]) -> None:
             fcntl.flock(file, fcntl.LOCK_UN)
 
 
-def check_unpacked(where: str, size: int, packed: int) -> None:
-    """Raise a ValueError for a decompression bomb: `size` bytes of content, `packed` bytes in a file."""
+def check_memory(what: str, size: int) -> None:
+    """Raise a ValueError if `size` bytes are more than the memory of this machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if size > memory:
-        raise ValueError(f"{where} unpacks to {size:.3g} bytes, more than the memory of this machine, {memory:.3g}")
+        raise ValueError(f"{what} {size:.3g} bytes, more than the memory of this machine, {memory:.3g}")
+
+
+def check_unpacked(where: str, size: int, packed: int) -> None:
+    """Raise a ValueError for a decompression bomb: `size` bytes of content, `packed` bytes in a file."""
+    check_memory(f"{where} unpacks to", size)
     if size > LARGE and size > RATIO * packed:
-        raise ValueError(f"{where} unpacks from {packed} to {size} bytes: a decompression bomb, or empty")
+        raise ValueError(
+            f"{where} unpacks from {packed} to {size} bytes: a decompression bomb; store real data uncompressed"
+        )
 
 
 def read_npz(path: Path | str, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:

@@ -20,6 +20,7 @@ def main(folder: str = "data_folders/oasis_synthetic", **settings: Any) -> None:
     """
     # `write_cohort` checks the same, but then a run would have been opened
     check_cohort(*(settings[name] for name in ("subjects", "repeats", "workers", "products", "voxel")))
+    entry.check_writable(Path(folder))
     with entry.open_run("cohort") as tracker:
         tracker.params({f"cfg.{key}": value for key, value in {"folder": folder, **settings}.items()})
         truths = mri.write_cohort(folder, **settings)

@@ -25,6 +25,7 @@ from geovae.tracking import MlflowTracker, UndeliveredWarning, end_abandoned, sh
 from mlflow_projects import RUNS as RUNS
 from mlflow_projects.command_line import call
 from mlflow_projects.sentences import describe
+from mlflow_projects.stores import make_tables
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -94,7 +95,12 @@ def check_new(folder: Path) -> None:
     """Raise a FileExistsError if an output folder exists already, a PermissionError if it cannot be made."""
     if folder.exists():
         raise FileExistsError(f"{folder} exists already: choose another output folder, nothing is overwritten")
-    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    check_writable(folder)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise a PermissionError if nothing can be written to a folder, which is not made yet."""
+    above = folder if folder.exists() else next(parent for parent in folder.absolute().parents if parent.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise PermissionError(f"cannot write to the output folder {folder}: {above} is no folder that can be written")
 
@@ -108,6 +114,7 @@ def open_run(name: str, title: str = "") -> MlflowTracker:
     import mlflow
 
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)
+    make_tables(mlflow.get_tracking_uri())
     if run_id is None:
         experiment = choose_experiment()
         show_training_runs(experiment)

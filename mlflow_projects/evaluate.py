@@ -29,6 +29,7 @@ from geovae.images.pictures import match_channels, read_images
 from geovae.saved_model import SavedModel, load_model
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
+from mlflow_projects.generate import check_drawn
 from mlflow_projects.registry.versions import fetch_model
 
 SHOWN = 8
@@ -122,6 +123,8 @@ def main(
     """
     check_seed(seed)
     check_count(low=2, n=n)
+    if cache:
+        entry.check_writable(cache)
     earlier = _read_report(compare) if compare else None  # now: not after minutes of scoring
     if bool(model) == bool(sources.real and sources.fake):
         raise ValueError("give either --model, or both --real and --fake")
@@ -137,6 +140,9 @@ def main(
         cache=FeatureCache(cache) if cache else None,
         progress=True,
     )
+    if saved:
+        check_count(low=scorer.least_images, n=n)
+        check_drawn(saved, n)
     images = _from_model(saved, sampler, n, seed) if saved else _from_files(sources, scorer)
     with entry.open_run("evaluate") as tracker:
         report = evaluate(images, scorer)

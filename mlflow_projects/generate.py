@@ -1,5 +1,6 @@
 """`mlflow run . -e generate`: draw images from a model into a folder of PNG files."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import torch
 
 from experiments.planes import directions_of_model, plane_grid
 from geovae.checks import check_choice, check_count, check_seed
-from geovae.files import atomic_folder
+from geovae.files import atomic_folder, check_memory
 from geovae.images import as_pictures, image_grid
 from geovae.samplers import SAMPLERS
 from geovae.saved_model import SavedModel, load_model
@@ -40,7 +41,9 @@ class Drawing:
         if self.sampler:
             check_choice("sampler", self.sampler, SAMPLERS)
         entry.check_new(self.output)
-        return load_model(fetch_model(self.model))
+        saved = load_model(fetch_model(self.model))
+        check_drawn(saved, self.n)
+        return saved
 
 
 def main(drawing: Drawing = Drawing(), label: int | None = None) -> None:
@@ -67,6 +70,11 @@ def main(drawing: Drawing = Drawing(), label: int | None = None) -> None:
         tracker.params({} if label is None else {"label": label})
     print(f"{n} images drawn with the {name} sampler: {drawing.output}/00000000.png ...")
     print(f"the first {len(images[:64])} on one sheet: {entry.run_address(tracker)}")
+
+
+def check_drawn(saved: SavedModel, n: int) -> None:
+    """Raise a ValueError if no memory holds `n` images."""
+    check_memory(f"`n` must be smaller: {n} images have", n * math.prod(saved.meta["image_shape"]))
 
 
 def write_pngs(folder: Path, images: torch.Tensor) -> None:

@@ -58,6 +58,7 @@ def main(
     """
     check_choice("dataset", dataset, KNOWN)
     check_count(shown=quality.shown)
+    entry.check_writable(Path(root))
     settings = command_line.bind(KNOWN[dataset], {"source": source, "root": root, **options})
     source = settings["source"] = _fetch_originals(dataset, source, root, progress=settings.get("progress", True))
     if dataset == "oasis":

@@ -56,7 +56,7 @@ def main(
     runs = [run for run in no_means if "model" in run.data.tags and run.data.metrics]
     if not runs:
         raise ValueError(f"no run of a model in {searched.name!r} matches {search!r}")
-    entry.writable(output.parent)
+    entry.check_writable(output.parent)
     note = f"{len(runs)} runs of the experiment {searched.name} found by: {search}"
     data = ", ".join(dict.fromkeys(run.data.tags.get("dataset", "unknown data") for run in runs))
     # a folder that goes: the pictures are in the page

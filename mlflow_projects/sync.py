@@ -18,8 +18,10 @@ def main(*folders: str) -> None:
     roots = [Path(root) for root in folders or (str(entry.RUNS),)]
     found = [log.parent for root in roots for log in sorted(root.rglob("records.jsonl"))]
     refused = [file for root in roots for file in root.rglob(REFUSED)]
+    if missing := [str(root) for root in map(Path, folders) if not root.is_dir()]:
+        raise FileNotFoundError(f"no folder {missing[0]}: give the folder of a run, or one that holds such folders")
     if not found and not refused:
-        raise FileNotFoundError(f"no tracking records below {', '.join(map(str, roots))}: nothing to deliver")
+        print(f"no record waits below {', '.join(map(str, roots))}: nothing to deliver")
     arrived = [_deliver(folder) for folder in found]
     for file in sorted({*refused, *(file for root in roots for file in root.rglob(REFUSED))}):
         reasons = read_refused(file)

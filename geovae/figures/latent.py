@@ -105,6 +105,7 @@ def latent_map(mu: Tensor, *, labels: Tensor | None = None, samples: dict[str, T
     a margin; samples beyond it are counted in the panel's title.
     """
     from matplotlib import pyplot
+    from matplotlib.ticker import MaxNLocator
 
     mean, directions = principal_directions(mu.detach().cpu().double())
     panels = {"codes": mu, **(samples or {})}
@@ -120,7 +121,8 @@ def latent_map(mu: Tensor, *, labels: Tensor | None = None, samples: dict[str, T
         if name == "codes":
             colours = ax.scatter(*xy.T, c=labels, s=6, cmap="tab10" if labels is not None else None)
             if labels is not None:
-                figure.colorbar(colours, ax=ax, label="label")
+                # between whole numbers the bar would show labels that do not exist
+                figure.colorbar(colours, ax=ax, label="label", ticks=MaxNLocator(integer=True))
         else:
             ax.scatter(*codes.T, c="0.85", s=4)
             ax.scatter(*xy.T, s=6)

@@ -42,7 +42,7 @@ def real_versus_generated(
         directions.mark(axes[2, i], 7, color="black")
         axes[1, i].set_title(name, fontsize=7, pad=2, parse_math=False)
         axes[2, i].set_title(f"rms {np.sqrt(np.square(difference[i]).mean()):.3f}", fontsize=7, pad=2)
-    for ax, row in zip(axes[:, 0], ("generated", "nearest real", "difference"), strict=True):
+    for ax, row in zip(axes[:, 0], ("generated", "nearest real", "generated - real"), strict=True):
         ax.set_ylabel(row, fontsize=8)
     for ax in axes.flat:
         ax.set(xticks=[], yticks=[])

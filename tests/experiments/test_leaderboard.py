@@ -91,7 +91,7 @@ def test_a_sampler_that_copies_is_marked_and_never_leads():
     board = by_validation([copier, honest])
     assert [entry.contender.model for entry in board] == ["honest", "copier"]
     table = score_table(board)
-    assert "| 2 | copier / prior | **1.000** | 0.6000 copies |" in table
+    assert "| 2 | copier / prior | 1.000 | 0.6000 copies |" in table  # not bold, though its distance is the lowest
     assert "| 1 | honest / prior | 9.000 | 1.000 |" in table
     assert winner_sentence([copier]).endswith("nothing else was drawn.")
     assert "it copies" in winner_sentence([copier])

@@ -23,4 +23,7 @@ def test_a_map_has_a_panel_for_the_codes_and_each_sampler(d, generator):
     figure = latent_map(mu, labels=labels, samples={"prior": mu * 0.5, "mixture": mu + 100})
     titles = [axes.get_title() for axes in figure.axes]
     assert titles[:3] == ["codes (n = 30)", "prior (n = 30)", "mixture (n = 30, 30 outside)"]
+    shown = [float(tick) for axes in figure.axes if axes.get_ylabel() == "label" for tick in axes.get_yticks()]
+    assert {0.0, 1.0, 2.0} <= set(shown)
+    assert all(tick == round(tick) for tick in shown)  # there is no label 0.5
     pyplot.close(figure)

@@ -162,3 +162,10 @@ type -t geovae-train
 """
     done = subprocess.run(["bash", "--norc", "-c", script + ask], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["--model.latent_dim", "asha", "--seeds --seed", "function"]
+
+
+def test_a_text_of_digits_is_no_number():
+    digits = "1234567890" * 3 + "12"  # as an id of a run may be
+    assert bind(train.main, {"resume": digits})["resume"] == digits
+    with pytest.raises(ValueError, match="`seed` is too large a number"):
+        resolve({"seed": digits})

@@ -46,6 +46,9 @@ ROOT = Path(__file__).parents[2]
             ["--n_samples=5"],
             "error: the scores frechet, kid, prd, precision_recall need 10 images, the test split",
         ),
+        (train, ["--samplers=prior,mixture,prior"], "error: `samplers` names prior twice"),
+        (train, ["--scores=frechet,frechet"], "error: `scores` names frechet twice"),
+        (train, [f"--n_samples={10**12}"], "error: `n_samples` must be smaller: 1000000000000 images have 1.02e+15 by"),
         (train, ["--model.width=" + "9" * 50], "error: `model.width` is too large a number"),
         (sweep, ["--watched=nope"], "error: `watched` must be one of val/loss, "),
         (sweep, ["--space=" + "x" * 5000], "error: file name too long: xxx"),
@@ -58,6 +61,7 @@ ROOT = Path(__file__).parents[2]
         (prepare, ["--dataset=folder", "--source=" + "x" * 5000], "error: file name too long: xxx"),
         (prepare, ["--dataset=folder", "--source=.", "--size=1000000"], "error: `size` must be a whole number from 1"),
         (prepare, ["--dataset=folder", "--source=."], "error: no images at .: looked for .png"),
+        (main, ["--comparison=/dev/zero"], "error: cannot read the configuration /dev/zero: it is no file"),
         (main, ["--comparison=no.yaml"], "error: cannot read the configuration no.yaml"),
         (generate, ["--n=0"], "error: `n` must be a whole number of at least 1, got 0"),
         (
@@ -104,6 +108,13 @@ ROOT = Path(__file__).parents[2]
         (prepare, ["--dataset=oasis", "--source=.", "--at=[0.5,0.5]"], "error: `at` must name at least one position"),
         (inspect, ["--source=x"], "error: `x` is not a folder: `source` must be the folder that holds the volumes"),
         (cohort, ["--folder=x", "--subjects=0"], "error: `subjects` and `workers` must be at least 1"),
+        (
+            cohort,
+            [f"--subjects={10**12}"],
+            "error: `subjects` must be at most 9000, got 1000000000000: a sub",
+        ),
+        (cohort, ["--folder=/dev/null/x"], "error: cannot write to the output folder /dev/null/x: /dev/null is no fol"),
+        (prepare, ["--dataset=mnist", "--source=x", "--root=/dev/null"], "error: cannot write to the output folder /d"),
         (brains, ["--model=elsewhere"], "error: no model at 'elsewhere': give a file, models:/geovae@champion"),
         (brains, ["--n=1"], "error: `n` must be a whole number of at least 2, got 1"),
         (study, ["--name=oasis", "--size=full"], "error: no `data_folders/oasis/OASIS.npz`: call geovae.mri"),
@@ -115,7 +126,7 @@ ROOT = Path(__file__).parents[2]
         (report, ["--limit=0"], "error: `limit` must be a whole number of at least 1, got 0"),
         (import_checkpoint, [], "error: give --path"),
         (import_checkpoint, ["--path=no.pt"], "error: no published model at no.pt"),
-        (sync, ["elsewhere"], "error: no tracking records below elsewhere: nothing to deliver"),
+        (sync, ["elsewhere"], "error: no folder elsewhere: give the folder of a run"),
     ],
 )
 def test_bad_input_is_one_sentence(end, module, flags, sentence, tmp_path):
@@ -124,6 +135,26 @@ def test_bad_input_is_one_sentence(end, module, flags, sentence, tmp_path):
     assert sentence in said.err
     assert "Traceback" not in said.err
     assert not list(tmp_path.iterdir()), "something was written"
+
+
+@pytest.mark.parametrize(
+    ("module", "flags", "sentence"),
+    [
+        (
+            generate,
+            [f"--n={10**12}"],
+            "error: `n` must be smaller: 1000000000000 images have 6.4e+13 bytes, more",
+        ),
+        (evaluate, [f"--n={10**12}", "--extractor=pixels"], "error: `n` must be smaller: 1000000000000 images have"),
+        (evaluate, ["--n=5", "--extractor=pixels"], "error: `n` must be a whole number of at least 20, got 5"),
+    ],
+)
+def test_numbers_of_images_that_no_model_can_draw_or_no_score_can_judge(end, module, flags, sentence, model_file):
+    before = set(model_file.parent.iterdir())
+    code, said = end(module, f"--model={model_file}", *flags)
+    assert code == 2
+    assert sentence in said.err
+    assert set(model_file.parent.iterdir()) == before
 
 
 def test_a_bad_run_of_a_comparison_is_named(end, tmp_path):

@@ -42,6 +42,14 @@ def test_a_bad_outbox_among_good_ones_keeps_none_of_them_back(tmp_path, capsys):
     assert (tmp_path / "c" / "outbox" / "records.jsonl").exists()
 
 
+def test_nothing_to_deliver_is_no_error(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    sync.main()  # not even a folder `runs`
+    assert capsys.readouterr().out == "no record waits below runs: nothing to deliver\n"
+    with pytest.raises(FileNotFoundError, match="no folder rusn: give the folder of a run"):
+        sync.main("rusn")
+
+
 def test_a_run_whose_record_is_not_complete_says_so_last(monkeypatch, capsys):
     def train():
         warnings.warn("3 records are kept", UndeliveredWarning)

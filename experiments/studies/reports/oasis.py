@@ -22,6 +22,7 @@ def oasis(study: Study, entries: list[Entry], outcomes: list[Outcome]) -> Iterat
         figure, directions = sample_rows(first), read_cohort(first[0].cell.configs[TRAINED]["data"]).directions
         for ax in figure.axes:
             directions.mark(ax, 5)
+        figure.suptitle(directions.caption, fontsize=8)
         yield Picture(f"samples-{data}", f"{data}: samples, seed {study.seeds[0]}; {directions.caption}", figure)
         trials, task, truth = classified(first[0], study.source["classifier"])
         yield f"## {data}: CDR 0 against CDR above 0\n\n{as_markdown(trials, task, truth)}"

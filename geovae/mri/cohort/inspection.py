@@ -1,7 +1,7 @@
 """What a user must check of a folder before trusting it: its values beside the expected ones, in under a minute."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +11,14 @@ from geovae.mri.cohort.prepare import DEFAULT_SELECTION, Selection
 from geovae.mri.cohort.process import Steps
 from geovae.mri.cohort.table import find_table, join, read_table, without_table
 from geovae.mri.problems import Problem, plural, shorten
-from geovae.mri.steps.affines import PRODUCTS
+from geovae.mri.steps.affines import PRODUCTS, axes_of
 from geovae.mri.steps.header import HEADER_BYTES, read_header
 from geovae.mri.steps.mask import brain_numbers
-from geovae.mri.steps.read import both_halves, unpack
+from geovae.mri.steps.read import both_halves, read_place, unpack
 from geovae.mri.volume import Volume
 
 AS_STORED = Steps(spacing=None)
+BESIDE = "   [OASIS-1: "  # what stands after it is the number of OASIS-1
 
 
 def inspect(source: str | Path, *, selection: Selection = DEFAULT_SELECTION, sample: int = 3) -> str:
@@ -37,12 +38,15 @@ def inspect(source: str | Path, *, selection: Selection = DEFAULT_SELECTION, sam
     lines += ["", "Headers", *_headers(sessions, problems)]
     lines += ["", "Table", *_table(source, sessions, selection.table, problems)]
     lines += ["", f"Volumes ({min(sample, len(sessions))} read whole)", *_volumes(sessions, sample, problems)]
-    lines += ["", "Problems", *([f"  - {p}" for p in sorted(problems)] or ["  none in what was looked at"])]
+    if not any(s.id.startswith("OAS1_") for s in sessions):
+        lines = [line.partition(BESIDE)[0] for line in lines]
+    # a set: what is wrong with a file is found with its header and again with its volume
+    lines += ["", "Problems", *([f"  - {p}" for p in sorted(set(problems))] or ["  none in what was looked at"])]
     return "\n".join(lines) + "\n"
 
 
 def _line(what: str, value: object, expected: str = "") -> str:
-    return f"  {what}: {value}" + (f"   [OASIS-1: {expected}]" if expected else "")
+    return f"  {what}: {value}" + (f"{BESIDE}{expected}]" if expected else "")
 
 
 def _sessions(sessions: Sequence[Session]) -> list[str]:
@@ -61,30 +65,41 @@ def _sessions(sessions: Sequence[Session]) -> list[str]:
 
 
 def _headers(sessions: Sequence[Session], problems: list[Problem]) -> list[str]:
-    """Return the counts of grids, types and origins; a bad header is added to `problems`."""
+    """Return the counts of grids, types, axes and origins; a bad header is added to `problems`."""
     shapes: Counter[str] = Counter()
     types: Counter[str] = Counter()
     origins: Counter[str] = Counter()
+    axes: dict[str, list[str]] = defaultdict(list)  # ids
     for session in sessions:
         try:
             path, _ = both_halves(session.path)
             content = unpack(path, HEADER_BYTES)
             header = read_header(content, path.name)
+            mm = ", ".join(f"{s:g}" for s in header.spacing)
+            shapes[f"{header.shape} of ({mm}) mm, stored {len(header.stored)}-D"] += 1
+            endian = "big-endian" if header.dtype.byteorder == ">" else "little-endian"
+            types[f"{header.kind} {header.dtype.newbyteorder('=')} {endian}"] += 1
+            if header.kind == "analyze":
+                origins[repr(content[253:263])] += 1
+            affine, source, notes = read_place(session.path, affine=AS_STORED.affine, product=session.product)
+            axes[f"{axes_of(affine)} by {source}"].append(session.id)
+            problems += [Problem(session.id, note, warning=True) for note in notes]
         except (ValueError, OSError) as error:
             problems.append(Problem(session.id, str(error)))
-            continue
-        mm = ", ".join(f"{s:g}" for s in header.spacing)
-        shapes[f"{header.shape} of ({mm}) mm, stored {len(header.stored)}-D"] += 1
-        endian = "big-endian" if header.dtype.byteorder == ">" else "little-endian"
-        types[f"{header.kind} {header.dtype.newbyteorder('=')} {endian}"] += 1
-        if header.kind == "analyze":
-            origins[repr(content[253:263])] += 1
     grid = PRODUCTS.get(sessions[0].product) if sessions else None
     lines = [_line("grids", _tally(shapes), f"{grid.shape} of {grid.spacing} mm, 4-D" if grid else "")]
     lines.append(_line("types", _tally(types), "analyze int16 big-endian"))
+    lines += _axes(axes, grid.axes if grid else "")
     if origins:
         lines.append(_line("origin bytes", _tally(origins), "ten spaces: no origin, so the table's affine is used"))
     return lines
+
+
+def _axes(ids: Mapping[str, Sequence[str]], expected: str) -> list[str]:
+    """Return a line for each way in which files lie and what says so; all but the most common name their sessions."""
+    groups = sorted(ids.items(), key=lambda group: -len(group[1]))
+    lines = [_line(f"axes {name}", f"{len(who)}: {', '.join(who)}") for name, who in groups[1:]]
+    return [_line(f"axes {name}", len(who), expected) for name, who in groups[:1]] + lines
 
 
 def _table(

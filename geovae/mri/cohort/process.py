@@ -203,7 +203,7 @@ def _middle_mask(brain: np.ndarray, grey: Volume) -> dict[str, np.ndarray]:
     """Return the planes of a mask (x, y, z) where those of `middle_planes` lie, after the crop of `grey`."""
     start = next((step["start"] for step in grey.history if step["step"] == "crop"), (0, 0, 0))
     inside = window(brain, np.array(start), grey.shape)
-    return {axis: np.take(inside, round(0.5 * (grey.shape[i] - 1)), i) for axis, i in AXES.items()}
+    return {axis: np.moveaxis(inside, i, 0)[round(0.5 * (grey.shape[i] - 1))].copy() for axis, i in AXES.items()}
 
 
 def _numbers(volume: Volume, brain: np.ndarray, grey: Volume, rule: MaskRule) -> dict[str, Any]:

@@ -22,6 +22,7 @@ class Header:
     spacing: tuple[float, float, float]  # edge lengths of a voxel, mm
     dtype: np.dtype[Any]  # of the stored values, with its byte order
     offset: int  # bytes before the first value
+    notes: tuple[str, ...] = ()  # what a user should know
 
 
 def read_header(header: bytes, name: str) -> Header:
@@ -44,7 +45,8 @@ def read_header(header: bytes, name: str) -> Header:
     is_nifti = kind != "analyze"
     unit = millimetres(fields) if is_nifti else 1.0
     # old NIfTI writers put the sign of an axis here; the forms carry it, so nibabel too takes the size
-    x, y, z = (abs(float(size)) * unit if is_nifti else float(size) for size in fields["pixdim"][1:4])
+    sizes = tuple(float(size) for size in fields["pixdim"][1:4])
+    x, y, z = (abs(size) * unit if is_nifti else size for size in sizes)
     offset = float(fields["vox_offset"])
     if is_nifti and any(math.isinf(float(fields[name])) for name in ("scl_slope", "scl_inter")):
         raise ValueError(f"`{name}` scales its values by infinity: damaged")  # NaN says that nothing is scaled
@@ -55,6 +57,7 @@ def read_header(header: bytes, name: str) -> Header:
         spacing=_checked_spacing((x, y, z), name),
         dtype=_dtype(fields, name),
         offset=int(offset) if math.isfinite(offset) and offset > 0 else 0,
+        notes=_notes(sizes) if is_nifti else (),
     )
 
 
@@ -71,6 +74,10 @@ def _read_mgh_header(header: bytes, name: str) -> Header:
         raise ValueError(f"`{name}` holds values of type {code}: plain integers or floats are needed") from None
     shape = _three_dimensions(stored, name)
     return Header("mgh", stored, shape, _checked_spacing((x, y, z), name), dtype, MGH_BYTES)
+
+
+def _notes(sizes: tuple[float, ...]) -> tuple[str, ...]:
+    return (f"its voxel sizes are {_tuple(sizes)}: taken without the signs",) if min(sizes) < 0 else ()
 
 
 def _checked_spacing(spacing: tuple[float, float, float], name: str) -> tuple[float, float, float]:

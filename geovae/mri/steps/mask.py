@@ -43,15 +43,19 @@ def brain_mask(volume: Volume, rule: MaskRule = "nonzero", file: Volume | None =
 
 def border_value(data: np.ndarray) -> float:
     """Return the median of the outer planes of `data` (x, y, z): air, or what a program wrote around the brain."""
-    faces = [np.take(data, (0, -1), axis).ravel() for axis in range(3)]
-    return float(np.median(np.concatenate(faces)))
+    return float(np.median(np.concatenate([face.ravel() for face in _faces(data)])))
 
 
 def is_surrounded(data: np.ndarray) -> bool:
     """Return whether most of the outer planes of `data` (x, y, z) have one value, and other values lie below it."""
     low, border = float(data.min()), border_value(data)
-    share = np.mean([(np.take(data, (0, -1), axis) == border).mean() for axis in range(3)])
+    share = np.mean([(face == border).mean() for face in _faces(data)])
     return low < border and bool(share > 0.5)
+
+
+def _faces(data: np.ndarray) -> list[np.ndarray]:
+    """Return the first and last plane along each axis of `data` (x, y, z), in pairs."""
+    return [np.moveaxis(data, axis, 0)[[0, -1]] for axis in range(3)]  # numpy.take would read the whole volume
 
 
 def fill_nan(volume: Volume) -> Volume:

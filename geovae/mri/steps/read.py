@@ -28,6 +28,7 @@ PACKED = (".gz", ".mgz")
 HEADER_FILE = 1 << 24  # bytes of a header of its own that are read: it may hold extensions
 MGH_TAIL = 1 << 20  # bytes after the values of an MGH file, which may hold parameters of the scan
 BLOCK = 512  # bytes: files that passed through tapes or archives of blocks are filled with zeros to a multiple of it
+Place = tuple[np.ndarray, str, list[str]]  # affine (4, 4) in mm, what it comes from, and what a user should know
 BEYOND = 1e6  # times the 99.9th percentile: damaged values; intensities of magnetic resonance have no unit
 
 
@@ -44,24 +45,45 @@ def read_volume(path: str | Path, *, affine: AffinePolicy = "header", product: s
     """
     header_path, image_path = both_halves(Path(path))
     single = image_path == header_path
-    header_bytes = unpack(header_path, HEADER_BYTES if single else HEADER_FILE)
-    header = read_header(header_bytes, header_path.name)
-    if single and header.kind.startswith("nifti") and b"+" not in header_bytes[4:6] + header_bytes[344:347]:
-        raise ValueError(f"`{header_path.name}` says that its values lie in an .img: rename it .hdr and add that")
+    header, header_bytes = _read_header(header_path, single)
     image_bytes = _read_image(header, image_path)
-    header_bytes = image_bytes if single else header_bytes
-    image = _open_image(header.kind, header_bytes, None if single else image_bytes)
-    # of an MGH file without its flag, nibabel would make up an orientation
-    oriented = header.kind != "mgh" or header_bytes[MGH_FLAG] != bytes(2)
-    stored = stored_affine(image.header, header.kind) if oriented else Stored(None, "")
-    matrix, source, notes = choose_affine(
-        affine, product=product, shape=header.shape, spacing=header.spacing, stored=stored
-    )
+    image = _open_image(header.kind, image_bytes if single else header_bytes, None if single else image_bytes)
+    matrix, source, notes = _place(header, image.header, header_bytes, affine, product)
     data = np.asanyarray(image.dataobj).reshape(header.shape, order="F")
     _check_byte_order(data, Path(path).name)
     step: dict[str, Any] = {"step": "read", "file": Path(path).name, "format": header.kind, "dtype": header.dtype.str}
     step |= {"shape": list(header.shape), "spacing_mm": list(header.spacing), "affine": source, "notes": notes}
     return Volume(data.astype(np.float32), np.asarray(matrix, np.float64), (step,))
+
+
+def read_place(path: str | Path, *, affine: AffinePolicy = "header", product: str = "") -> Place:
+    """Return the place of a file as `read_volume` finds it, without its values."""
+    header_path, image_path = both_halves(Path(path))
+    single = image_path == header_path
+    header, header_bytes = _read_header(header_path, single)
+    if single:  # with the extensions before the values, which nibabel reads
+        header_bytes = unpack(header_path, max(header.offset, HEADER_BYTES))
+    image = _open_image(header.kind, header_bytes, None if single else b"")
+    return _place(header, image.header, header_bytes, affine, product)
+
+
+def _read_header(path: Path, single: bool) -> tuple[Header, bytes]:
+    content = unpack(path, HEADER_BYTES if single else HEADER_FILE)
+    header = read_header(content, path.name)
+    if single and header.kind.startswith("nifti") and b"+" not in content[4:6] + content[344:347]:
+        raise ValueError(f"`{path.name}` says that its values lie in an .img: rename it .hdr and add that")
+    return header, content
+
+
+def _place(header: Header, of_nibabel: Any, content: bytes, affine: AffinePolicy, product: str) -> Place:
+    """Return the affine, its source and notes of a header, which nibabel has read from `content`."""
+    # of an MGH file without its flag, nibabel would make up an orientation
+    oriented = header.kind != "mgh" or content[MGH_FLAG] != bytes(2)
+    stored = stored_affine(of_nibabel, header.kind) if oriented else Stored(None, "")
+    matrix, source, notes = choose_affine(
+        affine, product=product, shape=header.shape, spacing=header.spacing, stored=stored
+    )
+    return matrix, source, [*header.notes, *notes]
 
 
 def both_halves(path: Path) -> tuple[Path, Path]:

@@ -31,6 +31,7 @@ PATHS = {
     "subj": ("PROCESSED/MPRAGE/SUBJ_111", "mpr_n{n}_anon_sbj_111"),
     "raw": ("RAW", "mpr-1_anon"),
 }
+MOST = 9000  # subjects; every twelfth number is left out
 EXTRA_ATROPHY = {0.0: 0.0, 0.5: 0.22, 1.0: 0.4, 2.0: 0.55}
 
 
@@ -92,6 +93,8 @@ def check_cohort(subjects: int, repeats: int, workers: int | None, products: Seq
             "`subjects` and `workers` must be at least 1, `repeats` from 0 to `subjects`, "
             f"got {subjects}, {workers} and {repeats}"
         )
+    if subjects > MOST:
+        raise ValueError(f"`subjects` must be at most {MOST}, got {subjects}: a subject's number has four digits")
     if not products or not set(products) <= set(PATHS):
         raise ValueError(f"`products` must be of {', '.join(PATHS)}, got {list(products)}")
     for product in products:

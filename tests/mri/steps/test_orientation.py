@@ -6,6 +6,7 @@ import pytest
 from nibabel.orientations import axcodes2ornt, ornt_transform
 
 from geovae.mri import Selection, Session, Steps, inspect, process, read_volume
+from geovae.mri.steps.read import read_place
 from tests.mri.originals import head, write_pair
 from tests.mri.steps.test_space import ORDERS
 
@@ -89,13 +90,42 @@ def test_a_converted_file_turned_to_other_axes_has_its_header(tmp_path):
     assert volume.history[0]["affine"] == "sform"
 
 
-def test_inspect_prints_where_the_axes_come_from(tmp_path):
-    for number, axes in enumerate(("LAS", "RAS", "PSR"), start=1):
+def test_inspect_prints_where_the_axes_of_every_file_come_from(tmp_path):
+    for number, axes in enumerate(("LAS", "RAS", "LAS", "PSR", "LAS", "RAS"), start=1):
         nib.save(turned(axes), tmp_path / f"{OASIS_NAME.replace('0001', f'000{number}')}.nii.gz")
+    write_pair(tmp_path / OASIS_NAME.replace("0001", "0007"), np.asarray(turned("LAS").dataobj), pixdim=(8, 8, 8))
+    text = inspect(tmp_path, selection=Selection(table=None), sample=1)
+    for line in (
+        "axes LAS by sform: 3   [OASIS-1: LAS]",
+        "axes RAS by sform: 2: OAS1_0002_MR1, OAS1_0006_MR1\n",
+        "axes PSR by sform: 1: OAS1_0004_MR1\n",
+        "axes LAS by table: 1: OAS1_0007_MR1\n",
+        "OAS1_0006_MR1: its sform says RAS, the table of OASIS-1 LAS for t88_masked: the header is taken\n",
+    ):
+        assert text.count(line) == 1, line
+
+
+def test_numbers_of_oasis_1_stand_beside_its_files_alone(tmp_path):
+    nib.save(turned("LAS"), tmp_path / "s1.nii.gz")
+    nib.save(nib.Nifti1Image(np.asarray(turned("LAS").dataobj), None), tmp_path / "s2.nii.gz")
     text = inspect(tmp_path, selection=Selection(table=None))
-    for axes in ("LAS", "RAS", "PSR"):
-        assert f"axes {axes} by sform" in text
-    assert "OAS1_0002_MR1: its sform says RAS, the table of OASIS-1 LAS for t88_masked: the header is taken" in text
+    assert "OASIS-1" not in text
+    assert "axes LAS by sform: 1\n" in text
+    assert text.count("s2: the header has neither a valid sform nor qform") == 1
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".img", ".mgz"])
+@pytest.mark.parametrize("axes", ORDERS[::7])
+def test_a_header_alone_places_a_file_as_nibabel_does(tmp_path, axes, ending):
+    image = turned(axes)
+    if ending == ".mgz":
+        image = nib.MGHImage(np.asarray(image.dataobj, np.float32), image.affine)
+    elif ending != ".img":
+        image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"x" * 5000))
+    nib.save(image, tmp_path / f"a{ending}")
+    affine, source, notes = read_place(tmp_path / f"a{ending}", affine="auto")
+    np.testing.assert_allclose(affine, nib.load(tmp_path / f"a{ending}").affine, atol=1e-4)
+    assert (source, notes) == ("ras" if ending == ".mgz" else "sform", [])
 
 
 def test_an_sform_of_zeros_leaves_the_qform(tmp_path):
@@ -140,4 +170,6 @@ def test_sizes_below_zero_are_sizes_as_for_nibabel(tmp_path):
     raw = bytearray((tmp_path / "a.nii").read_bytes())
     raw[80:84] = np.float32(-8).tobytes()
     (tmp_path / "a.nii").write_bytes(raw)
-    np.testing.assert_array_equal(read_volume(tmp_path / "a.nii").affine, nib.load(tmp_path / "a.nii").affine)
+    volume = read_volume(tmp_path / "a.nii")
+    np.testing.assert_array_equal(volume.affine, nib.load(tmp_path / "a.nii").affine)
+    assert volume.history[0]["notes"] == ["its voxel sizes are (-8, 8, 8): taken without the signs"]
