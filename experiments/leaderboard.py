@@ -287,8 +287,8 @@ def marked(head: str, *, biased: bool) -> str:
 
 
 def _best(key: str, part: Part, entries: Sequence[Entry]) -> float:
-    """Return the best mean of a score, NaN where no side is better or nobody else has it."""
-    means = [entry.mean(key, part) for entry in entries if entry.values(key, part)]
+    """Return the best mean of a score without copies, NaN where no side is better or nobody else has it."""
+    means = [entry.mean(key, part) for entry in entries if entry.values(key, part) and not entry.copies]
     side = better(f"score/{key}")
     return {"lower": min, "higher": max}[side](means) if side and len(means) > 1 else math.nan
 
@@ -297,7 +297,7 @@ def _score_cell(key: str, part: Part, best: float, entry: Entry) -> Cell:
     text = mean_and_sd(entry.values(key, part))
     if key == NOVELTY and entry.copies:
         return f"{text} {COPIES}"
-    return Markdown(f"**{text}**") if entry.mean(key, part) == best else text
+    return Markdown(f"**{text}**") if entry.mean(key, part) == best and not entry.copies else text
 
 
 def kid_of(head: str) -> str:
@@ -310,8 +310,8 @@ def how_to_read(entries: Sequence[Entry]) -> str:
     heads = [head for head in dict.fromkeys(entry.headline for entry in entries) if head]
     scored = {key for entry in entries for scores in entry.test.values() for key in scores}
     lines = [
-        "Numbers are means over seeds ± their standard deviation; the best of a column is bold, and an arrow shows the "
-        f"better side. Validation images (*val*) choose and rank, test images report. {SHARED}"
+        "Numbers are means over seeds ± their standard deviation; the best of a column is bold, copies aside, and an "
+        f"arrow shows the better side. Validation images (*val*) choose and rank, test images report. {SHARED}"
     ]
     for head in heads:
         features = "Inception" if head == "fid" else head.removeprefix("fd_")

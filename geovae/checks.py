@@ -11,6 +11,10 @@ if TYPE_CHECKING:  # `geovae.mri` checks its options without torch, which would 
     from torch import Tensor
 
 
+class ListedProblems(ValueError):
+    """An error whose message is a list, a line for each problem."""
+
+
 def shown(value: object) -> str:
     """Return a value as an error message shows it: the start of a long one."""
     text = repr(value)

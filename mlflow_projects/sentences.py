@@ -4,10 +4,10 @@ import sys
 import zipfile
 
 from experiments.help import as_command
+from geovae.checks import ListedProblems
 from geovae.data import MissingData
 from geovae.data.builders import ORIGINALS
 from geovae.evaluation.inception import MissingWeights
-from geovae.mri import InputProblems
 from geovae.tracking import without_password
 from mlflow_projects.stores import explain, without_secret
 
@@ -18,8 +18,8 @@ MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "invalid buffer
 
 def describe(error: BaseException) -> str:
     """Return the sentence for an error, or nothing for one that only a bug in the code can cause."""
-    if isinstance(error, InputProblems):
-        return str(error)  # a list, a line for each sentence
+    if isinstance(error, ListedProblems):
+        return str(error)
     text = _of_store(error) or _of_input(error)
     command = _prepare_command(error) if text else ""
     return shorten(text, LETTERS - len(command)) + command

@@ -145,3 +145,9 @@ def test_importing_the_library_loads_no_optional_package():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert found.stdout.strip() == "[]"
+
+
+def test_training_loads_no_code_of_brain_volumes():
+    code = "import sys, mlflow_projects.train; print([name for name in sys.modules if name.startswith('geovae.mri')])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert found.stdout.strip() == "[]"

@@ -16,7 +16,7 @@ from experiments.tables import Markdown, as_markdown, mean_and_sd
 
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"
-FIGURES = {"figure3": ["figure3-mnist_5k-3000-fine_mixture"]}
+FIGURES = {"figure3": ["figure3-mnist_5k-3000-fine_mixture"], "figure4": ["figure4"]}
 README = "vae"  # the README shows Table 1 for this model alone
 
 

@@ -39,6 +39,11 @@ def use_log_scale(ax: "Axes") -> None:
     ax.yaxis.set_major_formatter("{x:g}")
 
 
+def shade_copies(ax: "Axes") -> None:
+    """Shade where samplers copy, on an axis of code novelty."""
+    ax.axhspan(0, LEAST_NOVELTY, color="0.94", zorder=0)
+
+
 def trade_off_picture(data: str, group: Sequence[Entry]) -> Picture:
     """Return the score over the decoder's floor against code novelty, on validation images: a curve for each option.
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args, get_origin, get_type_hints
 
-from geovae.checks import check_choice
+from geovae.checks import ListedProblems, check_choice
 
 OnError = Literal["fail", "skip"]
 
@@ -31,7 +31,7 @@ class Unfit(ValueError):
         super().__init__("; ".join(sentences))
 
 
-class InputProblems(ValueError):
+class InputProblems(ListedProblems):
     """All problems of an input; `problems` holds them one by one."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 
@@ -90,7 +91,7 @@ def test_a_sampler_that_copies_is_marked_and_never_leads():
     board = by_validation([copier, honest])
     assert [entry.contender.model for entry in board] == ["honest", "copier"]
     table = score_table(board)
-    assert "| 2 | copier / prior | **1.000** | 0.6000 copies |" in table
+    assert "| 2 | copier / prior | 1.000 | 0.6000 copies |" in table  # not bold, though its distance is the lowest
     assert "| 1 | honest / prior | 9.000 | 1.000 |" in table
     assert winner_sentence([copier]).endswith("nothing else was drawn.")
     assert "it copies" in winner_sentence([copier])
@@ -166,6 +167,8 @@ def test_a_missing_number_is_no_number_of_a_mean():
 def test_a_terminal_gets_no_links_and_a_description_as_many_as_fit(board):
     text = as_markdown(board)
     assert "[run](#/r)" in for_ui(text)
+    (below_the_head,) = re.findall(r"^\|[-:| ]+\|$", text, re.MULTILINE)
+    assert f"\n{below_the_head}\n" in for_ui(text), "without this line a reader of Markdown sees no table"
     assert "[run](#/r)" not in for_ui(text * 20)
     assert "**" not in for_terminal(text)
     assert "| run |" in for_terminal(text)

@@ -4,13 +4,13 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from experiments.leaderboard import RATIO, Entry
+from experiments.leaderboard import NOVELTY, Entry
 from experiments.page import Part, Picture
 from experiments.studies.cells import TRAINED, Study
 from experiments.studies.execute import Outcome
 from experiments.studies.ranking import by_data, rank_table
 from experiments.studies.reports.scores import score_section
-from experiments.studies.score_figures import draw_means, trade_off_picture, use_log_scale
+from experiments.studies.score_figures import draw_means, shade_copies, trade_off_picture, use_log_scale
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,7 @@ def ablation(study: Study, entries: list[Entry], outcomes: list[Outcome]) -> Ite
     """Yield for each data set a panel for each option, the trade-off and the scores, and the ranks."""
     for data, group in by_data(entries).items():
         yield f"## {data}"
-        caption = f"{data}: validation score and nearest train, one option at a time"
+        caption = f"{data}: validation score and code novelty, one option at a time"
         yield Picture(f"ablation-{data}", caption, option_panels(group))
         yield trade_off_picture(data, group)
         if default := {name for cell in study.cells for pair in cell.same.items() for name in pair}:
@@ -34,9 +34,9 @@ def ablation(study: Study, entries: list[Entry], outcomes: list[Outcome]) -> Ite
 
 
 def option_panels(group: Sequence[Entry]) -> "Figure":
-    """Return, for each option, a panel of scores above one of nearest train, both on validation images.
+    """Return, for each option, a panel of scores above one of code novelty, both on validation images.
 
-    All panels of scores have one scale, and all of nearest train.
+    All panels of scores have one scale, and all of code novelty.
     """
     from matplotlib.figure import Figure
 
@@ -53,10 +53,10 @@ def option_panels(group: Sequence[Entry]) -> "Figure":
         ax.set_visible(False)
     for number, (option, entries) in enumerate(options.items()):
         row, column = divmod(number, columns)
-        for key, ax, first in zip((group[0].headline, RATIO), axes[2 * row :, column], axes[:, 0], strict=False):
+        for key, ax, first in zip((group[0].headline, NOVELTY), axes[2 * row :, column], axes[:, 0], strict=False):
             _draw_panel(ax, first, key, entries, group)
             if column == 0:
-                ax.set_ylabel("nearest train" if key == RATIO else key, fontsize="small")
+                ax.set_ylabel("code novelty" if key == NOVELTY else key, fontsize="small")
         axes[2 * row, column].set(title=option)
     use_log_scale(axes[0, 0])
     axes[0, 0].legend(fontsize="x-small")
@@ -68,6 +68,8 @@ def _draw_panel(ax: "Axes", first: "Axes", key: str, entries: Sequence[Entry], g
     ax.set_visible(True)
     if ax is not first:
         ax.sharey(first)
+    if key == NOVELTY:
+        shade_copies(ax)
     draw_means(ax, range(len(entries)), entries, key, "val")
     trained = [entry for entry in group if entry.contender.variant == TRAINED and entry.contender.sampler != "prior"]
     for number, entry in enumerate(trained, start=1):
