@@ -276,6 +276,8 @@ def track_reconstructions(
     """Track a picture of images (n, c, h, w) above what the model makes of them."""
     was_training = model.training
     model.eval()
+    height, width = as_pictures(images[:1]).shape[2:]
+    images = images[: max(1, len(images) * height // max(height, width))]  # the planes of a volume are wide: fewer
     x = to_float(images.to(next(model.parameters()).device))
     both = [as_pictures(x), as_pictures(model.decode(model.encode(x).mu))]
     pictures = torch.cat([to_uint8(pictures).cpu() for pictures in both])
