@@ -97,8 +97,8 @@ def for_ui(markdown: str) -> str:
 
     Links go where the text would not fit into a tag.
     """
-    lines = markdown.split("\n")
-    padded = "\n".join(line.replace(" |", "&ensp; |") if line.startswith("| ") else line for line in lines)
+    rows = r"(?m)^\| (?!:?---).*$"  # all but the line below the head, without which it would be no table
+    padded = re.sub(rows, lambda row: row[0].replace(" |", "&ensp; |"), markdown)
     return padded if len(padded) <= LONGEST_DESCRIPTION else without_links(padded)
 
 

@@ -57,6 +57,8 @@ def reached(cluster: Cluster, device: str = "auto") -> Iterator[Resources]:
         ClusterError: if the tracking server or the cluster cannot be reached, or no node has the resources.
     """
     check_store(entry.tracking_uri())
+    if cluster.address == "local":  # a terminal that says nothing looks as if it hangs
+        print("Starting Ray and its workers: the first epoch comes after 20 to 60 seconds", flush=True)
     with connected(cluster.address):
         # on `cpu` none: a GPU that its run does not use would keep other runs waiting
         gpus = cluster.gpus if cluster.gpus != "auto" else 0.0 if device == "cpu" else default_gpus()

@@ -13,7 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from experiments.config import Options
 from experiments.describe import writable as writable
 from experiments.help import run_url
-from geovae.tracking import MlflowTracker, UndeliveredWarning, end_abandoned, without_password
+from geovae.tracking import MlflowTracker, UndeliveredWarning, end_abandoned, show_model_of, without_password
 from mlflow_projects import RUNS as RUNS
 from mlflow_projects.command_line import call
 from mlflow_projects.sentences import describe
+from mlflow_projects.stores import make_tables
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -113,6 +114,7 @@ def open_run(name: str, title: str = "") -> MlflowTracker:
     import mlflow
 
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)
+    make_tables(mlflow.get_tracking_uri())
     if run_id is None:
         experiment = choose_experiment()
         show_training_runs(experiment)
@@ -200,6 +202,16 @@ def run_address(tracker: MlflowTracker) -> str:
     """Return where the page of a run is, after `make ui` if there is no server."""
     url = run_url(tracking_uri(), str(tracker.experiment_id), str(tracker.run_id))
     return url if url.startswith("http") else f"http://127.0.0.1:5000/{url} (after `make ui`)"
+
+
+def show_best(tracker: MlflowTracker, run_id: str) -> None:
+    """Let the page of a run show the model and the data of its best run, unless the store is down."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    if tracker.run_id:
+        with suppress(MlflowException):  # the tracker has warned of it already
+            show_model_of(MlflowClient(), tracker.run_id, run_id)
 
 
 def show_view(save: "Callable[[MlflowClient, str], str]", tracker: MlflowTracker) -> str:

@@ -55,7 +55,7 @@ def main(drawing: Drawing = Drawing(), label: int | None = None) -> None:
 
     Examples:
         python -m mlflow_projects.generate --n 64 --sampler mixture --output pictures
-        python -m mlflow_projects.generate --model RUN_ID --label 3 --output threes
+        python -m mlflow_projects.generate --model RUN_ID --sampler fine_mixture --label 3 --output threes
     """
     saved, n = drawing.load(), drawing.n
     name = drawing.sampler or saved.meta["best_sampler"]
@@ -69,6 +69,7 @@ def main(drawing: Drawing = Drawing(), label: int | None = None) -> None:
         tracker.tags({"sampler": name, "model_uri": drawing.model, "output": drawing.output.absolute()})
         tracker.params({} if label is None else {"label": label})
     print(f"{n} images drawn with the {name} sampler: {drawing.output}/00000000.png ...")
+    print(f"the first {len(images[:64])} on one sheet: {entry.run_address(tracker)}")
 
 
 def check_drawn(saved: SavedModel, n: int) -> None:

@@ -63,6 +63,7 @@ def main(options: Options, comparison: Path = COMPARISON, register: str = NAME, 
         print(winner_sentence(board))
         # after the leaderboard is printed: it is the result, whatever the registry does
         register_and_promote(str(result.run_id), register)
+        entry.show_best(tracker, str(result.run_id))
         epoch = min(config["training"]["epochs"] for config in configs.values())
         samplers = list(dict.fromkeys(row.contender.sampler for row in board))
         view = partial(scores_view, headline=result.headline, samplers=samplers, epoch=epoch)

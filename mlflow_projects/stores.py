@@ -1,8 +1,15 @@
-"""What MLflow and SQLAlchemy raise when a tracking store cannot be opened, as one sentence with the remedy."""
+"""Opening a tracking store: its tables are made by one process; what MLflow and SQLAlchemy raise, in one sentence."""
 
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
+from geovae.files import lock_file
 from geovae.tracking import without_password
+
+PATIENCE = 60.0  # seconds to wait for another process that makes the tables
 
 REMEDIES = {  # a part of the text of MLflow's error: what is wrong, and what to do
     "filesystem tracking backend": "is a folder, which MLflow no longer writes to: set "
@@ -13,6 +20,26 @@ REMEDIES = {  # a part of the text of MLflow's error: what is wrong, and what to
     "Max retries exceeded": "does not answer: start the server, or correct MLFLOW_TRACKING_URI",
     "failed with error code 404": "answers, but not as MLflow does: does MLFLOW_TRACKING_URI lack the server's prefix?",
 }
+
+
+def make_tables(uri: str) -> None:
+    """Let MLflow make the tables of a new SQLite file while others wait: of two that make them at once, one fails."""
+    from mlflow import MlflowClient
+    from sqlalchemy.engine import make_url
+
+    folder = Path(make_url(uri).database or "").absolute().parent if uri.startswith("sqlite") else None
+    if folder is None or not folder.is_dir():  # the latter is MLflow's to say
+        return
+    handle, deadline = os.open(folder, os.O_RDONLY), time.monotonic() + PATIENCE
+    try:
+        while time.monotonic() < deadline:
+            with suppress(BlockingIOError):
+                lock_file(handle)
+                break
+            time.sleep(0.05)
+        MlflowClient(uri).search_experiments(max_results=1)
+    finally:
+        os.close(handle)
 
 
 def explain(error: BaseException, uri: str) -> str:

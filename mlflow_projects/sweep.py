@@ -256,6 +256,7 @@ def _print_board(outcome: "SweepResult", tracker: MlflowTracker, options: list[s
         tracker.tags({"mlflow.note.content": f"[All configurations as a table and as lines]({link})\n\n{text}"})
     best = outcome.board[0]
     model = best_run(best)
+    entry.show_best(tracker, str(model.run_id))
     print(f"best: {best.name}, {outcome.headline} {best.mean:.4g}; its best model is in run {model.run_id}")
     experiment = str(tracker.experiment_id)
     print(f"repeat it: {as_command('train', {'config': tracker.output / 'best.yaml'}, experiment)}")

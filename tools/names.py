@@ -41,6 +41,7 @@ METRICS = {
     "geometry/pullback_off_diagonal": "median share of the off-diagonal in the pull-back metric [part of 1]",
     "runs": "of `sweep`: runs of a configuration that finished; its `best/<score>` is their mean [count]",
     "changed/<option>": "of `sweep`: value of an option from this epoch on, under population based training",
+    "system/<what>": "of `MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING=true`: processor, memory, disk, network, GPU, by MLflow",
     "count/<count>": "of `prepare`: sessions, subjects, slices, labels [count]",
 }
 PARAMETERS = {

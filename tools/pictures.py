@@ -17,7 +17,7 @@ from geovae.images import image_grid
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"
 SAMPLERS = {  # the best first
-    "fine_mixture": "a mixture for each class, as fine as novelty allows",
+    "fine_mixture": "many components for each class",
     "local": "around single codes",
     "riemannian": "the published walk",
     "mixture": "of ten components, the usual choice",

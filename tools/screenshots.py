@@ -20,7 +20,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"
-CHOSEN = ("scores", "images", "version")  # the ones that the documentation shows
+CHOSEN = ("images", "version")  # the ones that the documentation shows
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
     "--no-sandbox",
@@ -90,6 +90,10 @@ class Visitor:
         for text in texts:
             self.page.get_by_text(text).locator("visible=true").first.wait_for(timeout=WAIT)
 
+    def find_table(self, head: str) -> None:
+        """Wait for a table with a column `head` in a description: Markdown that is no table stays text."""
+        self.page.locator("th", has_text=head).first.wait_for(state="attached", timeout=WAIT)
+
     def scores(self, best: str) -> None:
         """The saved view that a comparison leaves: every run with its scores in columns, the best first."""
         self.open(f"{self.experiment}/runs?{TRAINING}&viewStateShareKey=geovae", "best_sampler")
@@ -116,6 +120,17 @@ class Visitor:
         grid.locator("img").nth(1).wait_for(timeout=WAIT)
         self.shoot("images")
 
+    def models(self, *texts: str) -> None:
+        """The experiment's logged models with their scores, in groups by the images that these are of."""
+        self.open(f"{self.experiment}/models?{TRAINING}", *texts)
+        self.shoot("models")
+
+    def study(self, key: str, name: str) -> None:
+        """The saved view that a study leaves: the pictures of its runs."""
+        self.open(f"{self.experiment}/runs?{TRAINING}&viewStateShareKey={key}&compareRunsMode=CHART", "pictures")
+        self.page.locator("table img, [role=table] img").first.wait_for(timeout=WAIT)
+        self.shoot(name)
+
     def sweep(self, key: str, name: str, best: str) -> None:
         """The saved view that a sweep leaves: its configurations with their options, and as lines through them."""
         view = f"{self.experiment}/runs?{TRAINING}&viewStateShareKey={key}"
@@ -134,9 +149,9 @@ class Visitor:
         self.page.locator(".js-plotly-plot .main-svg, .recharts-surface").first.wait_for(timeout=WAIT)
         self.shoot("charts")
 
-    def run(self, run_id: str, name: str, *texts: str) -> None:
-        """A run's own page."""
-        self.open(f"{self.experiment}/runs/{run_id}?{TRAINING}", *texts)
+    def run(self, run_id: str, name: str, *texts: str, tab: str = "") -> None:
+        """A run's own page, or one of its tabs."""
+        self.open(f"{self.experiment}/runs/{run_id}{tab and f'/{tab}'}?{TRAINING}", *texts)
         self.shoot(name)
 
     def artifact(self, run_id: str, path: str, name: str, find: str) -> None:
@@ -152,6 +167,7 @@ class Visitor:
         self.open(f"{self.address}/#/models/{model}?{TRAINING}", f"Version {version}", "champion")
         self.shoot("registry")
         self.open(f"{self.address}/#/models/{model}/versions/{version}?{TRAINING}", *texts)
+        self.find_table("decoded held-out codes")
         self.shoot("version")
 
 
@@ -186,13 +202,19 @@ def tour(client: Any, seen: Visitor, experiment_id: str) -> None:
     seen.charts("val", "train")
     seen.images("samples/prior", "samples/mixture")
     seen.run(parent.info.run_id, "parent", "real against real")
+    seen.find_table("sampler")
     seen.run(best.info.run_id, "child", "best/val_loss")
+    seen.run(best.info.run_id, "child_metrics", "train/loss", tab="model-metrics")
+    seen.models(*(f"{run.data.tags['model']}-{run.data.tags['dataset']}" for run in children), "test")
     seen.artifact(
         best.info.run_id, "figures/latent_map.png", "artifact_png", "img[src^='blob:'], img[src*='latent_map']"
     )
     seen.artifact(parent.info.run_id, "leaderboard.json", "artifact_table", "text=sampler")
     for run in client.search_runs([experiment_id], "tags.role = 'report'")[:1]:
         seen.artifact(run.info.run_id, "report.html", "artifact_html", "frame:h1")
+    for study in client.search_runs([experiment_id], "tags.role = 'study' and attributes.status = 'FINISHED'")[:1]:
+        seen.run(study.info.run_id, "study_parent", "tables")
+        seen.study(f"study-{study.data.tags['study']}", "study")
     for sweep in client.search_runs([experiment_id], "tags.role = 'sweep' and tags.best_configuration LIKE 'c%'")[:1]:
         seen.run(sweep.info.run_id, "sweep", "configurations judged")
         seen.sweep(f"sweep-{sweep.info.run_id[:8]}", "sweep", sweep.data.tags["best_configuration"])

@@ -68,8 +68,9 @@ def connected(address: str) -> Iterator[None]:
     before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address or "local", log_to_driver=False, configure_logging=False, **options)
-    except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
-        raise ClusterError(f"no Ray cluster at address={address}: {_one_line(error)}") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        remedy = "; set RAY_TMPDIR to a folder with a shorter path" if "AF_UNIX" in str(error) else ""
+        raise ClusterError(f"no Ray cluster at address={address or 'local'}: {_one_line(error)}{remedy}") from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)  # Ray's own handler dumps the stacks of all threads
     try:

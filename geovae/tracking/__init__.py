@@ -2,7 +2,7 @@
 
 from geovae.tracking.abandoned import claim_run, end_abandoned
 from geovae.tracking.delivery import REFUSED, RUN, read_address, read_refused, sync, without_password
-from geovae.tracking.models import EXTERNAL, log_model
+from geovae.tracking.models import EXTERNAL, log_model, show_model_of
 from geovae.tracking.outbox import UndeliveredWarning, is_alive
 from geovae.tracking.tracker import MlflowTracker, NullTracker, Tracker
 
@@ -20,6 +20,7 @@ __all__ = [
     "log_model",
     "read_address",
     "read_refused",
+    "show_model_of",
     "sync",
     "without_password",
 ]

@@ -41,6 +41,17 @@ def output_models(run: "Run") -> list[str]:
     return [output.model_id for output in run.outputs.model_outputs] if run.outputs else []
 
 
+def show_model_of(client: "MlflowClient", run_id: str, maker_id: str) -> None:
+    """Let a run show the model and the data sets of another, as a comparison does those of its best run."""
+    from mlflow.entities import LoggedModelOutput
+
+    maker = client.get_run(maker_id)
+    if made := output_models(maker):
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0) for model_id in made])
+    if maker.inputs and maker.inputs.dataset_inputs:
+        client.log_inputs(run_id, maker.inputs.dataset_inputs)
+
+
 def _link_scores(client: "MlflowClient", run: "Run", model_id: str, contexts: Mapping[str, str]) -> None:
     """Log points of the run again, with model and data, at the same step: its charts do not change."""
     from mlflow.entities import Metric
@@ -49,7 +60,7 @@ def _link_scores(client: "MlflowClient", run: "Run", model_id: str, contexts: Ma
     points: dict[str, Any] = {point.key: point for point in run.data._metric_objs}  # the public ones lack their steps
     done = {point.key for point in client.get_logged_model(model_id).metrics or ()}
     linked = []
-    for key in contexts.keys() & points.keys() - done:
+    for key in [key for key in contexts if key in points and key not in done]:  # in order: the page's columns keep it
         point, data = points[key], inputs.get(contexts[key])
         about = {"dataset_name": data.name, "dataset_digest": data.digest} if data else {}
         # with a new timestamp: MLflow fails on a second point with the same one

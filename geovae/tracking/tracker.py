@@ -18,6 +18,7 @@ from geovae.tracking.outbox import Outbox, Record
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 MAX_PARAM = 6000  # characters that MLflow stores of a parameter's value
@@ -140,6 +141,7 @@ class MlflowTracker(Tracker):
         self._delivery.write_address()
         if run_id is None:
             self._create(experiment_id, name or "run", tags or {})
+        self._monitor = _watch_machine(self.run_id, self.uri, resumed=run_id is not None)
 
     def _create(self, experiment_id: str | None, name: str, tags: Mapping[str, object]) -> None:
         from mlflow.tracking.context.registry import resolve_tags
@@ -164,7 +166,7 @@ class MlflowTracker(Tracker):
     def metrics(self, values: Mapping[str, float], *, step: int = 0, timestamp: float | None = None) -> None:
         """Record numbers; one that is not finite becomes a tag, since MLflow would rank it as 0."""
         at = _now() if timestamp is None else int(timestamp * 1000)
-        finite = {key: float(value) for key, value in values.items() if math.isfinite(value)}
+        finite = {key: _shorten(float(value)) for key, value in values.items() if math.isfinite(value)}
         self._put("metrics", values=[[key, value, at, step] for key, value in finite.items()])
         if len(finite) < len(values):
             self.tags({f"not_finite.{key}": values[key] for key in values.keys() - finite.keys()})
@@ -230,6 +232,8 @@ class MlflowTracker(Tracker):
 
         Raises an `UndeliveredWarning` if something did not arrive.
         """
+        if self._monitor is not None:
+            self._monitor.finish()
         # whoever created the run may be gone when its last records arrive: then they end it
         if self._delivery.ends or not self._outbox.flush(self._close_timeout):
             self._put("end", status=status, time=_now())
@@ -245,8 +249,29 @@ class MlflowTracker(Tracker):
         return path
 
 
+def _watch_machine(run_id: str | None, uri: str, resumed: bool) -> "SystemMetricsMonitor | None":
+    """Start MLflow's monitor of the machine where MLflow's own variable asks for it.
+
+    It writes to the store itself, without the outbox, and ends where the store is away.
+    """
+    from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
+
+    if run_id is None or not MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
+        return None
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    monitor = SystemMetricsMonitor(run_id, resume_logging=resumed, tracking_uri=uri)
+    monitor.start()
+    return monitor
+
+
 def _how_to_deliver(folder: Path) -> str:
     return f"Once the tracking store answers, `geovae.tracking.sync({str(folder)!r})` delivers them."
+
+
+def _shorten(value: float) -> float:
+    """Return a number with seven digits: single precision has no more, and MLflow's tables show all that they get."""
+    return value if value.is_integer() else float(f"{value:.7g}")
 
 
 def _to_strings(values: Mapping[str, object]) -> dict[str, str]:

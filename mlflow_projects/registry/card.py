@@ -19,10 +19,11 @@ def card(meta: Mapping[str, Any], run: "Run", evidence: Evidence) -> str:
     """Return the card as Markdown, from a model file's header, its run and its evidence."""
     data, metrics = meta["data"]["name"], run.data.metrics
     parts = [
-        f"### {meta['model']} on {data}, drawn with the {evidence.sampler} sampler",
+        # plain: the list of versions shows its beginning as text
+        f"{meta['model']} on {data}, drawn with the {evidence.sampler} sampler: {evidence}",
         f"Images of {' x '.join(map(str, [n for n in meta['image_shape'] if n > 1]))}. Trained on `{data}` "
         f"({run.data.params.get('n_train', '?')} images, "
-        f"digest `{evidence.digest[:12]}`), chosen on validation images: {evidence}.",
+        f"digest `{evidence.digest[:12]}`), chosen on validation images.",
         _scores(metrics, evidence),
         _memorisation(metrics),
         _diagnostics(metrics, run.data.tags, evidence.sampler),

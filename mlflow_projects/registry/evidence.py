@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput, Run
 
+KEPT = ("scores", "spread", "n", "digest", "extractor_id")  # in one tag of a version
 PROTOCOL = ("headline", "n", "digest", "extractor_id")  # scores compare only where these are equal
 
 
@@ -52,19 +53,10 @@ class Evidence:
         return f"{self.headline} {self.mean:.4g}{spread}"
 
     def tags(self) -> dict[str, str]:
-        """Return the evidence as tags of a model version."""
-        return {
-            "headline": self.headline,
-            "extractor": self.extractor,
-            "score": f"{self.mean:.6g}",
-            "scores": json.dumps(self.scores),
-            "sampler": self.sampler,
-            "model": self.model,
-            "digest": self.digest,
-            "n": self.n,
-            "score_spread": f"{self.spread:.6g}",
-            "extractor_id": self.extractor_id,
-        }
+        """Return the evidence as tags of a model version: few for readers, and one for programs."""
+        kept = {name: getattr(self, name) for name in KEPT}
+        read = {"score": f"{self.mean:.6g}", "headline": self.headline, "model": self.model, "sampler": self.sampler}
+        return read | {"evidence": json.dumps(kept)}
 
     @property
     def extractor(self) -> str:
@@ -74,19 +66,10 @@ class Evidence:
     @classmethod
     def from_tags(cls, tags: Mapping[str, str]) -> "Evidence | None":
         """Return the evidence that `tags` wrote, None for a version that was registered without it."""
-        if not {"headline", "n", "digest", "scores"} <= tags.keys():
+        if not {"headline", "evidence"} <= tags.keys():
             return None
-        scores = {seed: float(value) for seed, value in json.loads(tags["scores"]).items()}
-        return cls(
-            headline=tags["headline"],
-            n=tags["n"],
-            digest=tags["digest"],
-            sampler=tags.get("sampler", ""),
-            model=tags.get("model", ""),
-            scores=scores,
-            spread=float(tags.get("score_spread", "0")),
-            extractor_id=tags.get("extractor_id", ""),
-        )
+        kept = {name: value for name, value in json.loads(tags["evidence"]).items() if name in KEPT}
+        return cls(headline=tags["headline"], sampler=tags.get("sampler", ""), model=tags.get("model", ""), **kept)
 
 
 def gather(client: "MlflowClient", run: "Run", rules: "Rules") -> Evidence:

@@ -17,6 +17,7 @@ from PIL import Image
 
 from geovae.data import DATASETS
 from geovae.data.builders import BUILDERS
+from geovae.data.builders.job import Job
 from geovae.data.idx import NAMES as IDX
 from tests.data.originals import write_cifar, write_faces, write_folder, write_mnist, write_svhn
 
@@ -160,6 +161,25 @@ def test_an_interrupted_build_continues(name, tmp_path, root, monkeypatch):
     assert report["outputs"] == whole["outputs"]
     tests = report["outputs"]["test/test" if name == "celeba" else "test_folder"]["files"]
     assert len(again) == tests - len(written)
+
+
+@every_builder
+@pytest.mark.parametrize("killed", [1, 2])
+def test_a_build_that_was_killed_before_it_noted_an_output_continues(name, killed, tmp_path, root, monkeypatch):
+    ORIGINALS[name](tmp_path / "source")
+    whole = BUILDERS[name](tmp_path / "source", tmp_path / "elsewhere", progress=False)
+    noted, note = [], Job.add_output
+
+    def add_output(job, output):
+        noted.append(output)
+        if len(noted) == killed:
+            raise KeyboardInterrupt
+        note(job, output)
+
+    monkeypatch.setattr(Job, "add_output", add_output)
+    with pytest.raises(KeyboardInterrupt):
+        BUILDERS[name](tmp_path / "source", root, progress=False)
+    assert BUILDERS[name](tmp_path / "source", root, progress=False)["outputs"] == whole["outputs"]
 
 
 def test_test_images_are_not_synchronised_one_by_one(tmp_path, root, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 
@@ -166,6 +167,8 @@ def test_a_missing_number_is_no_number_of_a_mean():
 def test_a_terminal_gets_no_links_and_a_description_as_many_as_fit(board):
     text = as_markdown(board)
     assert "[run](#/r)" in for_ui(text)
+    (below_the_head,) = re.findall(r"^\|[-:| ]+\|$", text, re.MULTILINE)
+    assert f"\n{below_the_head}\n" in for_ui(text), "without this line a reader of Markdown sees no table"
     assert "[run](#/r)" not in for_ui(text * 20)
     assert "**" not in for_terminal(text)
     assert "| run |" in for_terminal(text)

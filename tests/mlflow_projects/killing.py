@@ -34,8 +34,8 @@ TINY = {
 FLAGS = [f"--{name}={value}" for name, value in TINY.items()]
 
 
-def fork(work, kill_after=None):
-    """Do `work` in a process of its own, which is killed after some seconds; return its exit code."""
+def start(work):
+    """Do `work` in a process of its own; return its id."""
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -48,6 +48,12 @@ def fork(work, kill_after=None):
             except BaseException:
                 traceback.print_exc(file=log)
         os._exit(code)
+    return pid
+
+
+def fork(work, kill_after=None):
+    """Do `work` in a process of its own, which is killed after some seconds; return its exit code."""
+    pid = start(work)
     if kill_after is not None:
         time.sleep(kill_after)
         os.kill(pid, signal.SIGKILL)

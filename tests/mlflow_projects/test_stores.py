@@ -1,5 +1,6 @@
 """A tracking store that cannot be opened: one sentence, from what MLflow and SQLAlchemy really raise."""
 
+import os
 import sqlite3
 import sys
 from pathlib import Path
@@ -8,7 +9,8 @@ import mlflow
 import pytest
 
 from mlflow_projects import entry
-from mlflow_projects.stores import explain
+from mlflow_projects.stores import explain, make_tables
+from tests.mlflow_projects.killing import start
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +36,15 @@ def refusal(uri: str, capsys: pytest.CaptureFixture[str], name: str = "geovae") 
     assert len(shown) == 1
     assert len(shown[0]) <= 320
     return shown[0]
+
+
+def test_of_processes_that_open_a_new_store_at_once_one_makes_its_tables(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def opened() -> None:
+        make_tables(f"sqlite:///{tmp_path / 'm.db'}")
+
+    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in [start(opened) for _ in range(3)]] == [0] * 3
 
 
 def test_a_file_store_a_wrong_uri_and_a_file_that_is_no_database(tmp_path: Path, capsys):

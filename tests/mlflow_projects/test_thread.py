@@ -74,6 +74,14 @@ def test_the_run_that_mlflow_made_is_the_parent_of_both_models(parent, children)
     assert {run.info.status for run in children.values()} == {"FINISHED"}
 
 
+def test_the_parent_shows_the_model_and_the_data_of_its_best_run(parent, children):
+    best = children[parent.data.tags["winner"]]
+    assert parent.outputs.to_dictionary() == best.outputs.to_dictionary()
+    assert {item.dataset.digest for item in parent.inputs.dataset_inputs} == {
+        item.dataset.digest for item in best.inputs.dataset_inputs
+    }
+
+
 def test_the_end_says_who_won_by_how_much_and_how_to_look(compared, parent):
     assert f"{parent.data.tags['winner']} with the" in compared.stdout
     assert " wins: fd_pixels " in compared.stdout
@@ -243,6 +251,7 @@ def test_generate_writes_numbered_pngs_and_refuses_to_overwrite(project, compare
     done = project.module("mlflow_projects.generate", "--n", "3", "--sampler", "prior", "--output", "some pictures")
     assert done.returncode == 0, done.stderr
     assert sorted(p.name for p in (project.folder / "some pictures").iterdir()) == [f"{i:08d}.png" for i in range(3)]
+    assert "the first 3 on one sheet: http://127.0.0.1:5000/#/experiments/" in done.stdout
     again = project.module("mlflow_projects.generate", "--n", "3", "--output", "some pictures")
     assert again.returncode == 2
     assert "error: some pictures exists already" in again.stderr

@@ -62,7 +62,9 @@ def check(client, run_id, status="FINISHED"):
     assert linked == [("score/fd_pixels", 3.0, "digits")]
     for key, factor in {"train/loss": 1, "val/loss": 2}.items():
         points = client.get_metric_history(run_id, key)
-        assert sorted((p.step, p.value) for p in points) == [(s, factor / s) for s in range(1, STEPS + 1)]
+        assert sorted((p.step, p.value) for p in points) == [
+            (s, pytest.approx(factor / s, rel=1e-6)) for s in range(1, STEPS + 1)
+        ]
     images = [item.path for item in client.list_artifacts(run_id, "images") if item.path.endswith(".png")]
     assert len(images) == 2
     assert [item.path for item in client.list_artifacts(run_id, "notes")] == ["notes/words.txt"]
@@ -110,6 +112,29 @@ def test_children_are_nested_and_end_as_they_did(store, tmp_path):
         assert run.info.status == status
         assert run.data.tags["mlflow.parentRunId"] == parent.run_id
         assert run.data.tags["role"] == "trial"
+
+
+@pytest.mark.parametrize("wanted", ["true", "false"])
+def test_the_machine_is_watched_where_mlflow_s_own_variable_says_so(store, tmp_path, monkeypatch, wanted):
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", wanted)
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+    uri, experiment = store
+    client = mlflow.MlflowClient(uri)
+    run_id = client.create_run(experiment).info.run_id
+    for _ in range(2):  # the second goes on where the first has ended
+        with MlflowTracker(tmp_path / "run", run_id=run_id, tracking_uri=uri):
+            time.sleep(0.5)
+    steps = [point.step for point in client.get_metric_history(run_id, "system/cpu_utilization_percentage")]
+    assert len(steps) == len(set(steps))
+    assert bool(steps) == (wanted == "true")
+
+
+def test_numbers_are_kept_to_single_precision_and_whole_ones_as_they_are(store, tmp_path):
+    uri, experiment = store
+    with MlflowTracker(tmp_path / "run", experiment_id=experiment, tracking_uri=uri) as tracker:
+        tracker.metrics({"third": 1 / 3, "small": -2e-9 / 3, "count": 123456789})
+    metrics = mlflow.MlflowClient(uri).get_run(tracker.run_id).data.metrics
+    assert metrics == {"third": 0.3333333, "small": -6.666667e-10, "count": 123456789}
 
 
 def test_numbers_that_are_not_finite_become_tags(store, tmp_path):

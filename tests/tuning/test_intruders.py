@@ -46,3 +46,13 @@ def test_a_process_without_the_token_runs_nothing():
         finally:
             process.communicate("\n", timeout=60)
     assert process.returncode == 0
+
+
+@pytest.mark.slow
+def test_a_folder_whose_path_is_too_long_for_ray_s_sockets_is_named_with_the_remedy(tmp_path):
+    start = "from tuning.nodes import connected\nwith connected('local'): pass"
+    environment = os.environ | {"RAY_TMPDIR": str(tmp_path / ("x" * 90))}
+    options = {"env": environment, "capture_output": True, "text": True, "timeout": 120, "check": False}
+    tried = subprocess.run([sys.executable, "-c", start], **options)
+    assert "ClusterError: no Ray cluster at address=local: " in tried.stderr
+    assert tried.stderr.strip().endswith("; set RAY_TMPDIR to a folder with a shorter path")

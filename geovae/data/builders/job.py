@@ -72,13 +72,14 @@ class Job:
         return bool(self.report["complete"])
 
     def save_report(self) -> None:
-        """Write the report, atomically; a `.partial` output is resumed only if the report with its key is on disk."""
+        """Write the report, atomically; with its key on disk, what a killed build left is resumed."""
         with atomic_path(self.folder / REPORT) as temporary:
             temporary.write_text(json.dumps(self.report, indent=1) + "\n")
 
     @contextmanager
     def output(self, name: str) -> Iterator[Path]:
         """Yield a temporary path; when the block ends, the file becomes output `name` and is added to the report."""
+        self.save_report()  # first: an output that a killed build left must not pass for another build's
         with atomic_path(self.folder / name) as temporary:
             yield temporary
         self.add_output(name)

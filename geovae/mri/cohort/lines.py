@@ -67,4 +67,18 @@ def _read_text(path: Path) -> list[list[str]]:
         if len(last) < len(header) or len(last) - 1 in find_columns(header).values():
             where = f"line {len(cells)} ends within {header[: len(last)][-1]!r}, {last[-1][:30]!r}"
             raise ValueError(f"{where}: a truncated file? If it is whole, end the line with a line break")
+    _check_widths(cells)
     return cells
+
+
+def _check_widths(lines: list[list[str]]) -> None:
+    """Refuse a line without a cell for each column that is used, or with more cells than the header: it is shifted."""
+    header = lines[0] if lines else []
+    used = find_columns(header)
+    for number, line in enumerate(lines, 1):
+        if not any(cell.strip() for cell in line):
+            continue
+        if missing := [header[column] for column in used.values() if column >= len(line)]:
+            raise ValueError(f"line {number} has no cell for {missing[0]!r}: truncated? A blank cell has its separator")
+        if any(cell.strip() for cell in line[len(header) :]):
+            raise ValueError(f"line {number} has {len(line)} cells, the header {len(header)}: a comma in a cell?")

@@ -110,7 +110,7 @@ def test_a_champion_whose_run_is_gone_is_judged_by_what_its_version_remembers(st
     store.client.set_terminated(first, "FAILED")
     (reason,) = promoted(store, store.run(6.0, config="b")).reasons
     assert "not below the champion's fd_pixels 5" in reason
-    store.client.delete_model_version_tag(NAME, "1", "scores")
+    store.client.delete_model_version_tag(NAME, "1", "evidence")
     (reason,) = promoted(store, store.run(1.0, config="c")).reasons
     assert "the champion, version 1, has no scores, so that nothing compares with it; take the alias" in reason
 

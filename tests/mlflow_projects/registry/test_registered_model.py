@@ -206,7 +206,7 @@ def test_a_version_says_what_it_is_and_is_linked_to_scores_and_data(registered):
     store, run, version = registered
     text = version.description.replace("&ensp;", "")
     for part in (
-        "### vae on digits, drawn with the mixture sampler",
+        "vae on digits, drawn with the mixture sampler: ",
         "| fd_pixels | 5 | 0.1 | 1 | – | lower |",
         "**Weak**",
         "500 samples, features of `pixels`",

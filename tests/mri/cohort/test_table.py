@@ -97,6 +97,22 @@ def test_a_table_cut_within_a_number_is_refused(tmp_path):
             read_table(path)
 
 
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("a,F,70", r"line 2 has no cell for 'CDR': truncated\? A blank cell has its separator"),
+        ("a,F,70,5,0.5", "line 2 has 5 cells, the header 4: a comma in a cell"),
+    ],
+)
+def test_a_line_of_another_width_would_shift_its_cells(line, sentence, tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(f"ID,M/F,Age,CDR\n{line}\nb,F,71,0.5,,\n")
+    with pytest.raises(ValueError, match=sentence):
+        read_table(path)
+    path.write_text("ID,M/F,Age,CDR\na,F,70,\n,,\nb,F,71,0.5,,\n")
+    assert [row.label for row in read_table(path)[0]] == [-1, 1]
+
+
 def test_the_spellings_of_clinica(tmp_path):
     path = tmp_path / "participants.tsv"
     path.write_text("participant_id\tsex\tage_bl\tcdr_global\nsub-OASIS10001\tF\t60\t0.5\n")
