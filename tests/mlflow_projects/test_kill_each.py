@@ -188,7 +188,7 @@ ROWS = {
     "sweep": Row(sweep_or_resume, lambda: Path("space.yaml").write_text(yaml.safe_dump(SPACE)), share=0.5),
 }
 
-SOME = ("train", "prepare")
+SOME = ("train", "prepare", "inspect", "generate", "promote")
 
 
 def finished(uri):
