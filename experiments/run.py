@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.config import Config, ConfigError, Options, read_yaml, rename, resolve
+from experiments.config import Config, ConfigError, Options, check_label, read_yaml, rename, resolve
 from experiments.describe import track_data
 from experiments.extractor import resolve_extractor
 from experiments.judge import Judge, Result, plan_judge
@@ -191,6 +191,7 @@ def read_comparison(path: Path, options: Options, prog: str) -> dict[str, Config
     dataset = {"data.name": content["dataset"]} if "dataset" in content else {}
     configs = {}
     for name, changes in runs.items():
+        check_label(name, str(path))
         if not isinstance(changes, dict | None):
             raise ConfigError(f"run {name!r} of {path} must hold a mapping of options, got {changes!r}")
         try:
@@ -275,6 +276,8 @@ def track_reconstructions(
     """Track a picture of images (n, c, h, w) above what the model makes of them."""
     was_training = model.training
     model.eval()
+    height, width = as_pictures(images[:1]).shape[2:]
+    images = images[: max(1, len(images) * height // max(height, width))]  # the planes of a volume are wide: fewer
     x = to_float(images.to(next(model.parameters()).device))
     both = [as_pictures(x), as_pictures(model.decode(model.encode(x).mu))]
     pictures = torch.cat([to_uint8(pictures).cpu() for pictures in both])

@@ -52,21 +52,21 @@ def test_each_picture_of_a_grid_has_its_letters():
     np.testing.assert_array_equal(plane_grid(black, None), image_grid(black, scale=None))
 
 
-@pytest.mark.parametrize(("name", "shape"), [("oasis", (1, 26, 22)), ("oasis_volumes", (22, 26, 22))])
-def test_reconstructions_of_brains_are_marked(root, name, shape):
+@pytest.mark.parametrize(("name", "shape", "n"), [("oasis", (1, 26, 22), 8), ("oasis_volumes", (22, 26, 22), 2)])
+def test_reconstructions_of_brains_are_marked_and_no_strip(root, name, shape, n):
     kept = []
 
     class Kept:
         def image(self, name, picture, step):
             kept.append(picture)
 
-    images = torch.zeros(4, *shape, dtype=torch.uint8)
+    images = torch.zeros(8, *shape, dtype=torch.uint8)
     model = build_model("vae", shape, network="mlp", width=8, latent_dim=2)
     for directions in (None, directions_of({"name": name, "root": root}, shape)):
         track_reconstructions(Kept(), model, images, 1, directions)
     h, w = as_pictures(images).shape[2:]
     factor = round(HEIGHT / h)
-    assert kept[0].shape[1] == 4 * (round(64 / h) * w + 1) + 1
-    assert kept[1].shape[1] == 4 * (factor * w + 1) + 1
+    assert kept[0].shape[1] == n * (round(64 / h) * w + 1) + 1
+    assert kept[1].shape[1] == n * (factor * w + 1) + 1
     assert kept[1].shape[0] > 2 * (factor * h + 1) + 1
     assert (kept[1][1 : 1 + factor * h, 1 : 1 + factor * w] > 100).any()  # letters on the images, which are black

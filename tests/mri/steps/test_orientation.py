@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt, ornt_transform
 
-from geovae.mri import Selection, Session, Steps, inspect, process, read_volume
+from geovae.mri import Selection, Session, Steps, inspect, process, read_archive, read_volume
 from geovae.mri.steps.read import read_place
-from tests.mri.originals import head, write_pair
+from tests.mri.originals import head, prepare_with, write_pair
 from tests.mri.steps.test_space import ORDERS
 
 SHAPE = (22, 26, 22)  # T88's field of view with voxels of 8 mm
@@ -62,6 +62,23 @@ def test_a_valid_header_beats_the_name(tmp_path, axes, ending, name, product):
         if product == "t88_masked" and axes != "LAS"
         else []
     )
+
+
+def test_a_cohort_of_mixed_orientations_comes_out_alike(tmp_path):
+    source = tmp_path / "in"
+    write_pair(source / OASIS_NAME, np.asarray(marked().dataobj), pixdim=(8, 8, 8))  # Analyze: by the table
+    for number, axes in enumerate(("LAS", "RAS", "LPS", "PSR", "AIL"), start=2):
+        nib.save(turned(axes), source / f"{OASIS_NAME.replace('0001', f'000{number}')}.nii.gz")
+    report = prepare_with(source, tmp_path, table=None, spacing=None, shape=None, workers=1, progress=False)
+    assert [line.partition(":")[0] for line in report["warnings"]] == [f"OAS1_000{n}_MR1" for n in (3, 4, 5, 6)]
+    archive = read_archive(tmp_path)
+    canonical = nib.as_closest_canonical(marked())
+    middle = canonical.get_fdata()[:, :, round(0.5 * (SHAPE[2] - 1))]
+    bright = np.rot90(middle)[:, ::-1] == 4000  # radiological
+    for picture, affine in zip(archive["x_train"][..., 0], archive["affines"], strict=True):
+        np.testing.assert_array_equal(picture, archive["x_train"][0, ..., 0])
+        np.testing.assert_array_equal(picture == 255, bright)
+        np.testing.assert_allclose(affine, archive["affines"][0], atol=1e-4)
 
 
 def test_the_table_serves_analyze_and_what_converters_of_it_write(tmp_path):
