@@ -294,6 +294,17 @@ def list_names(*parts: Any) -> list[str]:
     return [name for name, hint in hints.items() if any(get_origin(one) in several for one in (hint, *get_args(hint)))]
 
 
+def check_label(name: object, where: str) -> str:
+    """Return the name of a run, or of a part of it, if it can be that of a folder.
+
+    Raises:
+        ConfigError: otherwise; another user's file must not choose where something is written.
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,99}", name):
+        raise ConfigError(f"{where}: a name must be a text of up to 100 letters without slashes, got {shown(name)}")
+    return name
+
+
 def check_names(options: Iterable[str], names: Sequence[str]) -> None:
     """Raise a ConfigError for an option that is not one of `names`, with the nearest that is."""
     for name in options:

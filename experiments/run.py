@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.config import Config, ConfigError, Options, read_yaml, rename, resolve
+from experiments.config import Config, ConfigError, Options, check_label, read_yaml, rename, resolve
 from experiments.describe import track_data
 from experiments.extractor import resolve_extractor
 from experiments.judge import Judge, Result, plan_judge
@@ -191,6 +191,7 @@ def read_comparison(path: Path, options: Options, prog: str) -> dict[str, Config
     dataset = {"data.name": content["dataset"]} if "dataset" in content else {}
     configs = {}
     for name, changes in runs.items():
+        check_label(name, str(path))
         if not isinstance(changes, dict | None):
             raise ConfigError(f"run {name!r} of {path} must hold a mapping of options, got {changes!r}")
         try:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.config import Config, ConfigError, Options, read_yaml, rename, resolve
+from experiments.config import Config, ConfigError, Options, check_label, read_yaml, rename, resolve
 from experiments.help import as_command
 from experiments.run import check_config
 from experiments.studies.cells import TRAINED, Cell, Study
@@ -98,7 +98,7 @@ def _section(content: Mapping[str, Any], size: str, path: Path) -> dict[str, Any
     section["options"] = section["options"] | _mapping(own.get("options"), f"`options` of {where}")
     for key in ("models", "variants", "data"):  # and each of theirs
         section[key] = {
-            str(name): _mapping(options, f"{shown(name)} of `{key}` of {where}")
+            check_label(str(name), f"`{key}` of {where}"): _mapping(options, f"{shown(name)} of `{key}` of {where}")
             for name, options in _mapping(section.get(key), f"`{key}` of {where}").items()
         }
     for key in ("data", "models"):

@@ -231,6 +231,10 @@ def test_comparison_files_are_checked(tmp_path):
     file.write_text("runs: {a: ae}\n")
     with pytest.raises(ConfigError, match="run 'a' of .* must hold a mapping of options, got 'ae'"):
         read_comparison(file, {}, "test")
+    for name in ("../../x", "a/b", "1", "..", "x" * 101):  # names of folders
+        file.write_text(f"dataset: digits\nruns: {{{name}: {{}}}}\n")
+        with pytest.raises(ConfigError, match="a name must be a text of up to 100 letters without slashes, got "):
+            read_comparison(file, {}, "test")
     file.write_text("dataset: digits\nruns: {a: {model.name: ae}, b: {seed: 3}}\n")
     configs = read_comparison(file, {"training.epochs": "2"}, "test")
     assert [c["model"]["name"] for c in configs.values()] == ["ae", "vae"]

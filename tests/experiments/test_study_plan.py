@@ -106,6 +106,12 @@ def test_a_study_knows_the_command_that_repeats_it(write):
         ({"sizes": {"ci": {"seed": 1}}}, "ci", {}, "size 'ci' of .* has unknown keys: seed"),
         ({"sizes": 3}, "ci", {}, "must hold `models: "),
         ({"models": {"vae": {"model.bta": 1}}}, "small", {}, "unknown option 'model.bta'; did you mean model.beta"),
+        (
+            {"models": {"../../x": {}}},
+            "small",
+            {},
+            "a name must be a text of up to 100 letters without slashes, got '../",
+        ),
         ({"report": "poem"}, "ci", {}, "unknown report 'poem'; choose from scores"),
         ({}, "ci", {"seed": "3"}, "a study sets the seeds of its runs itself: say how many with --seeds"),
     ],

@@ -193,7 +193,9 @@ SOME = ("train", "prepare")
 
 def finished(uri):
     """Return what the finished runs of a store hold, without times; what was done twice counts once."""
-    found = [run for run in runs(uri) if run.info.status == "FINISHED" and run.data.tags.get("role") != "resume"]
+    # a promotion that was killed after its move is refused when it is repeated: its model is the champion
+    skipped = ("resume", "promotion")
+    found = [run for run in runs(uri) if run.info.status == "FINISHED" and run.data.tags.get("role") not in skipped]
     return {(run.info.run_name, *sorted(_numbers(uri, run).items())) for run in found}
 
 
@@ -212,7 +214,10 @@ def files():
 
 
 def aliases(uri):
+    """Return the aliases of each registered model; no run is registered twice."""
     client = mlflow.MlflowClient(uri)
+    registered = [version.run_id for version in client.search_model_versions()]
+    assert len(registered) == len(set(registered))
     return {model.name: sorted(model.aliases) for model in client.search_registered_models()}
 
 
@@ -278,7 +283,8 @@ def test_kills_change_nothing(name, uri, tmp_path, monkeypatch):
         if end:
             assert case.run(row.work, by_mlflow=chance.random() < 0.5) == 0, Path("log").read_text()
         where = f"{name}, {case.folder}, last {at}"
-        assert Counter(run.info.status for run in runs(case.uri)).keys() <= {"FINISHED", "KILLED"}, where
+        statuses = {run.info.status for run in runs(case.uri) if run.data.tags.get("verdict") != "refused"}
+        assert statuses <= {"FINISHED", "KILLED"}, where
         assert finished(case.uri) == expected[0], where
         assert files() == expected[1], where
         assert aliases(case.uri) == expected[2], where
