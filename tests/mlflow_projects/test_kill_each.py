@@ -235,6 +235,7 @@ class Place:
         self._patch.chdir(self.folder)
         self._patch.setenv("MLFLOW_TRACKING_URI", self.uri)
         self._patch.setenv("PYTHONPATH", str(Path(entry.__file__).parents[1]))  # Ray's workers start in this folder
+        self._patch.setenv("RAY_worker_niceness", "0")  # by default 15: on a busy machine they would hardly run
         return self
 
     def copy(self, name):
