@@ -188,7 +188,7 @@ ROWS = {
     "sweep": Row(sweep_or_resume, lambda: Path("space.yaml").write_text(yaml.safe_dump(SPACE)), share=0.5),
 }
 
-SOME = ("train", "prepare")
+SOME = ("train", "prepare", "inspect", "generate", "promote")
 
 
 def finished(uri):
@@ -254,7 +254,7 @@ class Place:
         return fork(process, kill_after)
 
 
-@pytest.mark.timeout(600 + 60 * KILLS)
+@pytest.mark.timeout(1200 + 60 * KILLS)
 @pytest.mark.parametrize("name", ROWS if "KILLS" in os.environ else SOME)
 def test_kills_change_nothing(name, uri, tmp_path, monkeypatch):
     row, chance, n = ROWS[name], random.Random(name), max(1, round(KILLS * ROWS[name].share))
