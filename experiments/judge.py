@@ -203,7 +203,9 @@ def _track_best(result: Result, saved: SavedModel, tracker: Tracker) -> None:
     tracker.metrics({f"best/{result.headline}": result.val_scores[best][result.headline]})
     test = {f"score/{key}": value for key, value in result.test_scores.get(best, {}).items()}
     tracker.metrics(test)
-    scores = dict.fromkeys(test, "test") | dict.fromkeys((f"best/{result.headline}", "best/val_loss"), "val")
+    # the page of models shows them in this order; what real images score is the same for all
+    own = [f"score/{result.headline}", *(key for key in test if not key.startswith("score/real_"))]
+    scores = dict.fromkeys(own, "test") | dict.fromkeys((f"best/{result.headline}", "best/val_loss"), "val")
     tracker.model(f"{saved.meta['model']}-{saved.meta['data']['name']}", scores)
 
 

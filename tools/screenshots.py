@@ -31,6 +31,7 @@ FLAGS = [
     "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # the UI is ours alone
 ]
+SIZE = {"width": 1400, "height": 850}
 WAIT = 60_000  # milliseconds
 TRAINING = "workflowType=machine_learning"
 
@@ -122,8 +123,10 @@ class Visitor:
 
     def models(self, *texts: str) -> None:
         """The experiment's logged models with their scores, in groups by the images that these are of."""
-        self.open(f"{self.experiment}/models?{TRAINING}", *texts)
+        self.page.set_viewport_size({"width": 2400, "height": 850})  # the scores stand at the right
+        self.open(f"{self.experiment}/models?{TRAINING}", *texts, "score/")
         self.shoot("models")
+        self.page.set_viewport_size(SIZE)
 
     def study(self, key: str, name: str) -> None:
         """The saved view that a study leaves: the pictures of its runs."""
@@ -178,7 +181,7 @@ def visitor(address: str, folder: Path, experiment_id: str, **options: Any) -> I
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1400, "height": 850}, **options)
+        page = browser.new_page(viewport=SIZE, **options)
         page.set_default_timeout(WAIT)
         for key, value in (("panelOpen", "false"), ("fab.autoOpenedOnFirstLoad", "true")):
             # a sandboxed frame has no storage
@@ -204,8 +207,8 @@ def tour(client: Any, seen: Visitor, experiment_id: str) -> None:
     seen.run(parent.info.run_id, "parent", "real against real")
     seen.find_table("sampler")
     seen.run(best.info.run_id, "child", "best/val_loss")
-    seen.run(best.info.run_id, "child_metrics", "train/loss", tab="model-metrics")
-    seen.models(*(f"{run.data.tags['model']}-{run.data.tags['dataset']}" for run in children), "test")
+    seen.run(best.info.run_id, "child_metrics", "val_loss", tab="model-metrics")
+    seen.models(*(f"{run.data.tags['model']}-{run.data.tags['dataset']}" for run in children))
     seen.artifact(
         best.info.run_id, "figures/latent_map.png", "artifact_png", "img[src^='blob:'], img[src*='latent_map']"
     )
@@ -213,7 +216,7 @@ def tour(client: Any, seen: Visitor, experiment_id: str) -> None:
     for run in client.search_runs([experiment_id], "tags.role = 'report'")[:1]:
         seen.artifact(run.info.run_id, "report.html", "artifact_html", "frame:h1")
     for study in client.search_runs([experiment_id], "tags.role = 'study' and attributes.status = 'FINISHED'")[:1]:
-        seen.run(study.info.run_id, "study_parent", "tables")
+        seen.run(study.info.run_id, "study_parent", "Description")
         seen.study(f"study-{study.data.tags['study']}", "study")
     for sweep in client.search_runs([experiment_id], "tags.role = 'sweep' and tags.best_configuration LIKE 'c%'")[:1]:
         seen.run(sweep.info.run_id, "sweep", "configurations judged")

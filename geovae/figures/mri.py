@@ -65,7 +65,9 @@ def mean_and_sd(pictures: np.ndarray, directions: Directions) -> "Figure":
     sd = np.sqrt(np.maximum(square / len(pictures) - mean**2, 0))
     figure = Figure(figsize=(7, 4), layout="constrained")
     shown = (mean, "mean", "gray"), (sd, "standard deviation", "magma")
-    for ax, (image, name, colours) in zip(figure.subplots(1, 2), shown, strict=True):
+    _, height, width = pictures.shape
+    rows = 2 if width > 2 * height else 1  # the planes of a volume are wide
+    for ax, (image, name, colours) in zip(figure.subplots(rows, 2 // rows), shown, strict=True):
         ax.set_axis_off()
         ax.set_title(f"{name} of {len(pictures)}", fontsize=9)
         directions.mark(ax, 9)

@@ -127,7 +127,7 @@ def _make_registered_model(client: Any, name: str) -> None:
 
 def _scores_of_model(metrics: Mapping[str, float]) -> dict[str, str]:
     """Return the split, test or val, that each score of the model was measured against."""
-    test = {key: "test" for key in metrics if re.fullmatch(r"score/[^/]+", key)}
+    test = {key: "test" for key in metrics if re.fullmatch(r"score/(?!real_)[^/]+", key)}
     return test | {key: "val" for key in metrics if key.startswith("best/") and key != "best/epoch"}
 
 

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tuning.nodes import ClusterError, connected
+
 START = """
 import os, sys, ray
 from tuning.nodes import connected
@@ -56,3 +58,17 @@ def test_a_folder_whose_path_is_too_long_for_ray_s_sockets_is_named_with_the_rem
     tried = subprocess.run([sys.executable, "-c", start], **options)
     assert "ClusterError: no Ray cluster at address=local: " in tried.stderr
     assert tried.stderr.strip().endswith("; set RAY_TMPDIR to a folder with a shorter path")
+
+
+def test_a_machine_too_busy_to_start_ray_is_one_sentence(monkeypatch):
+    def init(*args, **options):
+        raise Exception("The current node timed out during startup.\nMore.")  # as Ray does
+
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "x")
+    with (
+        pytest.raises(ClusterError, match="^no Ray cluster at address=local: The current node timed out"),
+        connected("local"),
+    ):
+        pass
