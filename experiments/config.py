@@ -11,7 +11,6 @@ import hashlib
 import json
 import re
 from argparse import SUPPRESS
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -22,6 +21,7 @@ import yaml
 
 from experiments.extractor import resolve_extractor
 from experiments.help import HelpFormatter, is_part, type_in_words
+from experiments.yaml_file import CONFIGS, ConfigError, read_yaml
 from geovae.checks import check_choice, check_count, check_seed, shown
 from geovae.data import DATASETS
 from geovae.devices import choose_device
@@ -34,19 +34,13 @@ from geovae.training import Trainer
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-CONFIGS = Path(__file__).parent / "configs"
 LONGEST = 10_000  # letters of an option
-LARGEST = 100_000  # values of a YAML file, each counted as often as its aliases repeat it
 Options = dict[str, Any]
 """Options as they are given, by dotted names: text from a command line, or typed values from anywhere else."""
 Config = dict[str, Any]
 """All options of a run, nested and typed: what `resolve` returns."""
 ALIASES = {"dataset": "data.name", "model": "model.name"}
 SWITCHES = ("help", "print_config", "quiet")  # options that may stand without a value
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot be run; the message is one sentence for the user."""
 
 
 @dataclass(frozen=True)
@@ -200,56 +194,6 @@ def fingerprint(config: Config, *, over_seeds: bool = False) -> str:
     counted = {key: value for key, value in config.items() if key not in ignored}
     # sorted: a file may list the options in any order
     return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping.
-
-    Raises:
-        ConfigError: if the file is missing, is not YAML, or holds no mapping.
-    """
-    try:
-        if path.exists() and not path.is_file():  # a pipe or a device may have no end
-            raise OSError(0, "it is no file")
-        content = yaml.load(path.read_text(), Loader=_Loader)  # a SafeLoader
-    except OSError as error:
-        known = ", ".join(sorted(file.stem for file in CONFIGS.glob("*.yaml")))
-        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}; shipped are {known}") from error
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # of text, dates and numbers, and of nesting
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold a mapping of options, got {type(content).__name__}")
-    return content
-
-
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]  # PyYAML has no types
-    """A SafeLoader that refuses a mapping with a key twice, and aliases that would fill the memory."""
-
-    def get_single_node(self) -> Any:
-        """Return the document's node."""
-        node = super().get_single_node()
-        _count_values(node, {})
-        return node
-
-
-def _count_values(node: Any, counted: dict[int, int]) -> int:
-    """Return the values below a YAML node, aliases resolved; `counted` are those of nodes seen before."""
-    if not isinstance(node, yaml.CollectionNode):
-        return 1
-    if id(node) not in counted:
-        counted[id(node)] = LARGEST  # of a node that contains itself
-        below = node.value
-        if isinstance(node, yaml.MappingNode):
-            keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-            if twice := [key for key, n in keys.items() if n > 1]:
-                raise ConfigError(f"{shown(twice[0])} stands twice below line {node.start_mark.line + 1}")
-            below = [part for pair in node.value for part in pair]
-        counted[id(node)] = 1 + sum(_count_values(part, counted) for part in below)
-    if counted[id(node)] > LARGEST:
-        raise ConfigError(f"it holds more than {LARGEST} values, aliases resolved")
-    return counted[id(node)]
 
 
 def parse(parser: "ArgumentParser", options: Mapping[str, Any], *, lists: Iterable[str] = ()) -> dict[str, Any]:

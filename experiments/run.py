@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from experiments.config import Config, ConfigError, Options, check_label, read_yaml, rename, resolve
+from experiments.config import Config, Options, check_label, rename, resolve
 from experiments.describe import track_data
 from experiments.extractor import resolve_extractor
 from experiments.judge import Judge, Result, plan_judge
 from experiments.planes import directions_of, plane_grid
+from experiments.yaml_file import ConfigError, read_yaml
 from geovae import checkpoint
 from geovae.codes import Codes, encode_images
 from geovae.data import DATASETS, Splits

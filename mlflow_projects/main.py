@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from experiments.config import CONFIGS, Config, Options
+from experiments.config import Config, Options
 from experiments.help import run_url
 from experiments.judge import Result
 from experiments.leaderboard import as_figure, as_json, as_markdown, rank_results, winner_sentence
 from experiments.run import check_data, read_comparison
 from experiments.tables import for_terminal, for_ui, link
+from experiments.yaml_file import CONFIGS
 from geovae.tracking import MlflowTracker
 from mlflow_projects import entry
 from mlflow_projects.cluster import Cluster, reached, run_tasks, settle

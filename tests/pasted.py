@@ -5,8 +5,9 @@ import re
 import shlex
 from pathlib import Path
 
-from experiments.config import CONFIGS, parse_options, resolve
+from experiments.config import parse_options, resolve
 from experiments.studies.plan import read_study
+from experiments.yaml_file import CONFIGS
 from mlflow_projects.command_line import bind
 from mlflow_projects.prepare import KNOWN
 from tuning.space import read_space

@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.config import Config, ConfigError, Options, read_yaml, resolve
+from experiments.config import Config, Options, resolve
 from experiments.run import check_config
+from experiments.yaml_file import ConfigError, read_yaml
 from geovae.checks import shown
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ from typing import Any
 
 from experiments.augmentation import Design, Task, Trial, augmentation_study, task_of
 from experiments.brains import read_cohort
-from experiments.config import Config, ConfigError
+from experiments.config import Config
 from experiments.studies.cells import TRAINED, Study
 from experiments.studies.execute import Outcome
+from experiments.yaml_file import ConfigError
 from geovae.devices import choose_device
 from geovae.mri import Execution, Steps, prepare, write_cohort
 from geovae.mri.cohort.process import T88_SHAPE

@@ -17,11 +17,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.config import Config, ConfigError, Options, check_label, read_yaml, rename, resolve
+from experiments.config import Config, Options, check_label, rename, resolve
 from experiments.help import as_command
 from experiments.run import check_config
 from experiments.studies.cells import TRAINED, Cell, Study
 from experiments.studies.reports import REPORTS
+from experiments.yaml_file import ConfigError, read_yaml
 from geovae.checks import shown
 
 STUDIES = Path(__file__).parent

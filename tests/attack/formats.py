@@ -15,9 +15,10 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
-from experiments.config import read_yaml, resolve
+from experiments.config import resolve
 from experiments.run import check_config, read_comparison
 from experiments.studies.plan import read_study
+from experiments.yaml_file import read_yaml
 from geovae import checkpoint
 from geovae.codes import Codes
 from geovae.data import npz

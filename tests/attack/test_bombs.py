@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 import pytest
 
-from experiments.config import ConfigError, read_yaml
+from experiments.yaml_file import ConfigError, read_yaml
 from geovae.data import npz
 from geovae.data.builders.idx import read_idx
 from geovae.data.svhn import read_mat

@@ -7,9 +7,10 @@ import torch
 import yaml
 from PIL import Image
 
-from experiments.config import CONFIGS, ConfigError, fingerprint, flatten, parse_options, to_yaml
+from experiments.config import fingerprint, flatten, parse_options, to_yaml
 from experiments.config import resolve as resolve_options
 from experiments.run import check_config, plan_run, read_comparison, run
+from experiments.yaml_file import CONFIGS, ConfigError
 from geovae.data import DATASETS
 from geovae.devices import choose_device
 from geovae.models import MODELS, build_model

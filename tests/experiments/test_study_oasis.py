@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.config import ConfigError
 from experiments.studies.oasis import make_ready, read_truth
 from experiments.studies.plan import read_study
+from experiments.yaml_file import ConfigError
 
 
 @pytest.fixture

@@ -3,11 +3,12 @@
 import pytest
 import yaml
 
-from experiments.config import ConfigError, fingerprint
+from experiments.config import fingerprint
 from experiments.extractor import resolve_extractor
 from experiments.studies.cells import TRAINED
 from experiments.studies.plan import SIZES, STUDIES, names, read_study
 from experiments.studies.reports import REPORTS
+from experiments.yaml_file import ConfigError
 
 GOOD = {
     "title": "T",
