@@ -185,6 +185,8 @@ def read_npz(path: Path | str, names: Sequence[str] | None = None) -> dict[str, 
                 check_unpacked(f"its `{member.filename[:50]}`", member.file_size, member.compress_size)
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in names or arrays.files}
+    except FileNotFoundError:  # another process has deleted it meanwhile
+        raise FileNotFoundError(f"no file {path}") from None
     except Exception as error:  # for damaged bytes the readers of zip and npy raise many types
         reason = " ".join(str(error).split())[:150] or type(error).__name__
         raise ValueError(f"`{path}` is not a sound npz archive: {reason}") from error

@@ -166,7 +166,7 @@ class MlflowTracker(Tracker):
     def metrics(self, values: Mapping[str, float], *, step: int = 0, timestamp: float | None = None) -> None:
         """Record numbers; one that is not finite becomes a tag, since MLflow would rank it as 0."""
         at = _now() if timestamp is None else int(timestamp * 1000)
-        finite = {key: _shorten(float(value)) for key, value in values.items() if math.isfinite(value)}
+        finite = {key: float(value) for key, value in values.items() if math.isfinite(value)}
         self._put("metrics", values=[[key, value, at, step] for key, value in finite.items()])
         if len(finite) < len(values):
             self.tags({f"not_finite.{key}": values[key] for key in values.keys() - finite.keys()})
@@ -267,11 +267,6 @@ def _watch_machine(run_id: str | None, uri: str, resumed: bool) -> "SystemMetric
 
 def _how_to_deliver(folder: Path) -> str:
     return f"Once the tracking store answers, `geovae.tracking.sync({str(folder)!r})` delivers them."
-
-
-def _shorten(value: float) -> float:
-    """Return a number with seven digits: single precision has no more, and MLflow's tables show all that they get."""
-    return value if value.is_integer() else float(f"{value:.7g}")
 
 
 def _to_strings(values: Mapping[str, object]) -> dict[str, str]:

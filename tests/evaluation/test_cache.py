@@ -95,6 +95,14 @@ def test_processes_that_write_and_delete_the_same_entries_meet_no_part_of_one(im
     assert [writer.returncode for writer in writers] == [0, 0], said
 
 
+def test_an_entry_that_is_deleted_while_it_is_read_is_made_again_without_a_word(images, tmp_path, monkeypatch):
+    cache = FeatureCache(tmp_path)
+    expected = cache.features(images, Counting())
+    (entry,) = entries(tmp_path)
+    monkeypatch.setattr("geovae.files.check_unpacked", lambda *_: (tmp_path / entry).unlink(missing_ok=True))
+    assert torch.equal(cache.features(images, Counting()), expected)
+
+
 def test_a_failed_write_leaves_nothing(images, tmp_path, monkeypatch):
     def half_a_file(file, **arrays):
         file.write(b"half")
