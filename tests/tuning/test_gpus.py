@@ -1,7 +1,6 @@
 """Several runs on one GPU, which Ray counts as a number: as many at once as fit, each with its part of the memory."""
 
 import json
-import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -86,7 +85,6 @@ class Folders(Queue):
 
 def run_five(storage):
     """Run five trials on a quarter of a GPU each; return how many at once Ray allows, and how they ended."""
-    os.environ.update(environment())
     configure_environment()
     ray.init("local", num_cpus=8, num_gpus=1, include_dashboard=False, log_to_driver=False, configure_logging=False)
     resources = check_resources(Resources(gpus=0.25))
@@ -98,8 +96,11 @@ def run_five(storage):
 
 
 @pytest.mark.slow  # Ray starts five processes
-def test_four_runs_with_a_quarter_each_share_a_gpu_and_a_fifth_waits(tmp_path):
-    # in a process of its own: Ray reads whether it demands a token once a process, and an earlier test may demand one
+def test_four_runs_with_a_quarter_each_share_a_gpu_and_a_fifth_waits(tmp_path, monkeypatch):
+    # in a process of its own: Ray reads whether it demands a token once, when it is imported, and an earlier test may
+    # demand one
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         concurrency, states = pool.submit(run_five, str(tmp_path)).result()
     assert concurrency == 4

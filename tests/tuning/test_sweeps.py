@@ -96,13 +96,13 @@ def test_a_study_is_spread_over_the_nodes_and_repeated_by_nobody(sweep, options)
     there = [f"--address={options['address']}", f"--storage={options['storage']}"]
     first = sweep.module("study", *flags, *there)
     assert first.returncode == 0, first.stderr
-    assert "4 runs, 4 of them finished before" in first.stdout
+    assert "6 runs, 6 of them finished before" in first.stdout
     experiment = sweep.client.get_experiment_by_name("geovae").experiment_id
     cells = sweep.client.search_runs([experiment], "tags.study = 'ablation' and tags.role = 'cell'")
-    assert len(cells) == 4
+    assert len(cells) == 6
     assert {run.info.status for run in cells} == {"FINISHED"}
     assert len({run.data.tags["ray.node"] for run in cells}) >= 2
     again = sweep.module("study", *flags)
     assert again.returncode == 0, again.stderr
-    assert "4 runs, 4 of them finished before" in again.stdout
-    assert len(sweep.client.search_runs([experiment], "tags.study = 'ablation' and tags.role = 'cell'")) == 4
+    assert "6 runs, 6 of them finished before" in again.stdout
+    assert len(sweep.client.search_runs([experiment], "tags.study = 'ablation' and tags.role = 'cell'")) == 6
