@@ -70,6 +70,8 @@ def read_place(path: str | Path, *, affine: AffinePolicy = "header", product: st
 def _read_header(path: Path, single: bool) -> tuple[Header, bytes]:
     content = unpack(path, HEADER_BYTES if single else HEADER_FILE)
     header = read_header(content, path.name)
+    if header.offset > HEADER_FILE:  # refused before so much is unpacked
+        raise ValueError(f"`{path.name}` puts its values at byte {header.offset:.3g}, beyond {HEADER_FILE}: damaged")
     if single and header.kind.startswith("nifti") and b"+" not in content[4:6] + content[344:347]:
         raise ValueError(f"`{path.name}` says that its values lie in an .img: rename it .hdr and add that")
     return header, content

@@ -11,7 +11,7 @@ import pytest
 from geovae.mri import read_volume
 from geovae.mri.steps.header import HEADER_BYTES, read_header
 from geovae.mri.steps.orient import canonical, resample
-from geovae.mri.steps.read import check_values, unpack
+from geovae.mri.steps.read import check_values, read_place, unpack
 from geovae.mri.synthetic.anatomy import template
 from tests.mri.originals import analyze_header, head, to_axes, write_pair
 
@@ -168,6 +168,17 @@ def test_a_wrong_checksum_is_noticed(tmp_path):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"`a.nii.gz` is damaged: its checksum is wrong"):
         read_volume(path)
+
+
+@pytest.mark.parametrize("read", [read_volume, read_place])
+@pytest.mark.parametrize("offset", [2.0**25, 1e30])
+def test_values_that_begin_too_late_are_refused_before_anything_is_unpacked(tmp_path, read, offset):
+    content = bytearray(gzip.decompress(packed_nifti(tmp_path)[1]))
+    content[108:112] = struct.pack("<f", offset)
+    path = tmp_path / "late.nii.gz"
+    path.write_bytes(gzip.compress(content))
+    with pytest.raises(ValueError, match="puts its values at byte .*: damaged"):
+        read(path)
 
 
 def test_a_truncated_or_false_gzip_file_is_noticed(tmp_path):
